@@ -1,0 +1,122 @@
+/* Frames: who has them, how many, and the free ones. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "machine.h"
+
+#define ASIDS 65536
+#define JUNK 0xA5 /* what a freed frame holds when the machine poisons */
+
+static int power_of_two(uint64_t n) { return n && !(n & (n - 1)); }
+
+/* Zeroed host memory that costs nothing until it is touched. */
+static void *reserve(uint64_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static void give_back(void *p, uint64_t bytes)
+{
+    if (p)
+        munmap(p, bytes);
+}
+
+hl_machine *hl_machine_new(uint64_t frame_count, uint64_t page_size, uint64_t tlb_size, int poison)
+{
+    if (!power_of_two(page_size) || page_size < 64 || page_size > 4096 || !power_of_two(tlb_size) ||
+        frame_count == 0 || frame_count > UINT32_MAX) {
+        errno = EINVAL;
+        return NULL;
+    }
+    hl_machine *m = calloc(1, sizeof *m);
+    if (!m)
+        return NULL;
+    m->page_size = page_size;
+    m->page_shift = (unsigned)__builtin_ctzll(page_size);
+    m->index_bits = m->page_shift - 3;
+    m->va_bits = m->page_shift + HL_LEVELS * m->index_bits;
+    m->frame_count = frame_count;
+    m->tlb_size = tlb_size;
+    m->poison = poison;
+    m->ram = reserve(frame_count * page_size);
+    m->refcount = reserve(frame_count * sizeof *m->refcount);
+    m->mapcount = reserve(frame_count * sizeof *m->mapcount);
+    m->kind = reserve(frame_count * sizeof *m->kind);
+    m->free_stack = reserve(frame_count * sizeof *m->free_stack);
+    m->tlb = reserve(tlb_size * sizeof *m->tlb);
+    m->spaces = reserve(ASIDS * sizeof *m->spaces);
+    m->used[HL_FREE] = frame_count;
+    if (!m->ram || !m->refcount || !m->mapcount || !m->kind || !m->free_stack || !m->tlb || !m->spaces) {
+        hl_machine_delete(m);
+        errno = ENOMEM;
+        return NULL;
+    }
+#ifdef MADV_HUGEPAGE
+    /* The host's own TLB: RAM in huge pages makes a simulated access cost about what a real one does. */
+    if (frame_count * page_size >= (64u << 20))
+        madvise(m->ram, frame_count * page_size, MADV_HUGEPAGE);
+#endif
+    memset(m->tlb, 0xFF, tlb_size * sizeof *m->tlb);
+    return m;
+}
+
+void hl_machine_delete(hl_machine *m)
+{
+    if (!m)
+        return;
+    if (m->spaces)
+        for (uint64_t asid = 0; asid < ASIDS; asid++)
+            free(m->spaces[asid]);
+    give_back(m->ram, m->frame_count * m->page_size);
+    give_back(m->refcount, m->frame_count * sizeof *m->refcount);
+    give_back(m->mapcount, m->frame_count * sizeof *m->mapcount);
+    give_back(m->kind, m->frame_count * sizeof *m->kind);
+    give_back(m->free_stack, m->frame_count * sizeof *m->free_stack);
+    give_back(m->tlb, m->tlb_size * sizeof *m->tlb);
+    give_back(m->spaces, ASIDS * sizeof *m->spaces);
+    free(m);
+}
+
+uint64_t hl_frames_free(const hl_machine *m) { return m->used[HL_FREE]; }
+
+uint64_t hl_frame_alloc(hl_machine *m, int kind, int zero)
+{
+    uint64_t frame;
+    int clean = 0;
+    if (m->free_stacked) {
+        frame = m->free_stack[--m->free_stacked];
+    } else if (m->fresh < m->frame_count) {
+        frame = m->fresh++;
+        clean = 1;
+    } else {
+        return HL_NO_FRAME;
+    }
+    if (zero && !clean)
+        memset(m->ram + frame * m->page_size, 0, m->page_size);
+    m->refcount[frame] = 1;
+    m->mapcount[frame] = 0;
+    m->kind[frame] = (uint8_t)kind;
+    m->used[HL_FREE]--;
+    m->used[kind]++;
+    if (kind == HL_ANON && m->used[HL_ANON] > m->peak_anon)
+        m->peak_anon = m->used[HL_ANON];
+    return frame;
+}
+
+void hl_frame_get(hl_machine *m, uint64_t frame) { m->refcount[frame]++; }
+
+void hl_frame_put(hl_machine *m, uint64_t frame)
+{
+    if (--m->refcount[frame])
+        return;
+    if (m->poison)
+        memset(m->ram + frame * m->page_size, JUNK, m->page_size);
+    m->used[m->kind[frame]]--;
+    m->used[HL_FREE]++;
+    m->kind[frame] = HL_FREE;
+    m->free_stack[m->free_stacked++] = (uint32_t)frame;
+}

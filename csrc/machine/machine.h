@@ -1,0 +1,206 @@
+/* The machine: physical memory, page tables, TLB, and the counters.
+ *
+ *   virtual address (4096-byte pages: 48 bits, as on x86-64)
+ *   +--------+--------+--------+--------+--------------+
+ *   | index3 | index2 | index1 | index0 |    offset    |
+ *   +--------+--------+--------+--------+--------------+
+ *       9        9        9        9          12            bits
+ *
+ * Every table is one frame of page_size/8 entries of 8 bytes.  With smaller pages the tables shrink
+ * with them, so a whole machine fits into a few dozen frames: with 256-byte pages an index has 5 bits
+ * and an address 28.  There are always four levels.
+ *
+ *   entry:  63   51          12 11   9  6 5   2 1 0
+ *          | NX |  frame number | free |D|A|..|U|W|P|      (Intel SDM vol. 3, table 4-20)
+ *
+ * The frame number stands at bit 12 whatever the page size.
+ *
+ * Mechanism only: what may be mapped where is the kernel's business, and so is flushing.  An entry
+ * changed without a flush stays stale in the TLB, as on hardware.
+ */
+#ifndef HL_MACHINE_H
+#define HL_MACHINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define HL_LEVELS 4
+#define HL_NO_FRAME UINT64_MAX
+
+#define HL_PTE_P (1ull << 0)
+#define HL_PTE_W (1ull << 1)
+#define HL_PTE_U (1ull << 2)
+#define HL_PTE_A (1ull << 5)
+#define HL_PTE_D (1ull << 6)
+#define HL_PTE_NX (1ull << 63)
+#define HL_PTE_FRAME_SHIFT 12
+#define HL_PTE_FRAME_MASK (((1ull << 40) - 1) << HL_PTE_FRAME_SHIFT)
+
+/* The page-fault error code the CPU hands to the kernel (Intel SDM vol. 3, 4.7). */
+#define HL_FAULT_PROTECTION 1u /* clear: no entry; set: the entry forbids the access */
+#define HL_FAULT_WRITE 2u
+#define HL_FAULT_USER 4u
+
+/* What a frame is used for. */
+enum { HL_FREE = 0, HL_TABLE, HL_ZERO, HL_ANON, HL_FILE, HL_KINDS };
+
+/* What hl_load64 gives when the access failed; the context's `failed` tells it from data. */
+#define HL_BAD_LOAD 0xBADC0DEDBADC0DEDull
+
+struct hl_context;
+
+/* Answers a page fault: 0 = try the access again, anything else = the access fails. */
+typedef int (*hl_fault_fn)(void *handle, uint64_t va, unsigned error_code);
+/* Answers a system call: the result, or a negative errno. */
+typedef int64_t (*hl_syscall_fn)(void *handle, int nr, uint64_t a0, uint64_t a1, uint64_t a2,
+                                 uint64_t a3, uint64_t a4, uint64_t a5);
+
+typedef struct hl_tlb_entry {
+    uint64_t read_tag;  /* asid << 48 | page address, or ~0: no entry */
+    uint64_t write_tag; /* the same, only while the page may be written and is marked dirty */
+    uint8_t *page;      /* where the frame lies in the host's memory */
+    uint64_t reserved;  /* keeps an entry half a cache line */
+} hl_tlb_entry;
+
+typedef struct hl_machine {
+    /* fixed at birth */
+    uint64_t page_size;
+    unsigned page_shift;
+    unsigned index_bits;
+    unsigned va_bits;
+    uint64_t frame_count;
+    uint64_t tlb_size; /* entries, a power of two; direct-mapped by page number */
+    int poison;        /* write junk into freed frames */
+
+    /* physical memory: frame f lies at ram + f * page_size */
+    uint8_t *ram;
+    uint32_t *refcount; /* owners: one a mapping, one a page cache */
+    uint32_t *mapcount; /* page-table entries that point to the frame; of a table: entries present in it */
+    uint8_t *kind;      /* HL_FREE ... */
+    uint32_t *free_stack;
+    uint64_t free_stacked; /* frames on the stack */
+    uint64_t fresh;        /* frames from here on were never used, and are zero */
+    uint64_t used[HL_KINDS];
+    uint64_t peak_anon; /* the most anonymous frames ever in use at once */
+
+    hl_tlb_entry *tlb;
+    struct hl_space **spaces; /* by asid; NULL where the asid is free */
+    uint64_t next_asid;
+
+    hl_fault_fn on_fault;
+    hl_syscall_fn on_syscall;
+} hl_machine;
+
+/* An address space as the MMU sees it: the root table (CR3) and the tag of its TLB entries (PCID). */
+typedef struct hl_space {
+    hl_machine *machine;
+    uint64_t root; /* frame */
+    uint64_t asid;
+    uint64_t rss[HL_KINDS]; /* pages mapped, by the kind of their frame */
+    uint64_t peak_rss;      /* the most pages of ANON and FILE ever mapped at once */
+    uint64_t tables;        /* table frames, the root included */
+    uint64_t vm_pages;      /* pages of all VMAs; kept by the kernel */
+    uint64_t heap_pages;    /* of these, what brk and anonymous mmap gave; kept by the kernel */
+} hl_space;
+
+/* What of a CPU belongs to one task: its address space, who answers its traps, and its counters. */
+typedef struct hl_context {
+    hl_machine *machine;
+    hl_space *space;
+    void *handle;      /* handed to on_fault and on_syscall */
+    void *escape;      /* jmp_buf to take when an access of C heap code fails, or NULL */
+    uint64_t asid_tag; /* asid << 48 */
+    uint64_t loads;    /* of 1, 2, 4 or 8 bytes */
+    uint64_t stores;
+    uint64_t bulk;     /* bytes moved by copy, fill, read and write */
+    uint64_t tlb_misses;
+    uint64_t faults;   /* handed to the kernel, whether it could help or not */
+    int failed;        /* 1: the last access failed; cleared by whoever reports it */
+    int err;           /* the C library's errno, for the allocators of both languages */
+} hl_context;
+
+/* ---- frames.c ---- */
+
+/* A machine of `frame_count` frames of `page_size` bytes (a power of two, 64 to 4096) and a TLB of
+ * `tlb_size` entries (a power of two).  NULL with errno EINVAL or ENOMEM.  Host memory is committed as
+ * frames are first used. */
+hl_machine *hl_machine_new(uint64_t frame_count, uint64_t page_size, uint64_t tlb_size, int poison);
+void hl_machine_delete(hl_machine *m);
+
+uint64_t hl_frames_free(const hl_machine *m);
+/* A frame with refcount 1 and mapcount 0, zeroed when `zero`; HL_NO_FRAME when there is none.  O(1) */
+uint64_t hl_frame_alloc(hl_machine *m, int kind, int zero);
+void hl_frame_get(hl_machine *m, uint64_t frame);
+/* Gives one reference back; the last one frees the frame. */
+void hl_frame_put(hl_machine *m, uint64_t frame);
+
+/* ---- pagetable.c ---- */
+
+/* A space with an empty root table; NULL when there is no frame or no asid. */
+hl_space *hl_space_new(hl_machine *m);
+/* Drops what is still mapped, all tables and the space's TLB entries. */
+void hl_space_delete(hl_space *s);
+
+/* The leaf entry of `va`, 0 when there is none. */
+uint64_t hl_pte(const hl_space *s, uint64_t va);
+/* The entries on the way to `va`, root first; returns how many there are (1 to 4).
+ * tables[i] is the frame of the table read at step i, entries[i] what stood there. */
+int hl_walk(const hl_space *s, uint64_t va, uint64_t *tables, uint64_t *entries);
+
+/* Maps `frame` at `va`, taking over one reference of the caller's.  What was mapped there is dropped.
+ * 0, or -1 when there is no frame for a table (nothing changed; the reference stays the caller's). */
+int hl_map(hl_space *s, uint64_t va, uint64_t frame, uint64_t flags);
+/* Maps a new zeroed frame; the frame, or HL_NO_FRAME. */
+uint64_t hl_map_zeroed(hl_space *s, uint64_t va, int kind, uint64_t flags);
+/* Maps a new ANON frame with the bytes of what is mapped at `va`, which is dropped: the copy of
+ * copy-on-write.  The frame, or HL_NO_FRAME (nothing changed). */
+uint64_t hl_map_copy(hl_space *s, uint64_t va, uint64_t flags);
+/* Changes bits of the leaf entry, if there is one: 1 when there was, 0 when not. */
+int hl_pte_update(hl_space *s, uint64_t va, uint64_t clear, uint64_t set);
+
+/* Over every leaf entry present in [start, end): */
+uint64_t hl_unmap_range(hl_space *s, uint64_t start, uint64_t end);   /* drop; returns how many */
+uint64_t hl_protect_range(hl_space *s, uint64_t start, uint64_t end,  /* change bits; how many */
+                          uint64_t clear, uint64_t set);
+/* Copies the entries to the child's tables and takes references.  With `cow` both sides lose W.  The
+ * child's entries are not accessed, and not dirty unless `cow` (Linux, copy_present_ptes).
+ * Returns how many, or -1 when a table could not be had (the child is left with a part). */
+int64_t hl_fork_range(hl_space *parent, hl_space *child, uint64_t start, uint64_t end, int cow);
+/* Moves the entries of [old, old+length) to `new_start`, tables made as needed: mremap.  Returns how
+ * many, or -1 when a table could not be had (nothing moved that is not whole). */
+int64_t hl_move_range(hl_space *s, uint64_t old_start, uint64_t length, uint64_t new_start);
+/* Writes, for each page of [start, start + count pages), its entry or 0. */
+void hl_read_ptes(const hl_space *s, uint64_t start, uint64_t count, uint64_t *out);
+/* Frees the tables that serve only addresses in [floor, ceiling), looking at those that serve
+ * [start, end): Linux's free_pgtables.  Their entries must be gone. */
+void hl_free_tables(hl_space *s, uint64_t start, uint64_t end, uint64_t floor, uint64_t ceiling);
+
+/* ---- mmu.c ---- */
+
+hl_context *hl_context_new(hl_machine *m);
+void hl_context_delete(hl_context *c);
+void hl_context_switch(hl_context *c, hl_space *s);
+
+void hl_flush_page(hl_space *s, uint64_t va);
+void hl_flush_space(hl_space *s);
+/* The number of TLB entries that the page tables contradict; *va is the lowest such page. */
+uint64_t hl_tlb_stale(hl_machine *m, uint64_t *va);
+
+/* The byte at `va` in the host's memory, good up to the page's end; NULL when the access failed. */
+uint8_t *hl_translate(hl_context *c, uint64_t va, int write);
+
+/* 1, 2, 4 or 8 bytes, little-endian, aligned or not.  On failure HL_BAD_LOAD and c->failed = 1. */
+uint64_t hl_load(hl_context *c, uint64_t va, unsigned size);
+/* 0, or -1 with c->failed = 1; then nothing was stored. */
+int hl_store(hl_context *c, uint64_t va, uint64_t value, unsigned size);
+uint64_t hl_load64(hl_context *c, uint64_t va);
+int hl_store64(hl_context *c, uint64_t va, uint64_t value);
+
+/* Bulk: 0, or -1 with c->failed = 1 when a page failed; pages before it are done.
+ * hl_copy is memmove. */
+int hl_copy(hl_context *c, uint64_t dst, uint64_t src, uint64_t n);
+int hl_fill(hl_context *c, uint64_t dst, uint8_t byte, uint64_t n);
+int hl_read(hl_context *c, uint64_t va, uint8_t *out, uint64_t n);
+int hl_write(hl_context *c, uint64_t va, const uint8_t *in, uint64_t n);
+
+#endif

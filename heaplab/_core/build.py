@@ -1,0 +1,33 @@
+"""Builds the extension `heaplab._core._heaplab` from csrc/ with cffi in API mode.
+
+The declarations are written by hand, one file a room of csrc/, in cdef/.  HEAPLAB_CFLAGS and
+HEAPLAB_LDFLAGS add compiler and linker flags: the sanitized and the coverage builds are made with them.
+"""
+
+import os
+import shlex
+from pathlib import Path
+
+import cffi
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ["machine", "seam", "heap", "replay"]
+
+ffibuilder = cffi.FFI()
+for declarations in sorted((ROOT / "heaplab" / "_core" / "cdef").glob("*.h")):
+    ffibuilder.cdef(declarations.read_text())
+
+ffibuilder.set_source(
+    "heaplab._core._heaplab",
+    '#include "heaplab.h"',
+    sources=sorted(
+        str(source.relative_to(ROOT)) for room in ROOMS for source in (ROOT / "csrc" / room).glob("*.c")
+    ),
+    depends=sorted(str(header.relative_to(ROOT)) for header in (ROOT / "csrc").rglob("*.h")),
+    include_dirs=["csrc"],
+    extra_compile_args=["-std=gnu11", "-O2", *shlex.split(os.environ.get("HEAPLAB_CFLAGS", ""))],
+    extra_link_args=shlex.split(os.environ.get("HEAPLAB_LDFLAGS", "")),
+)
+
+if __name__ == "__main__":
+    ffibuilder.compile(verbose=True)

@@ -1,0 +1,85 @@
+"""What can go wrong, each with its cause and its mend.
+
+    HeaplabError
+        UsageError          a user's mistake: one sentence that names the place and the mend
+        HeapCorruption      an allocator's metadata contradicts itself, or a pointer is not its own
+        ProcessDied         a signal ended the process whose access or call this was
+            SegmentationFault, OutOfMemory
+
+System calls that fail raise OSError with Linux's errno, as Python's os module does.
+"""
+
+import signal
+from enum import IntEnum
+
+
+class HeaplabError(Exception):
+    """The root of everything heaplab raises on purpose."""
+
+
+class UsageError(HeaplabError):
+    """A user's mistake: what is wrong, where, and how to mend it, in one sentence."""
+
+
+class Rule(IntEnum):
+    """The rules of a sound heap that a pointer or a block can break; csrc/heap/heap.h has the same."""
+
+    DOUBLE_FREE = 1
+    FOREIGN_POINTER = 2
+    BROKEN_HEADER = 3
+    BROKEN_FOOTER = 4
+    BROKEN_LINK = 5
+    BROKEN_INDEX = 6
+    BROKEN_ROOT = 7
+
+    @property
+    def text(self) -> str:
+        """The rule as a sentence."""
+        return _RULE_TEXT[self]
+
+
+_RULE_TEXT = {
+    Rule.DOUBLE_FREE: "double free: a block that is free already cannot be freed again",
+    Rule.FOREIGN_POINTER: "foreign pointer: no block of this heap starts there",
+    Rule.BROKEN_HEADER: "broken header: the block's header does not carry a valid size and seal",
+    Rule.BROKEN_FOOTER: "broken footer: a free block's footer does not repeat its header",
+    Rule.BROKEN_LINK: "broken link: a free block's neighbours in the index do not point back to it",
+    Rule.BROKEN_INDEX: "broken index: the free blocks found by walking are not the ones in the index",
+    Rule.BROKEN_ROOT: "broken root: the heap's root does not carry this design's magic and bounds",
+}
+
+
+class HeapCorruption(HeaplabError):
+    """A block breaks a rule.  `address` is the block (or the pointer given), `rule` the rule broken."""
+
+    def __init__(self, address: int, rule: Rule, detail: str = "") -> None:
+        self.address = address
+        self.rule = rule
+        self.detail = detail
+        super().__init__(f"{address:#x}: {rule.text}" + (f" ({detail})" if detail else ""))
+
+
+class ProcessDied(HeaplabError):
+    """The process was ended by a signal in the middle of what it was doing."""
+
+    def __init__(self, pid: int, signum: signal.Signals, why: str) -> None:
+        self.pid = pid
+        self.signum = signum
+        super().__init__(f"process {pid} was ended by {signum.name}: {why}")
+
+
+class SegmentationFault(ProcessDied):
+    """SIGSEGV.  `address` was accessed; `si_code` is 1 (MAPERR, nothing mapped) or 2 (ACCERR, denied)."""
+
+    def __init__(self, pid: int, address: int, si_code: int, access: str) -> None:
+        self.address = address
+        self.si_code = si_code
+        reason = {1: "SEGV_MAPERR, nothing is mapped there", 2: "SEGV_ACCERR, the protection forbids it"}
+        super().__init__(pid, signal.SIGSEGV, f"{access} at {address:#x}: {reason[si_code]}")
+
+
+class OutOfMemory(ProcessDied):
+    """SIGKILL from the OOM killer: the machine has no frame left."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(pid, signal.SIGKILL, "out of memory, chosen by the OOM killer")

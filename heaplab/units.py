@@ -1,0 +1,42 @@
+"""Sizes as people write them, and as people read them."""
+
+import re
+
+from heaplab.errors import UsageError
+
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:([KMGT]?)(?:i?B)?)?\s*", re.IGNORECASE)
+
+
+def parse_size(text: str | int) -> int:
+    """Return the number of bytes that `text` says; K, M, G, T are powers of 1024.
+
+    Raises: UsageError when it is no size, or not a whole number of bytes.
+
+    >>> parse_size("64 MiB"), parse_size("4k"), parse_size("100"), parse_size(7)
+    (67108864, 4096, 100, 7)
+    """
+    if isinstance(text, int):
+        return text
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise UsageError(f"{text!r} is not a size: write a number of bytes, or one with KiB, MiB or GiB")
+    size = float(match[1]) * 1024 ** _POWERS[(match[2] or "").upper()]
+    if size != int(size):
+        raise UsageError(f"{text!r} is not a whole number of bytes")
+    return int(size)
+
+
+def format_size(size: float) -> str:
+    """Return `size` bytes with three figures and a binary unit.
+
+    >>> format_size(512), format_size(4096), format_size(67_500_000)
+    ('512 B', '4.00 KiB', '64.4 MiB')
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024 or unit == "GiB":
+            break
+        size /= 1024
+    if unit == "B":
+        return f"{size:.0f} B"
+    return f"{size:#.3g} {unit}".replace(". ", " ")
