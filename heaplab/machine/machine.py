@@ -1,5 +1,6 @@
 """Physical memory: frames, who owns them, and the machine's one TLB."""
 
+import errno
 from enum import IntEnum
 from typing import Any
 
@@ -47,10 +48,10 @@ class Machine:
         size = parse_size(ram)
         raw = lib.hl_machine_new(size // page_size if page_size > 0 else 0, page_size, tlb, poison)
         if raw == ffi.NULL:
-            if ffi.errno == 12:  # noqa: PLR2004 - ENOMEM
+            if ffi.errno == errno.ENOMEM:
                 raise UsageError(f"this computer cannot reserve {size} bytes for the machine's memory")
             raise UsageError(
-                f"no machine has {size} bytes in pages of {page_size} with a TLB of {tlb}: the page size is a "
+                f"no machine has {size} bytes in pages of {page_size} and a TLB of {tlb}: the page size is a "
                 "power of two from 64 to 4096, the TLB a power of two, and there is at least one page"
             )
         self.raw: Any = ffi.gc(raw, lib.hl_machine_delete)

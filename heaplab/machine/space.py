@@ -92,7 +92,7 @@ class Space:
 
     def map(self, va: int, frame: int, flags: int) -> bool:
         """Map `frame` at `va`, taking over one reference; False when no frame is left for a table."""
-        return lib.hl_map(self.raw, va, frame, flags) == 0
+        return bool(lib.hl_map(self.raw, va, frame, flags) == 0)
 
     def map_zeroed(self, va: int, kind: FrameKind, flags: int) -> int | None:
         """Map a new zeroed frame at `va`; the frame, or None when there is none."""
