@@ -1,0 +1,5 @@
+"""`python -m heaplab`: the command line."""
+
+from heaplab.cli import main
+
+main()

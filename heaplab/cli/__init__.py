@@ -1,0 +1,102 @@
+"""The command line: `heaplab COMMAND ...`.
+
+Each module of this package is one command: it parses, calls the rooms below, and prints.  A module
+`NAME.py` offers the command as its attribute `NAME`; nothing else registers it.
+
+Exit status: 0; 1 when the work was done and found something wrong, or standard output was closed early;
+2 for a user's mistake, told in one line on standard error; 130 when interrupted.
+"""
+
+import errno
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from heaplab import __version__
+from heaplab.errors import HeaplabError, UsageError
+
+
+class _Commands(click.Group):
+    """The modules of this package as commands, imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module = importlib.import_module(f"{__name__}.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = "heaplab",
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command line; standing alone, end the process with the exit status of the page above."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, False, **extra)
+        try:
+            status = super().main(args, prog_name, complete_var, False, **extra)
+            sys.stdout.flush()
+        except click.Abort:
+            status = 130
+        except BrokenPipeError:
+            status = 1
+        except (click.ClickException, HeaplabError, OSError, MemoryError) as error:
+            click.echo(f"heaplab: {_sentence(error)}", err=True)
+            status = 2 if isinstance(error, click.ClickException | UsageError | OSError) else 1
+        _settle_stdout()
+        sys.exit(status)
+
+
+def _sentence(error: Exception) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, click.UsageError):
+        hint = f" (try '{error.ctx.command_path} --help')" if error.ctx else ""
+        return " ".join(error.format_message().split()) + hint
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, OSError):
+        return _os_sentence(error)
+    if isinstance(error, MemoryError):
+        return "this needs more memory than the host has"
+    return str(error)
+
+
+def _os_sentence(error: OSError) -> str:
+    where = os.fspath(error.filename) if error.filename is not None else "the output"
+    if error.errno == errno.ENOSPC:
+        return f"no space is left on the device for {where}: free some, or write elsewhere"
+    return f"{where}: {error.strerror or error}"
+
+
+def _settle_stdout() -> None:
+    """Drop what standard output did not take, so that the interpreter does not complain of it at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@click.group(
+    name="heaplab",
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="heaplab", message="%(prog)s %(version)s")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """A laboratory for memory allocators, on an exact model of the machine and of Linux's kernel."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())

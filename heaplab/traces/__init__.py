@@ -1,0 +1,27 @@
+"""Traces: what programs asked of malloc, recorded, stored, opened and made up.
+
+open_trace    a trace from a file of any known format, or from the bundled corpus by name
+Trace         its header, and its events in blocks
+Block, Event  many events as columns; one event
+Op, NULL_ID   what an event does; the id of free(NULL)
+TraceWriter   writes heaplab's own format, .hlt
+corpus        the bundled traces
+synthetic     made-up traces, seeded
+"""
+
+from heaplab.traces.event import BLOCK_EVENTS, NULL_ID, Block, Event, Op
+from heaplab.traces.ledger import Counts, Ledger
+from heaplab.traces.trace import Header, Provenance, Trace
+
+__all__ = [
+    "BLOCK_EVENTS",
+    "NULL_ID",
+    "Block",
+    "Counts",
+    "Event",
+    "Header",
+    "Ledger",
+    "Op",
+    "Provenance",
+    "Trace",
+]

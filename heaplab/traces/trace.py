@@ -1,0 +1,91 @@
+"""A trace: what is known about it, and its events, block by block."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from heaplab.traces.event import BLOCK_EVENTS, Block, Event
+from heaplab.traces.ledger import Counts, Ledger
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a trace comes from: free text, but for `tick`.
+
+    tick: nanoseconds; times are multiples of it.  A coarse tick makes a smaller file.
+    """
+
+    name: str
+    program: str = ""
+    version: str = ""
+    command: str = ""
+    date: str = ""
+    note: str = ""
+    tick: int = 1
+
+
+@dataclass(frozen=True)
+class Header(Counts, Provenance):
+    """What a trace says about itself before its first event: `Provenance` and `Counts` in one."""
+
+    @classmethod
+    def of(cls, provenance: Provenance, counts: Counts) -> "Header":
+        """Return the two as one."""
+        return cls(**vars(provenance), **vars(counts))
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A trace: iterate over it for its blocks, as often as you like; they are read as they are needed.
+
+    Every block is checked by a `Ledger` on its way, so its user need not.
+
+    >>> from heaplab.traces import Op
+    >>> trace = Trace.of([Event(Op.MALLOC, 0, 24), Event(Op.FREE, 0)], name="two")
+    >>> trace.header.events, trace.header.peak_live
+    (2, 24)
+    >>> for block in trace:
+    ...     print(*block, sep=", ")
+    malloc 0 24, free 0
+    """
+
+    header: Header
+    source: str
+    """What `open_trace` was given; it opens the same trace again, unless it was made in memory."""
+    read: Callable[[], Iterator[Block]]
+    """Returns the blocks, unchecked."""
+
+    @classmethod
+    def of(cls, events: Iterable[Event], name: str = "events") -> "Trace":
+        """Return a trace of `events`, held in memory.
+
+        Raises: UsageError when they are no valid trace.
+        """
+        rows = iter(events)
+        blocks = []
+        while part := list(islice(rows, BLOCK_EVENTS)):
+            blocks.append(Block.of(part))
+        return cls.of_blocks(blocks, name)
+
+    @classmethod
+    def of_blocks(cls, blocks: Iterable[Block], name: str = "blocks") -> "Trace":
+        """Return a trace of `blocks`, held in memory.
+
+        Raises: UsageError when they are no valid trace.
+        """
+        kept = list(blocks)
+        ledger = Ledger(name)
+        for block in kept:
+            ledger.apply(block)
+        return cls(Header.of(Provenance(name), ledger.counts()), name, lambda: iter(kept))
+
+    def __iter__(self) -> Iterator[Block]:
+        ledger = Ledger(self.source)
+        for block in self.read():
+            ledger.apply(block)
+            yield block
+
+    def events(self) -> Iterator[Event]:
+        """The events one by one: slow, for small traces and for looking."""
+        for block in self:
+            yield from block
