@@ -101,6 +101,7 @@ typedef struct hl_space {
     uint64_t tables;        /* table frames, the root included */
     uint64_t vm_pages;      /* pages of all VMAs; kept by the kernel */
     uint64_t heap_pages;    /* of these, what brk and anonymous mmap gave; kept by the kernel */
+    uint64_t brk;           /* the program break; kept by the kernel, read by sbrk as libc reads its own */
 } hl_space;
 
 /* What of a CPU belongs to one task: its address space, who answers its traps, and its counters. */

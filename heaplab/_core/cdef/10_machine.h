@@ -37,6 +37,7 @@ typedef struct {
     uint64_t tables;
     uint64_t vm_pages;
     uint64_t heap_pages;
+    uint64_t brk;
     ...;
 } hl_space;
 

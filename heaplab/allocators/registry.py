@@ -1,0 +1,150 @@
+"""Allocators by name: specs, and where designs come from.
+
+A spec is `name[:key=value]...`, as in `freelist:fit=best:order=address`; commas list specs.  The name is a
+design of heaplab's, one that another package offers under the entry point group "heaplab.allocators", or
+the path of a Python file that defines one Allocator class.
+"""
+
+import difflib
+import importlib.metadata
+import importlib.util
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from heaplab.allocators.base import COMMON_OPTIONS, Allocator, Option
+from heaplab.allocators.ccore import CAllocator
+from heaplab.errors import UsageError
+
+if TYPE_CHECKING:
+    from heaplab.process import Process
+
+LANGUAGES = ("python", "c")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A design with its parameters: `str(spec)` is the shortest text that says the same."""
+
+    name: str
+    language: str
+    design: type[Allocator]
+    #: every option's value as a number, defaults included
+    options: dict[str, int]
+    #: the options given, as text
+    given: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        return ":".join([self.name, *(f"{key}={value}" for key, value in self.given)])
+
+    def create(self, process: "Process") -> Allocator:
+        """Build an empty heap of this design at the break of `process`."""
+        return self.design.create(process, self.options)
+
+
+#: heaplab's own designs in Python; each has a twin of the same name in csrc/heap
+BUILTIN: tuple[type[Allocator], ...] = ()
+
+
+@cache
+def _designs(language: str) -> dict[str, type[Allocator]]:
+    python = {design.NAME: design for design in BUILTIN}
+    if language == "c":
+        found: dict[str, type[Allocator]] = {
+            name: type(f"C{design.__name__}", (CAllocator,), {"NAME": name, "OPTIONS": design.OPTIONS})
+            for name, design in python.items()
+        }
+    else:
+        found = dict(python)
+    for entry in importlib.metadata.entry_points(group="heaplab.allocators"):
+        design = entry.load()
+        if design.LANGUAGE == language:
+            found[entry.name] = design
+    return found
+
+
+def names(language: str = "python") -> list[str]:
+    """Return the names of all designs in this language."""
+    return sorted(_designs(language))
+
+
+def parse(text: str, language: str = "python") -> Spec:
+    """Return the design and parameters that `text` names.
+
+    Raises: UsageError for an unknown design, option or value, with the nearest match.
+
+    >>> spec = parse("freelist:fit=best")           # doctest: +SKIP
+    >>> str(spec), spec.options["mmap_threshold"]   # doctest: +SKIP
+    ('freelist:fit=best', 131072)
+    """
+    if language not in LANGUAGES:
+        raise UsageError(f"there are no allocators in {language!r}: write python or c")
+    name, *pairs = text.strip().split(":")
+    design = _from_file(name) if name.endswith(".py") else _from_name(name, language)
+    known = {option.name: option for option in (*design.OPTIONS, *COMMON_OPTIONS)}
+    values = {option.name: option.default for option in known.values()}
+    given: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"{pair!r} in {text!r} is no parameter: write key=value")
+        if key not in known:
+            raise UsageError(f"{name} has no parameter {key!r}{_near(key, known)}")
+        _verify_value(name, known[key], value)
+        given[key] = values[key] = value
+    options = {key: known[key].encode(value) for key, value in values.items()}
+    return Spec(name, design.LANGUAGE, design, options, tuple(given.items()))
+
+
+def parse_list(text: str, language: str = "python") -> list[Spec]:
+    """Return the specs in a list separated by commas.  Raises: UsageError as `parse`, or when empty."""
+    specs = [parse(part, language) for part in text.split(",") if part.strip()]
+    if not specs:
+        raise UsageError(f"{text!r} names no allocator: write one of {', '.join(names(language))}")
+    return specs
+
+
+def create(text: str, process: "Process", language: str = "python") -> Allocator:
+    """Build an empty heap at the break of `process`, as the spec `text` says."""
+    return parse(text, language).create(process)
+
+
+def _from_name(name: str, language: str) -> type[Allocator]:
+    designs = _designs(language)
+    if name not in designs:
+        raise UsageError(f"there is no allocator {name!r} in {language}{_near(name, designs)}")
+    return designs[name]
+
+
+def _from_file(path: str) -> type[Allocator]:
+    module_spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    if module_spec is None or module_spec.loader is None or not Path(path).is_file():
+        raise UsageError(f"there is no file {path} to take an allocator from")
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Allocator) and value.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise UsageError(f"{path} defines {len(found)} Allocator classes: it has to define one")
+    return found[0]
+
+
+def _verify_value(name: str, option: Option, value: str) -> None:
+    if option.choices and value not in option.choices:
+        near = _near(value, option.choices)
+        raise UsageError(f"{name} has no {option.name} {value!r}{near}")
+    option.encode(value)
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    known = list(known)
+    match = difflib.get_close_matches(word, known, n=1)
+    return f": did you mean {match[0]!r}?" if match else f": there are {', '.join(known)}"
