@@ -55,11 +55,6 @@ hl_machine *hl_machine_new(uint64_t frame_count, uint64_t page_size, uint64_t tl
         errno = ENOMEM;
         return NULL;
     }
-#ifdef MADV_HUGEPAGE
-    /* The host's own TLB: RAM in huge pages makes a simulated access cost about what a real one does. */
-    if (frame_count * page_size >= (64u << 20))
-        madvise(m->ram, frame_count * page_size, MADV_HUGEPAGE);
-#endif
     memset(m->tlb, 0xFF, tlb_size * sizeof *m->tlb);
     return m;
 }
