@@ -1,0 +1,205 @@
+"""The MMU: accesses, faults, counters, and a TLB that goes stale when nobody flushes."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heaplab.machine import Context, FrameKind, Machine, Pte, Space
+from tests.machine.conftest import PAGE, USER_RW, DemandZero
+
+READ, WRITE, PROTECTION = 4, 6, 1
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+@pytest.mark.parametrize("offset", [0, 1, PAGE - 1, PAGE - 7])
+def test_values_come_back_aligned_or_not(context: Context, size: int, offset: int) -> None:
+    value = 0x8877665544332211 & ((1 << 8 * size) - 1)
+    context.store(offset, value, size)
+    assert context.load(offset, size) == value
+    assert context.read(offset, size) == value.to_bytes(size, "little")
+
+
+def test_one_reference_a_load_or_store_whatever_its_size(context: Context) -> None:
+    context.store64(PAGE - 4, 1)
+    context.load64(PAGE - 4)
+    context.load(3, 1)
+    assert (context.loads, context.stores, context.mems) == (2, 1, 3)
+    assert context.bulk == 0
+    context.fill(0, 1, 2 * PAGE)
+    context.copy(0, PAGE, 10)
+    context.write(5, b"abc")
+    assert (context.mems, context.bulk) == (3, 2 * PAGE + 13)
+
+
+def test_faults_tell_address_access_and_cause(context: Context, handler: DemandZero) -> None:
+    context.load64(8)
+    context.store64(PAGE + 16, 1)
+    assert handler.seen == [(8, READ), (PAGE + 16, WRITE)]
+    assert context.faults == 2
+    context.space.protect_range(0, PAGE, clear=Pte.WRITE)
+    context.space.flush_page(0)
+    with pytest.raises(LookupError):
+        context.store64(24, 1)
+    assert handler.seen[-1] == (24, WRITE | PROTECTION)
+    context.space.protect_range(0, PAGE, clear=Pte.USER)
+    context.space.flush_page(0)
+    with pytest.raises(LookupError):
+        context.load64(24)
+    assert handler.seen[-1] == (24, READ | PROTECTION)
+
+
+def test_accessed_and_dirty_are_set_by_the_hardware(context: Context, space: Space) -> None:
+    space.map_zeroed(0, FrameKind.ANON, USER_RW)
+    assert not space.pte(0) & (Pte.ACCESSED | Pte.DIRTY)
+    context.load64(0)
+    assert space.pte(0) & (Pte.ACCESSED | Pte.DIRTY) == Pte.ACCESSED
+    context.store64(0, 1)
+    assert space.pte(0) & Pte.DIRTY
+
+
+@pytest.mark.parametrize(
+    "va", [1 << 28, 1 << 40, 1 << 47, 1 << 48, (1 << 63) + 8, (1 << 64) - 8, (1 << 64) - 1]
+)
+def test_wild_addresses_fault_and_never_alias(machine: Machine, va: int) -> None:
+    space = Space(machine)
+    context = Context(machine, space, DemandZero(space, limit=1 << 28))
+    context.store64(va & 0xFFFFF00, 1)  # its page is in the TLB, under the low bits of the wild address
+    for access in (context.load64, lambda a: context.store64(a, 1), lambda a: context.read(a, 1)):
+        with pytest.raises(LookupError):
+            access(va)
+
+
+def test_spaces_do_not_see_each_other(machine: Machine, new_context: Callable[[Space], Context]) -> None:
+    contexts = [new_context(Space(machine)) for _ in range(4)]
+    for i, context in enumerate(contexts):
+        context.store64(0, i)
+    for _ in range(2):
+        assert [context.load64(0) for context in contexts] == [0, 1, 2, 3]
+
+
+def test_high_address_bits_cannot_pass_for_another_space(
+    machine: Machine, new_context: Callable[[Space], Context]
+) -> None:
+    mine, other = Space(machine), Space(machine)
+    handler = DemandZero(mine, limit=1 << 28)
+    context = Context(machine, mine, handler)
+    new_context(other).store64(0, 1)
+    with pytest.raises(LookupError):
+        context.load64((mine.asid ^ other.asid) << 48)
+
+
+def test_an_entry_changed_without_a_flush_is_stale(machine: Machine, context: Context, space: Space) -> None:
+    context.store64(0, 1)
+    frame = Pte.frame(space.pte(0))
+    machine.get(frame)  # so that nobody else gets it
+    assert machine.stale_tlb_entries() == 0
+    space.unmap_range(0, PAGE)
+    assert machine.stale_tlb_entries() == 1
+    context.store64(0, 2)
+    assert machine.ram[frame][0] == 2, "the access still reached the old frame"
+    space.flush_page(0)
+    assert machine.stale_tlb_entries() == 0
+    context.store64(0, 3)
+    assert machine.ram[frame][0] == 2
+
+
+def test_a_right_taken_without_a_flush_is_still_used(
+    machine: Machine, context: Context, space: Space
+) -> None:
+    context.store64(0, 1)
+    space.protect_range(0, PAGE, clear=Pte.WRITE)
+    assert machine.stale_tlb_entries() == 1
+    context.store64(0, 2)
+    space.flush()
+    with pytest.raises(LookupError):
+        context.store64(0, 3)
+
+
+def test_a_right_given_needs_no_flush(context: Context, space: Space) -> None:
+    space.map_zeroed(0, FrameKind.ANON, Pte.USER)
+    context.load64(0)
+    space.update(0, set=Pte.WRITE)
+    context.store64(0, 2)
+    assert context.load64(0) == 2
+
+
+def test_a_store_across_pages_is_whole_or_not_at_all(machine: Machine) -> None:
+    space = Space(machine)
+    context = Context(machine, space, DemandZero(space, limit=PAGE))
+    context.store64(PAGE - 8, 0)
+    with pytest.raises(LookupError):
+        context.store64(PAGE - 4, (1 << 64) - 1)
+    assert context.load64(PAGE - 8) == 0
+
+
+def test_a_failing_bulk_write_leaves_the_pages_before_it(machine: Machine) -> None:
+    space = Space(machine)
+    context = Context(machine, space, DemandZero(space, limit=PAGE))
+    with pytest.raises(LookupError):
+        context.write(0, b"x" * (PAGE + 1))
+    assert context.read(0, PAGE) == b"x" * PAGE
+
+
+def test_the_bad_load_value_is_data_too(context: Context) -> None:
+    context.store64(0, 0xBADC0DEDBADC0DED)
+    assert context.load64(0) == 0xBADC0DEDBADC0DED
+
+
+def test_a_handler_that_never_maps_is_found_out(machine: Machine) -> None:
+    class Liar:
+        def fault(self, va: int, error_code: int) -> int:
+            return 0
+
+        def syscall(self, nr: int, *args: int) -> int:
+            return 0
+
+    context = Context(machine, Space(machine), Liar())
+    with pytest.raises(MemoryError, match="try again"):
+        context.load64(0)
+
+
+def test_tlb_misses_are_repeatable(machine: Machine) -> None:
+    def misses() -> int:
+        space = Space(machine)
+        context = Context(machine, space, DemandZero(space))
+        for i in range(40):
+            context.store64((i * 7919 % 24) * PAGE, i)
+        count = context.tlb_misses
+        space.delete()
+        return count
+
+    assert misses() == misses() > 24
+
+
+BYTES = st.binary(max_size=3 * PAGE)
+PLACES = st.integers(0, 4 * PAGE)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["write", "copy", "fill", "store"]), PLACES, PLACES, BYTES), max_size=12
+    )
+)
+def test_bulk_operations_agree_with_a_bytearray(steps: list[tuple[str, int, int, bytes]]) -> None:
+    machine = Machine(64 * PAGE, page_size=PAGE, tlb=4)
+    space = Space(machine)
+    context = Context(machine, space, DemandZero(space))
+    model = bytearray(8 * PAGE)
+    for verb, a, b, data in steps:
+        n = len(data)
+        if verb == "write":
+            context.write(a, data)
+            model[a : a + n] = data
+        elif verb == "copy":
+            context.copy(a, b, n)
+            model[a : a + n] = model[b : b + n]
+        elif verb == "fill":
+            context.fill(a, b & 0xFF, n)
+            model[a : a + n] = bytes([b & 0xFF]) * n
+        else:
+            context.store64(a, b)
+            model[a : a + 8] = b.to_bytes(8, "little")
+    assert context.read(0, len(model)) == model
