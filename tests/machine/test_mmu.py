@@ -142,6 +142,25 @@ def test_a_failing_bulk_write_leaves_the_pages_before_it(machine: Machine) -> No
     assert context.read(0, PAGE) == b"x" * PAGE
 
 
+def test_a_fault_that_takes_the_other_page_away_loses_nothing(machine: Machine) -> None:
+    class Reclaiming(DemandZero):
+        """Has room for one page at a time until its third fault."""
+
+        def fault(self, va: int, error_code: int) -> int:
+            if len(self.seen) < 3:
+                self.space.unmap_range(0, 1 << 28)
+                self.space.flush()
+            return super().fault(va, error_code)
+
+    space = Space(machine)
+    handler = Reclaiming(space)
+    context = Context(machine, space, handler)
+    context.fill(0, 7, PAGE)
+    context.copy(0, PAGE, PAGE)
+    assert len(handler.seen) > 3
+    assert context.read(0, PAGE) == bytes(PAGE)
+
+
 def test_the_bad_load_value_is_data_too(context: Context) -> None:
     context.store64(0, 0xBADC0DEDBADC0DED)
     assert context.load64(0) == 0xBADC0DEDBADC0DED
