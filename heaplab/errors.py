@@ -31,6 +31,7 @@ class Rule(IntEnum):
     BROKEN_LINK = 5
     BROKEN_INDEX = 6
     BROKEN_ROOT = 7
+    UNCOALESCED = 8
 
     @property
     def text(self) -> str:
@@ -46,6 +47,7 @@ _RULE_TEXT = {
     Rule.BROKEN_LINK: "broken link: a free block's neighbours in the index do not point back to it",
     Rule.BROKEN_INDEX: "broken index: the free blocks found by walking are not the ones in the index",
     Rule.BROKEN_ROOT: "broken root: the heap's root does not carry this design's magic and bounds",
+    Rule.UNCOALESCED: "free neighbours: two free blocks side by side were not made one",
 }
 
 

@@ -18,7 +18,7 @@
 
 #define LEAVE(h) (h)->seam->escape = NULL
 
-static const hl_design *const designs[] = {NULL};
+static const hl_design *const designs[] = {&hl_buddy, NULL};
 
 int hl_heap_design(hl_heap *h, const char *name)
 {
@@ -30,7 +30,7 @@ int hl_heap_design(hl_heap *h, const char *name)
     return -1;
 }
 
-/* -1 also, with errno set, when the kernel gives no memory for the root. */
+/* -1 also, with errno set, when the kernel gives no memory for the root or what belongs to it. */
 int hl_heap_create(hl_heap *h)
 {
     ENTER(h, -1);
@@ -46,9 +46,14 @@ int hl_heap_create(hl_heap *h)
     heap_store(h, root + HL_ROOT_MAGIC, h->design->magic);
     heap_store(h, root + HL_ROOT_END, end);
     heap_store(h, root + HL_ROOT_LARGE, 0);
-    h->design->init(h);
+    int stands = h->design->init(h, end);
+    if (!stands) {
+        int err = h->seam->err;
+        seam_sbrk(s, (int64_t)(start - end));
+        seam_set_errno(s, err);
+    }
     LEAVE(h);
-    return 0;
+    return stands ? 0 : -1;
 }
 
 int hl_heap_attach(hl_heap *h)

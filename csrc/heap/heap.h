@@ -30,7 +30,8 @@ enum {
     HL_BROKEN_FOOTER,
     HL_BROKEN_LINK,
     HL_BROKEN_INDEX,
-    HL_BROKEN_ROOT
+    HL_BROKEN_ROOT,
+    HL_UNCOALESCED
 };
 
 enum { HL_BLOCK_FREE = 0, HL_BLOCK_ALLOCATED, HL_BLOCK_LARGE };
@@ -65,8 +66,8 @@ typedef struct hl_design {
     uint64_t magic;
     uint64_t root_size; /* bytes of the root, a multiple of 16: the shared words and the design's own */
     /* Builds the design's part of the root and the first blocks: the shared words stand, and
-     * [root + root_size, end) is the design's. */
-    void (*init)(hl_heap *h);
+     * [root + root_size, end) is the design's.  1, or 0 with errno when the kernel gives no more memory. */
+    int (*init)(hl_heap *h, uint64_t end);
     /* The payload's address, or 0 with errno set when the kernel gives no memory. */
     uint64_t (*malloc)(hl_heap *h, uint64_t size);
     /* The same for an alignment above HL_ALIGN, a power of two; both are below mmap_threshold. */
@@ -81,6 +82,8 @@ typedef struct hl_design {
     /* Every rule of the design, or heap_corrupt. */
     void (*check)(hl_heap *h);
 } hl_design;
+
+extern const hl_design hl_buddy;
 
 /* ---- the contract (heap.c), called with an escape set ---- */
 

@@ -50,7 +50,10 @@ class PythonAllocator(Allocator):
 
     @abstractmethod
     def _init(self, end: int) -> None:
-        """Build the design's part of the root and the first blocks in [root + ROOT_SIZE, end)."""
+        """Build the design's part of the root and the first blocks in [root + ROOT_SIZE, end).
+
+        Raises: MemoryError when the kernel gives no more memory; what it gave is given back then.
+        """
 
     @abstractmethod
     def _malloc(self, size: int) -> int: ...
@@ -91,7 +94,11 @@ class PythonAllocator(Allocator):
         process.store64(root + ROOT_END, end)
         process.store64(root + ROOT_LARGE, 0)
         heap = cls(process, options, root)
-        heap._init(end)
+        try:
+            heap._init(end)
+        except MemoryError:
+            process.sbrk(start - end)
+            raise
         return heap
 
     def _verify_root(self) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heaplab.allocators.base import COMMON_OPTIONS, Allocator, Option
+from heaplab.allocators.buddy import Buddy
 from heaplab.allocators.ccore import CAllocator
 from heaplab.errors import UsageError
 
@@ -45,7 +46,7 @@ class Spec:
 
 
 #: heaplab's own designs in Python; each has a twin of the same name in csrc/heap
-BUILTIN: tuple[type[Allocator], ...] = ()
+BUILTIN: tuple[type[Allocator], ...] = (Buddy,)
 
 
 @cache

@@ -1,0 +1,352 @@
+"""Binary buddy: every block is 2^k bytes, and its payload lies at a multiple of 2^k.
+
+    alignment       32 bytes; aligned_alloc gives any power of two without padding
+    overhead        8 bytes a block, then rounding up to 2^k: expected 1 / ln 2 = 1.44 times the request
+    minimum block   32 bytes, 24 of them payload
+    malloc          6 mems when a block of its order is free; else 6 or 7, and 4 for each split
+    free            9 or 10 mems; 4 to 6 more for each merge, and 1 if any was with a buddy to the left
+    metadata        a header in front of each payload; links in free payloads; list heads in the root
+    source          Knowlton, CACM 8 (1965) 623-624; Knuth, TAOCP vol. 1, 2.5, algorithms R and S
+
+A block is named by its payload's address p.  It spans [p - 8, p - 8 + 2^k), so that the address itself
+says who its buddy is, p ^ 2^k, and no offset from a base is ever taken:
+
+         p - 8    p          p + 8                                p - 8 + 2^k
+    free +--------+----------+----------+--------------------------+
+         | header | next     | prev     |                          |
+         +--------+----------+----------+--------------------------+
+    used | header | payload, 2^k - 8 bytes                         |
+         +--------+------------------------------------------------+
+
+    header = seal | order k | ALLOCATED or not      (seal.py)
+
+    root -> +24   orders    bit k is set when list k is not empty
+            +32   heads     of the lists of free blocks, one an order, from 5 to 46: the first payload, or 0
+            +368            16 bytes unused, so that the header before the end never falls into the heads
+
+next is a payload, 0 at the end of a list; prev is the address of the word that points here, a next or a head,
+so that a block leaves its list without asking whether it is the first.  The heap is [first, end) in payload
+addresses, cut into the largest aligned blocks that fit.  The eight bytes before the end carry a header too,
+the fence: allocated, of order 0, so that whoever asks for a right buddy at the end finds one that never
+merges.  When the heap grows it becomes the header of the block that starts there.
+
+The twin is csrc/heap/buddy.c.
+"""
+
+import errno
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, ClassVar, NoReturn
+
+from heaplab.allocators.base import ROOT_DESIGN, ROOT_END, Block, State, round_up
+from heaplab.allocators.pyheap import PythonAllocator
+from heaplab.allocators.seal import is_sealed, seal
+from heaplab.errors import Rule
+
+if TYPE_CHECKING:
+    from heaplab.process import Process
+
+HEADER = 8
+NEXT, PREV = 0, 8
+#: from 32 bytes (a header and two links) to half of the 47 bits that a program has for addresses
+LEAST, MOST = 5, 46
+ORDER, ALLOCATED = 63, 64
+FENCE = ALLOCATED | 0
+ROOT_ORDERS, ROOT_HEADS = ROOT_DESIGN, ROOT_DESIGN + 8
+
+
+def order_of(size: int) -> int:
+    """Return the order of the smallest block with room for `size` bytes.
+
+    >>> [order_of(size) for size in (0, 24, 25, 56, 57)]
+    [5, 5, 6, 6, 7]
+    """
+    return (size + HEADER - 1).bit_length() if size > 24 else LEAST
+
+
+def largest(at: int, room: int) -> int:
+    """Return the order of the largest aligned block that starts, or ends, at `at` within `room` bytes.
+
+    >>> largest(0x5000, 0x10000), largest(0x8000, 0x3000)
+    (12, 13)
+    """
+    return min((at & -at).bit_length(), room.bit_length()) - 1
+
+
+class Buddy(PythonAllocator):
+    """The binary buddy system; see the head of this module."""
+
+    NAME: ClassVar[str] = "buddy"
+    MAGIC: ClassVar[int] = int.from_bytes(b"hl-buddy", "little")
+    ROOT_SIZE: ClassVar[int] = ROOT_HEADS + 8 * (MOST - LEAST + 1) + 16
+
+    def __init__(self, process: "Process", options: Mapping[str, int], root: int) -> None:
+        super().__init__(process, options, root)
+        self._orders = root + ROOT_ORDERS
+        self._heads = root + ROOT_HEADS - 8 * LEAST  # head of list k: + 8 * k
+        self._first = round_up(self._start + HEADER, 1 << LEAST)
+        self._page_order = self._page_size.bit_length() - 1
+
+    def _init(self, end: int) -> None:
+        self.process.fill(self._orders, 0, self.ROOT_SIZE - ROOT_ORDERS)
+        self._cut(self._first, end)
+
+    # headers
+
+    def _demand(self, p: int) -> int:
+        """Return the order of the allocated block at p; HeapCorruption when there is none."""
+        if p & ((1 << LEAST) - 1):
+            self._corrupt(p, Rule.FOREIGN_POINTER)
+        header = self._load(p - HEADER)
+        k = header & ORDER
+        if header != seal(p, k | ALLOCATED):
+            if header == seal(p, k):
+                self._corrupt(p, Rule.DOUBLE_FREE)
+            self._blame(p)
+        return k
+
+    def _blame(self, p: int) -> NoReturn:
+        """What stands before p is no header: find out by walking whether one was ever there."""
+        q = self._first
+        while q < p:
+            header = self._load(q - HEADER)
+            if not is_sealed(q, header):
+                self._corrupt(q, Rule.BROKEN_HEADER)
+            q += 1 << (header & ORDER)
+        self._corrupt(p, Rule.BROKEN_HEADER if q == p else Rule.FOREIGN_POINTER)
+
+    def _is_free(self, p: int, k: int) -> bool:
+        """Return whether the block at p is free and of order k; HeapCorruption when its seal is broken."""
+        header = self._load(p - HEADER)
+        if header == seal(p, k):
+            return True
+        if not is_sealed(p, header):
+            self._corrupt(p, Rule.BROKEN_HEADER)
+        return False
+
+    # the lists of free blocks
+
+    def _push(self, p: int, k: int) -> None:
+        load, store = self._load, self._store
+        head = self._heads + 8 * k
+        following = load(head)
+        store(p - HEADER, seal(p, k))
+        store(p + NEXT, following)
+        store(p + PREV, head)
+        store(head, p)
+        if following:
+            store(following + PREV, p)
+        else:
+            store(self._orders, load(self._orders) | 1 << k)
+
+    def _unlink(self, p: int, k: int) -> None:
+        load, store = self._load, self._store
+        following, pointer = load(p + NEXT), load(p + PREV)
+        store(pointer, following)
+        if following:
+            store(following + PREV, pointer)
+        elif pointer == self._heads + 8 * k:
+            store(self._orders, load(self._orders) & ~(1 << k))
+
+    # malloc
+
+    def _malloc(self, size: int) -> int:
+        return self._take(order_of(size))
+
+    def _take(self, k: int) -> int:
+        """Return a block of order k, split from the smallest free one there is (algorithm R)."""
+        load, store, heads = self._load, self._store, self._heads
+        orders = load(self._orders)
+        if not orders >> k:
+            if not self._extend(k):
+                return 0
+            orders = load(self._orders)
+        fitting = orders >> k
+        j = k + (fitting & -fitting).bit_length() - 1
+        p = load(heads + 8 * j)
+        following = load(p + NEXT)
+        store(heads + 8 * j, following)
+        left = orders
+        if following:
+            store(following + PREV, heads + 8 * j)
+        else:
+            left ^= 1 << j
+        for i in range(j - 1, k - 1, -1):  # lists k to j - 1 are empty: no need to look
+            upper = p + (1 << i)
+            store(upper - HEADER, seal(upper, i))
+            store(upper + NEXT, 0)
+            store(upper + PREV, heads + 8 * i)
+            store(heads + 8 * i, upper)
+        left |= (1 << j) - (1 << k)
+        if left != orders:
+            store(self._orders, left)
+        store(p - HEADER, seal(p, k | ALLOCATED))
+        return p
+
+    def _aligned_alloc(self, alignment: int, size: int) -> int:
+        k, aligned = order_of(size), alignment.bit_length() - 1
+        p = self._take(max(k, aligned))
+        if p and k < aligned:
+            self._split(p, aligned, k)
+        return p
+
+    def _split(self, p: int, k: int, to: int) -> None:
+        """Make the allocated block at p, of order k, one of order `to`; its upper halves become free."""
+        for i in range(k - 1, to - 1, -1):
+            self._push(p + (1 << i), i)
+        self._store(p - HEADER, seal(p, to | ALLOCATED))
+
+    # free
+
+    def _free(self, p: int) -> None:
+        """Merge with the buddy as long as it is free and whole (algorithm S)."""
+        k, at = self._demand(p), p
+        while (buddy := at ^ (1 << k)) >= self._first and self._is_free(buddy, k):
+            self._unlink(buddy, k)
+            at = min(at, buddy)
+            k += 1
+        if at != p:  # inside the merged block now: it shall not pass for allocated
+            self._store(p - HEADER, seal(p, LEAST))
+        self._push(at, k)
+        if k >= self._page_order:
+            self._trim()
+
+    def _usable_size(self, p: int) -> int:
+        return (1 << self._demand(p)) - HEADER
+
+    def _resize(self, p: int, size: int) -> bool:
+        k, wanted = self._demand(p), order_of(size)
+        if wanted < k:
+            self._split(p, k, wanted)
+            if k > self._page_order:
+                self._trim()
+        elif wanted > k:
+            if p & ((1 << wanted) - 1) or not all(self._is_free(p + (1 << i), i) for i in range(k, wanted)):
+                return False
+            for i in range(k, wanted):
+                self._unlink(p + (1 << i), i)
+            self._store(p - HEADER, seal(p, wanted | ALLOCATED))
+        return True
+
+    # the end of the heap
+
+    def _tail(self, end: int) -> int:
+        """Return where the free blocks that reach to the end start.
+
+        Merging leaves no choice of where they can be: the largest that fits ends at the end, and so on.
+        """
+        at = end
+        while at > self._first:
+            k = largest(at, at - self._first)
+            if self._load(at - (1 << k) - HEADER) != seal(at - (1 << k), k):
+                break
+            at -= 1 << k
+        return at
+
+    def _unlink_tail(self, tail: int, end: int) -> None:
+        while end > tail:
+            k = largest(end, end - self._first)
+            end -= 1 << k
+            self._unlink(end, k)
+
+    def _cut(self, at: int, end: int) -> None:
+        """Make [at, end) free blocks, as large as they can be, and set the fence."""
+        while at < end:
+            k = largest(at, end - at)
+            self._push(at, k)
+            at += 1 << k
+        self._store(end - HEADER, seal(end, FENCE))
+
+    def _extend(self, k: int) -> bool:
+        """Grow the heap until there is a free block of order k; False with errno when it cannot be."""
+        if k > MOST:
+            self.process.errno = errno.ENOMEM
+            return False
+        end = self._load(self.root + ROOT_END)
+        tail = self._tail(end)
+        grown = self._grow(round_up(tail, 1 << k) + (1 << k) - end)
+        if grown is None:
+            return False
+        self._unlink_tail(tail, end)
+        self._cut(tail, end + grown[1])
+        return True
+
+    def _trim(self) -> None:
+        """Give the end of the heap back when enough of it is free.
+
+        Called when a block of at least a page became free: a smaller one cannot make whole pages free.
+        """
+        end = self._load(self.root + ROOT_END)
+        tail = self._tail(end)
+        to = round_up(tail + self._top_pad, self._page_size)
+        if end - tail < self._trim_threshold or to >= end:
+            return
+        self._unlink_tail(tail, end)
+        self._cut(tail, to if self._shrink(to) else end)
+
+    # walk and check
+
+    def _blocks(self) -> Iterator[Block]:
+        p = self._first
+        while p < self._load(self.root + ROOT_END):
+            header = self._load(p - HEADER)
+            if not is_sealed(p, header):
+                self._corrupt(p, Rule.BROKEN_HEADER)
+            size = 1 << (header & ORDER)
+            yield Block(p, size, size - HEADER, State.ALLOCATED if header & ALLOCATED else State.FREE)
+            p += size
+
+    def _check(self) -> None:
+        """Verify every block's header and place, that buddies are merged, and that walk == index."""
+        end = self._load(self.root + ROOT_END)
+        if end % self._page_size or end < self._first:
+            self._corrupt(self.root, Rule.BROKEN_ROOT)
+        if self._check_blocks(end) != self._check_lists(end):
+            self._corrupt(self.root, Rule.BROKEN_INDEX)
+
+    def _check_blocks(self, end: int) -> tuple[int, int]:
+        """Return how many free blocks the walk finds, and the sum of their addresses."""
+        load, count, total, p = self._load, 0, 0, self._first
+        while p < end:
+            header = load(p - HEADER)
+            k = header & ORDER
+            size = 1 << k
+            if header not in (seal(p, k), seal(p, k | ALLOCATED)) or not LEAST <= k <= MOST:
+                self._corrupt(p, Rule.BROKEN_HEADER)
+            if p & (size - 1) or p + size > end:
+                self._corrupt(p, Rule.BROKEN_HEADER)
+            if not header & ALLOCATED:
+                # p + size is at most the end, where the fence is
+                if not p & size and load(p + size - HEADER) == seal(p + size, k):
+                    self._corrupt(p, Rule.UNCOALESCED)
+                pointer = load(p + PREV)
+                if pointer != self._heads + 8 * k and not self._may_be(pointer, k, end):
+                    self._corrupt(p, Rule.BROKEN_LINK)
+                if load(pointer) != p:
+                    self._corrupt(p, Rule.BROKEN_LINK)
+                count, total = count + 1, total + p
+            p += size
+        if load(end - HEADER) != seal(end, FENCE):
+            self._corrupt(end, Rule.BROKEN_HEADER)
+        return count, total
+
+    def _check_lists(self, end: int) -> tuple[int, int]:
+        """Return how many free blocks the lists hold, and the sum of their addresses."""
+        load, count, total = self._load, 0, 0
+        orders = load(self._orders)
+        for k in range(LEAST, MOST + 1):
+            pointer = self._heads + 8 * k
+            p = load(pointer)
+            if bool(p) != bool(orders & 1 << k):
+                self._corrupt(self.root, Rule.BROKEN_INDEX)
+            while p:
+                if not self._may_be(p, k, end) or load(p - HEADER) != seal(p, k):
+                    self._corrupt(p, Rule.BROKEN_INDEX)
+                if load(p + PREV) != pointer:  # so no list runs in a circle
+                    self._corrupt(p, Rule.BROKEN_LINK)
+                count, total = count + 1, total + p
+                pointer, p = p, load(p + NEXT)
+        return count, total
+
+    def _may_be(self, p: int, k: int, end: int) -> bool:
+        """Return whether a block of order k can be at p."""
+        return self._first <= p < end and not p & ((1 << k) - 1)
