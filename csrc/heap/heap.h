@@ -83,6 +83,7 @@ typedef struct hl_design {
     void (*check)(hl_heap *h);
 } hl_design;
 
+extern const hl_design hl_freelist;
 extern const hl_design hl_buddy;
 
 /* ---- the contract (heap.c), called with an escape set ---- */

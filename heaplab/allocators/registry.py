@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from heaplab.allocators.base import COMMON_OPTIONS, Allocator, Option
 from heaplab.allocators.buddy import Buddy
 from heaplab.allocators.ccore import CAllocator
+from heaplab.allocators.freelist import FreeList
 from heaplab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Spec:
 
 
 #: heaplab's own designs in Python; each has a twin of the same name in csrc/heap
-BUILTIN: tuple[type[Allocator], ...] = (Buddy,)
+BUILTIN: tuple[type[Allocator], ...] = (FreeList, Buddy)
 
 
 @cache
@@ -76,8 +77,8 @@ def parse(text: str, language: str = "python") -> Spec:
 
     Raises: UsageError for an unknown design, option or value, with the nearest match.
 
-    >>> spec = parse("freelist:fit=best")           # doctest: +SKIP
-    >>> str(spec), spec.options["mmap_threshold"]   # doctest: +SKIP
+    >>> spec = parse("freelist:fit=best")
+    >>> str(spec), spec.options["mmap_threshold"]
     ('freelist:fit=best', 131072)
     """
     if language not in LANGUAGES:

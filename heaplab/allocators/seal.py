@@ -6,7 +6,7 @@
     +-------------+------------------------------------+
 
 The seal is the top of (address ^ tag) * FACTOR: multiplicative hashing (Knuth, TAOCP vol. 3, 6.4) with 2^64
-over the golden ratio, an odd number.  Any single bit that changes is noticed, in the address, the tag or
+over the golden ratio, an odd number.  A change of any one byte is always noticed, in the address, the tag or
 the seal; of other changes, and of data that was never a header, one in 65,536 gets through.  No load or
 store is added to those of the header itself.
 

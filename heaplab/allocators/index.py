@@ -1,0 +1,124 @@
+"""What keeps the free blocks of a heap with boundary tags: one interface for lists, heaps and trees.
+
+An index lives in simulated memory: a few words in the heap's root, and links in the free blocks' payloads.
+It reads the size of a block it holds from the block's header, and never writes a header or a footer: the
+heap does (tagged.py).  The twin in C is a set of static functions, see csrc/heap/tagged.h.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
+
+from heaplab.allocators import blocks
+from heaplab.allocators.blocks import HEADER
+from heaplab.allocators.seal import is_sealed
+from heaplab.errors import HeapCorruption, Rule
+
+
+class Memory(Protocol):
+    """Where an index lives; a process is one."""
+
+    def load64(self, va: int, /) -> int:
+        """Return the 8 bytes at va."""
+
+    def store64(self, va: int, value: int, /) -> None:
+        """Store 8 bytes at va."""
+
+
+class Survey:
+    """The check of an index against the heap: the free blocks met walking, then those met in the index."""
+
+    def __init__(self, memory: Memory, first: int, end: int) -> None:
+        self._load = memory.load64
+        self._first = first
+        self._end = end
+        self._count = 0
+        self._sum = 0
+
+    def is_block(self, link: int) -> bool:
+        """Whether a block of the heap can stand at `link`, so that it may be loaded."""
+        return link % 16 == 8 and self._first <= link < self._end - HEADER
+
+    def walked(self, block: int) -> None:
+        """Note a free block of the heap."""
+        self._count += 1
+        self._sum += block
+
+    def indexed(self, link: int, holder: int) -> int:
+        """Note that the index says, at `holder`, that a free block stands at `link`; return its size.
+
+        Raises: HeapCorruption naming the holder when nothing can stand there, the block when it is not free
+        or one more than the heap has.
+        """
+        if not self.is_block(link):
+            raise HeapCorruption(holder + HEADER, Rule.BROKEN_LINK)
+        word = self._load(link)
+        if not is_sealed(link, word):
+            raise HeapCorruption(link + HEADER, Rule.BROKEN_HEADER)
+        if blocks.is_allocated(word) or self._count == 0:
+            raise HeapCorruption(link + HEADER, Rule.BROKEN_INDEX)
+        self._count -= 1
+        self._sum -= link
+        return blocks.size_of(word)
+
+    def close(self, root: int) -> None:
+        """Raise HeapCorruption naming the root unless the index has had just the free blocks of the heap."""
+        if self._count or self._sum:
+            raise HeapCorruption(root, Rule.BROKEN_INDEX)
+
+
+class Index(ABC):
+    """The free blocks of a heap.  `base` is the address of its words in the root.
+
+    The methods that a free block passes through raise HeapCorruption (BROKEN_LINK) when its neighbours in
+    the index do not point back to it, where seeing that costs little.
+    """
+
+    #: bytes that a free block needs: header, links, footer; a multiple of 16
+    MIN_BLOCK: ClassVar[int]
+    #: words of the root
+    WORDS: ClassVar[int]
+
+    def __init__(self, memory: Memory, base: int, options: Mapping[str, int]) -> None:
+        self._load = memory.load64
+        self._store = memory.store64
+        self._base = base
+
+    @abstractmethod
+    def init(self, heap_bytes: int) -> None:
+        """Make the index empty, for a heap of that many bytes.  Raises: MemoryError."""
+
+    def reserve(self, heap_bytes: int) -> bool:
+        """Make sure that the free blocks of a heap of that many bytes have room; False with errno."""
+        return True
+
+    @abstractmethod
+    def find(self, need: int) -> tuple[int, int, int]:
+        """Return a free block of at least `need` bytes, its header as loaded, and a floor; 0 for none.
+
+        floor: what is left of this block certainly keeps the block's place while it is larger.
+        """
+
+    @abstractmethod
+    def insert(self, block: int, size: int) -> None:
+        """Take in a block that is free now."""
+
+    @abstractmethod
+    def remove(self, block: int, size: int) -> None:
+        """Let go of a block that is in the index."""
+
+    @abstractmethod
+    def shrink(self, block: int, size: int, to: int, rest: int, floor: int) -> None:
+        """The free block is now the one at `to` of `rest` bytes, all within it; floor as from find."""
+
+    @abstractmethod
+    def grow(self, block: int, size: int, to: int, total: int) -> None:
+        """The free block is now the one at `to` of `total` bytes, which contains it."""
+
+    @abstractmethod
+    def check_links(self, survey: Survey, block: int) -> None:
+        """Raise HeapCorruption unless the neighbours of `block` in the index point back to it."""
+
+    @abstractmethod
+    def check(self, survey: Survey) -> None:
+        """Tell the survey each block of the index; raise HeapCorruption when the order is wrong."""

@@ -1,0 +1,301 @@
+"""Heaps with boundary tags: blocks side by side from the first to the epilogue, free ones in an index.
+
+    root -> +24  first         the first block
+            +32  ...           the index's own words
+
+    | root | block | block | free block | block | ... | epilogue |
+           first                                      end - 8    end
+
+The epilogue is the header of an allocated block of size 0.  No two free blocks are neighbours: free merges at
+once, so the block before a free block is always allocated.  What the kernel gives is merged with a free last
+block; a last block of trim_threshold bytes is given back but for top_pad bytes.
+
+Alignment       16 bytes; the payload begins 8 bytes after the block
+Overhead        8 bytes a block, and up to 15 for alignment
+malloc          the index's find, and one of: remove and 3 mems; shrink and 3 mems
+free            3 to 6 mems, and one or two of the index's insert, remove and grow
+Metadata        in the blocks: a header before the payload, links and a footer in free ones; and in the root
+Source          Knuth, TAOCP vol. 1, 2.5, algorithms A and C; Lea, dlmalloc (the bit that spares the footer)
+
+A design is an Index with a name.  The twin is csrc/heap/tagged.h.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, ClassVar, NoReturn
+
+from heaplab.allocators.base import ALIGN, ROOT_DESIGN, ROOT_END, Block, State, round_up
+from heaplab.allocators.blocks import (
+    ALLOCATED,
+    FOOTER,
+    HEADER,
+    PREV_ALLOCATED,
+    header,
+    is_allocated,
+    prev_is_allocated,
+    size_of,
+    tombstone,
+    with_prev_allocated,
+    with_prev_free,
+)
+from heaplab.allocators.index import Index, Survey
+from heaplab.allocators.pyheap import PythonAllocator
+from heaplab.allocators.seal import is_sealed
+from heaplab.errors import HeapCorruption, Rule
+
+if TYPE_CHECKING:
+    from heaplab.process import Process
+
+ROOT_FIRST = ROOT_DESIGN
+ROOT_INDEX = ROOT_DESIGN + 8
+
+
+class TaggedAllocator(PythonAllocator):
+    """A heap with boundary tags over the index INDEX."""
+
+    INDEX: ClassVar[type[Index]]
+
+    def __init_subclass__(cls) -> None:
+        # the first block's header is the root's last word when the heap is as small as can be
+        cls.ROOT_SIZE = round_up(ROOT_INDEX + 8 * cls.INDEX.WORDS + HEADER, ALIGN)
+
+    def __init__(self, process: "Process", options: Mapping[str, int], root: int) -> None:
+        super().__init__(process, options, root)
+        self._index = self.INDEX(process, root + ROOT_INDEX, self.options)
+        self._min_block = self.INDEX.MIN_BLOCK
+        self._lowest = self._start - HEADER
+
+    def _init(self, end: int) -> None:
+        self._index.init(end - self._lowest)
+        size = end - HEADER - self._lowest
+        first = self._lowest if size >= self._min_block else end - HEADER
+        self._store(self.root + ROOT_FIRST, first)
+        if first < end - HEADER:
+            self._index.insert(first, size)
+            self._make_free(first, size)
+            self._store(end - HEADER, header(end - HEADER, 0, ALLOCATED))
+        else:
+            self._store(first, header(first, 0, ALLOCATED | PREV_ALLOCATED))
+
+    # ---- accessors ----
+
+    def _block_size(self, size: int) -> int:
+        """Bytes of the block for a request of `size` bytes."""
+        return max(round_up(size + HEADER, ALIGN), self._min_block)
+
+    def _demand(self, p: int) -> int:
+        """Return the header of the allocated block with payload p, or raise HeapCorruption."""
+        word = self._load(p - HEADER)
+        if not is_allocated(word) or not is_sealed(p - HEADER, word) or p % ALIGN:
+            self._accuse(p, word)
+        return word
+
+    def _header(self, block: int) -> int:
+        """Return the header of a block that has to stand there."""
+        word = self._load(block)
+        if not is_sealed(block, word):
+            raise HeapCorruption(block + HEADER, Rule.BROKEN_HEADER)
+        return word
+
+    def _prev_size(self, block: int) -> int:
+        """Return the size of the free block before `block`."""
+        size = self._load(block - FOOTER)
+        prev = block - size
+        if size > block - self._lowest or self._load(prev) != header(prev, size, PREV_ALLOCATED):
+            raise HeapCorruption(block + HEADER, Rule.BROKEN_FOOTER)
+        return size
+
+    def _make_free(self, block: int, size: int) -> None:
+        """Write the tags of a free block."""
+        self._store(block, header(block, size, PREV_ALLOCATED))
+        self._store(block + size - FOOTER, size)
+
+    def _accuse(self, p: int, word: int) -> NoReturn:
+        """Raise what is wrong with p, whose header `word` is not an allocated block's.
+
+        The error path alone may walk: a block that starts there has a broken header, or one before it has.
+        """
+        if p % ALIGN == 0 and is_sealed(p - HEADER, word):
+            raise HeapCorruption(p, Rule.DOUBLE_FREE)
+        block = self._load(self.root + ROOT_FIRST)
+        while block < p - HEADER and (size := size_of(self._header(block))):
+            block += size
+        raise HeapCorruption(p, Rule.BROKEN_HEADER if block == p - HEADER else Rule.FOREIGN_POINTER)
+
+    # ---- verbs ----
+
+    def _malloc(self, size: int) -> int:
+        block, _ = self._allocate(self._block_size(size))
+        return block and block + HEADER
+
+    def _free(self, p: int) -> None:
+        word = self._demand(p)
+        block = p - HEADER
+        prev_size = 0 if prev_is_allocated(word) else self._prev_size(block)
+        self._release(block, size_of(word), prev_size)
+
+    def _usable_size(self, p: int) -> int:
+        return size_of(self._demand(p)) - HEADER
+
+    def _allocate(self, need: int) -> tuple[int, int]:
+        """Return an allocated block of at least `need` bytes, and its size; 0 with errno."""
+        block, word, floor = self._index.find(need)
+        if not block:
+            if not self._extend(need):
+                return 0, 0
+            block, word, floor = self._index.find(need)
+        size = size_of(word)
+        if word != header(block, size, PREV_ALLOCATED):
+            raise HeapCorruption(block + HEADER, Rule.BROKEN_HEADER)
+        taken = self._carve(block, size, need, floor)
+        self._store(block, header(block, taken, ALLOCATED | PREV_ALLOCATED))
+        return block, taken
+
+    def _carve(self, block: int, size: int, need: int, floor: int) -> int:
+        """Take the first `need` bytes off a free block, all of them when the rest could be no block.
+
+        Returns: how many bytes were taken.
+        """
+        rest = size - need
+        if rest >= self._min_block:
+            self._index.shrink(block, size, block + need, rest, floor)
+            self._make_free(block + need, rest)
+            return need
+        next_block = block + size
+        next_word = self._header(next_block)
+        self._index.remove(block, size)
+        self._store(next_block, with_prev_allocated(next_block, next_word))
+        return size
+
+    def _release(self, block: int, size: int, prev_size: int) -> None:
+        """Make `size` bytes free, merged with the prev_size free bytes before them and a free block after."""
+        index, next_block = self._index, block + size
+        next_word = self._header(next_block)
+        next_size = 0 if is_allocated(next_word) else size_of(next_word)
+        start, total = block - prev_size, prev_size + size + next_size
+        if not next_size:
+            self._store(next_block, with_prev_free(next_block, next_word))
+        if prev_size:
+            self._store(block, tombstone(block))
+            if next_size:
+                index.remove(next_block, next_size)
+            index.grow(start, prev_size, start, total)
+        elif next_size:
+            index.grow(next_block, next_size, start, total)
+        else:
+            index.insert(start, total)
+        self._make_free(start, total)
+        if total >= self._trim_threshold:
+            self._trim(start, total)
+
+    def _resize(self, p: int, size: int) -> bool:
+        word = self._demand(p)
+        block, have, need = p - HEADER, size_of(word), self._block_size(size)
+        flags = ALLOCATED | (PREV_ALLOCATED if prev_is_allocated(word) else 0)
+        if need > have:
+            taken = self._take_after(block + have, need - have)
+            if not taken:
+                return False
+            self._store(block, header(block, have + taken, flags))
+        elif have - need >= self._min_block:
+            self._store(block, header(block, need, flags))
+            self._release(block + need, have - need, 0)
+        return True
+
+    def _take_after(self, block: int, need: int) -> int:
+        """Take `need` bytes or a few more where `block` begins, if it is free or the end; 0 if it cannot."""
+        word = self._header(block)
+        room = 0 if is_allocated(word) else size_of(word)
+        if room < need:
+            is_last = block + room + HEADER == self._load(self.root + ROOT_END)
+            if not is_last or not self._extend(need):
+                return 0
+            room = size_of(self._header(block))
+        return self._carve(block, room, need, room)
+
+    def _aligned_alloc(self, alignment: int, size: int) -> int:
+        need = self._block_size(size)
+        front, have = self._allocate(need + alignment + self._min_block)
+        if not front:
+            return 0
+        block = round_up(front + HEADER, alignment) - HEADER
+        while 0 < block - front < self._min_block:  # what is split off the front has to be a block
+            block += alignment
+        lead = block - front
+        spare = have - lead - need
+        if spare < self._min_block:
+            need, spare = need + spare, 0
+        if lead:
+            self._index.insert(front, lead)
+            self._make_free(front, lead)
+        self._store(block, header(block, need, ALLOCATED | (0 if lead else PREV_ALLOCATED)))
+        if spare:
+            self._release(block + need, spare, 0)
+        return block + HEADER
+
+    # ---- the end of the heap ----
+
+    def _extend(self, need: int) -> bool:
+        """Grow the heap until it ends in a free block of at least `need` bytes; False with errno."""
+        end = self._load(self.root + ROOT_END)
+        epilogue = end - HEADER
+        last = 0 if prev_is_allocated(self._header(epilogue)) else self._prev_size(epilogue)
+        most = round_up(end - self._lowest + need + self._top_pad, self._page_size)
+        if not self._index.reserve(most):
+            return False
+        grown = self._grow(need - last)
+        if not grown:
+            return False
+        block, total = epilogue - last, last + grown[1]
+        if last:
+            self._store(epilogue, tombstone(epilogue))
+            self._index.grow(block, last, block, total)
+        else:
+            self._index.insert(block, total)
+        self._make_free(block, total)
+        self._store(block + total, header(block + total, 0, ALLOCATED))
+        return True
+
+    def _trim(self, block: int, size: int) -> None:
+        """Give the kernel what a free block at the end has beyond top_pad."""
+        end = self._load(self.root + ROOT_END)
+        keep = round_up(block + self._min_block + HEADER + self._top_pad, self._page_size)
+        if block + size + HEADER == end and keep < end and self._shrink(keep):
+            rest = keep - HEADER - block
+            self._index.shrink(block, size, block, rest, size)
+            self._make_free(block, rest)
+            self._store(keep - HEADER, header(keep - HEADER, 0, ALLOCATED))
+
+    # ---- walking ----
+
+    def _blocks(self) -> Iterator[Block]:
+        block = self._load(self.root + ROOT_FIRST)
+        while size := size_of(word := self._header(block)):
+            state = State.ALLOCATED if is_allocated(word) else State.FREE
+            yield Block(block + HEADER, size, size - HEADER, state)
+            block += size
+
+    def _check(self) -> None:
+        first, end = self._load(self.root + ROOT_FIRST), self._load(self.root + ROOT_END)
+        if not self._lowest <= first < end <= self.process.sbrk(0) or first % ALIGN != HEADER or end % ALIGN:
+            raise HeapCorruption(self.root, Rule.BROKEN_ROOT)
+        survey = Survey(self.process, first, end)
+        block, prev_allocated = first, True
+        while block < end - HEADER:
+            word = self._header(block)
+            size = size_of(word)
+            fits = self._min_block <= size <= end - HEADER - block
+            if not fits or prev_is_allocated(word) != prev_allocated:
+                raise HeapCorruption(block + HEADER, Rule.BROKEN_HEADER)
+            if not is_allocated(word):
+                if not prev_allocated:
+                    raise HeapCorruption(block + HEADER, Rule.UNCOALESCED)
+                if self._load(block + size - FOOTER) != size:
+                    raise HeapCorruption(block + HEADER, Rule.BROKEN_FOOTER)
+                self._index.check_links(survey, block)
+                survey.walked(block)
+            prev_allocated = is_allocated(word)
+            block += size
+        if self._header(block) != header(block, 0, ALLOCATED | (PREV_ALLOCATED if prev_allocated else 0)):
+            raise HeapCorruption(block + HEADER, Rule.BROKEN_HEADER)
+        self._index.check(survey)
+        survey.close(self.root)
