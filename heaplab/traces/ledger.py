@@ -79,6 +79,8 @@ class _Slots:
 
         Cost: O(n log n), one stable sort by slot, which brings each slot's events together in order.
         """
+        if not len(slot):
+            return np.zeros(0, np.int64)
         needs_live = _NEEDS_LIVE[op]
         top = np.maximum.accumulate(np.concatenate(([self.used - 1], np.where(needs_live, -1, slot))))
         beyond = np.flatnonzero(slot > top[:-1] + ~needs_live)
