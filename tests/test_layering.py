@@ -1,0 +1,240 @@
+"""Imports and includes go downwards only, in the order of the rooms in docs/design.md."""
+
+import ast
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+EXTENSION = "heaplab._core._heaplab"
+
+#: the only headers of the C library that csrc/heap may use: types, constants and inlined memory moves
+FREESTANDING = {"stdint.h", "stddef.h", "limits.h", "errno.h", "setjmp.h", "string.h"}
+#: what the compiler may call without being asked, and how entry.c marks where an escape lands
+RUNTIME = {"memcpy", "memmove", "memset", "strcmp", "_setjmp", "__stack_chk_fail"}
+
+
+def rooms_of_design(tree: str) -> list[set[str]]:
+    """The rooms under `tree` in the first block of docs/design.md, a set a line, in its order."""
+    block = (ROOT / "docs" / "design.md").read_text().split("```")[1]
+    listing = block.partition(f"\n{tree}/\n")[2]
+    rows = []
+    for line in listing.splitlines():
+        if not line.startswith("  "):
+            break
+        names = re.split(r"\s{2,}", line.strip())[0].split()
+        rows.append({name.strip("/").removesuffix(".py") for name in names})
+    return rows
+
+
+# ---- Python ----
+
+
+def imports_of(module: str, source: str, is_package: bool, known: set[str]) -> Iterator[tuple[int, str]]:
+    """Each (line, module) that `module` imports from heaplab, also under TYPE_CHECKING and in functions."""
+    package = module if is_package else module.rpartition(".")[0]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*parents, *([base] if base else [])])
+            found = [
+                name if (name := f"{base}.{alias.name}") in known or name == EXTENSION else base
+                for alias in node.names
+                if (base, alias.name) != ("heaplab", "__version__")
+            ]
+        else:
+            continue
+        for name in found:
+            if name.partition(".")[0] == "heaplab":
+                yield node.lineno, name
+
+
+def modules_of_package() -> dict[str, tuple[str, bool]]:
+    """Every module of heaplab: its source, and whether it is a package."""
+    modules = {}
+    for path in sorted((ROOT / "heaplab").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        is_package = parts[-1] == "__init__"
+        modules[".".join(parts[:-1] if is_package else parts)] = path.read_text(), is_package
+    return modules
+
+
+def upward_imports(modules: dict[str, tuple[str, bool]]) -> list[str]:
+    """What breaks the order, one sentence each."""
+    rows = rooms_of_design("heaplab")
+    floor = {room: len(rows) - number for number, row in enumerate(rows) for room in row}
+    faces = {"heaplab", "heaplab.__main__"}  # the house itself, and its front door: above all rooms
+
+    def height(module: str) -> int:
+        return len(rows) + 1 if module in faces else floor.get(module.split(".")[1], -1)
+
+    wrong = [f"{module} is in no room of docs/design.md" for module in modules if height(module) < 0]
+    for module, (source, is_package) in modules.items():
+        for line, target in imports_of(module, source, is_package, set(modules)):
+            if height(target) > height(module):
+                wrong.append(f"{module}:{line} imports {target}, which stands above it")
+            if target.startswith(EXTENSION) and module != "heaplab._core":
+                wrong.append(f"{module}:{line} imports the extension, which only heaplab._core may")
+    return wrong
+
+
+def test_imports_go_downwards() -> None:
+    modules = modules_of_package()
+    assert {"heaplab.cli", "heaplab.machine.machine", "heaplab.allocators.buddy"} <= set(modules)
+    assert upward_imports(modules) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("heaplab.machine.planted", "from heaplab.allocators.base import Block"),
+        ("heaplab.machine.planted", "import heaplab.allocators"),
+        ("heaplab.machine.planted", "from heaplab import allocators"),
+        ("heaplab.machine.planted", "from ..allocators import base"),
+        ("heaplab.machine.planted", "def late():\n    from heaplab.cli import main"),
+        ("heaplab.units", "from heaplab._core import lib"),
+        ("heaplab.errors", "import heaplab"),
+        ("heaplab.allocators.planted", "from heaplab._core._heaplab import lib"),
+        ("heaplab.allocators.planted", "import heaplab._core._heaplab as core"),
+        ("heaplab.allocators.planted", "from heaplab._core import _heaplab"),
+        ("heaplab.cellar", ""),
+    ],
+)
+def test_an_upward_import_is_found(module: str, line: str) -> None:
+    modules = modules_of_package()
+    assert len(upward_imports({**modules, module: (line, False)})) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from heaplab.machine import Machine",
+        "from heaplab import machine",
+        "from . import large",
+        "from heaplab._core import ffi, lib",
+        "from heaplab import __version__",
+        "import numpy",
+    ],
+)
+def test_a_downward_import_is_not(line: str) -> None:
+    modules = modules_of_package()
+    assert upward_imports({**modules, "heaplab.allocators.planted": (line, False)}) == []
+
+
+# ---- C ----
+
+
+def c_sources() -> dict[str, str]:
+    """Every C file, by its path below csrc."""
+    csrc = ROOT / "csrc"
+    return {str(path.relative_to(csrc)): path.read_text() for path in sorted(csrc.glob("*/*.[ch]"))}
+
+
+def upward_includes(sources: dict[str, str]) -> list[str]:
+    """What breaks the order of csrc, or lets csrc/heap reach past the seam, one sentence each."""
+    floor = {room: number for number, row in enumerate(rooms_of_design("csrc")) for room in row}
+    wrong = []
+    for path, source in sources.items():
+        room = path.partition("/")[0]
+        if room not in floor:
+            wrong.append(f"csrc/{path} is in no room of docs/design.md")
+            continue
+        for mark, name in re.findall(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', source, re.MULTILINE):
+            if mark == '"':
+                target = name.split("/")[1] if name.startswith("../") else room
+                if floor[target] > floor[room]:
+                    wrong.append(f"csrc/{path} includes {name}, which stands above it")
+                if room == "heap" and target not in ("heap", "seam"):
+                    wrong.append(f"csrc/{path} includes {name}: the heap sees the seam alone")
+            elif room == "heap" and name not in FREESTANDING:
+                wrong.append(f"csrc/{path} includes <{name}>: the heap asks the seam")
+    return wrong
+
+
+def test_includes_go_downwards() -> None:
+    sources = c_sources()
+    assert {"heap/buddy.c", "machine/mmu.c", "seam/seam.h"} <= set(sources)
+    assert upward_includes(sources) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("machine/planted.c", '#include "../heap/heap.h"'),
+        ("heap/planted.c", '#include "../machine/machine.h"'),
+        ("heap/planted.c", "#include <stdlib.h>"),
+        ("heap/planted.c", "#include <sys/mman.h>"),
+        ("cellar/planted.c", ""),
+    ],
+)
+def test_an_upward_include_is_found(path: str, line: str) -> None:
+    assert upward_includes({**c_sources(), path: line})
+
+
+@pytest.fixture
+def cc() -> str:
+    found = shutil.which("cc")
+    if found is None or shutil.which("nm") is None:
+        pytest.skip("needs cc and nm to look into object files")
+    return found
+
+
+def symbols(cc: str, sources: list[Path], into: Path) -> tuple[set[str], set[str]]:
+    """Compile and return the symbols (defined, called but not defined)."""
+    defined: set[str] = set()
+    undefined: set[str] = set()
+    for source in sources:
+        made = into / f"{source.parent.name}-{source.stem}.o"
+        command = [
+            cc,
+            "-std=gnu11",
+            "-O2",
+            "-I",
+            str(ROOT / "csrc" / "heap"),
+            "-c",
+            str(source),
+            "-o",
+            str(made),
+        ]
+        subprocess.run(command, check=True)
+        listing = subprocess.run(["nm", str(made)], check=True, capture_output=True, text=True).stdout
+        for line in listing.splitlines():
+            kind, name = line.split()[-2:]
+            (undefined if kind == "U" else defined).add(name)
+    return defined, undefined - defined
+
+
+def calls_past_the_seam(cc: str, heap: list[Path], into: Path) -> set[str]:
+    """The symbols that these sources need and neither the seam nor the compiler's runtime gives."""
+    seam, _ = symbols(cc, sorted((ROOT / "csrc" / "seam").glob("*.c")), into)
+    # the seam's inline functions, and the MMU's fast path under them, call a few of the machine's
+    inlined = "".join(
+        path.read_text() for path in [*(ROOT / "csrc/seam").glob("*.h"), ROOT / "csrc/machine/mmu.h"]
+    )
+    given = seam | RUNTIME | set(re.findall(r"\bhl_\w+", inlined))
+    _, needed = symbols(cc, heap, into)
+    return {name for name in needed - given if name != "_GLOBAL_OFFSET_TABLE_"}
+
+
+def test_the_heap_calls_nothing_but_the_seam(cc: str, tmp_path: Path) -> None:
+    assert calls_past_the_seam(cc, sorted((ROOT / "csrc" / "heap").glob("*.c")), tmp_path) == set()
+
+
+def test_a_call_past_the_seam_is_found(cc: str, tmp_path: Path) -> None:
+    planted = tmp_path / "planted.c"
+    planted.write_text(
+        '#include "heap.h"\n'
+        "void *malloc(unsigned long);\n"
+        "void *planted(hl_heap *h);\n"
+        "void *planted(hl_heap *h) { hl_flush_space(h->seam->space); return malloc(heap_load(h, 8)); }\n"
+    )
+    heap = [*sorted((ROOT / "csrc" / "heap").glob("*.c")), planted]
+    assert calls_past_the_seam(cc, heap, tmp_path) == {"malloc", "hl_flush_space"}
