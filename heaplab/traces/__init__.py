@@ -9,8 +9,12 @@ corpus        the bundled traces
 synthetic     made-up traces, seeded
 """
 
+from heaplab.traces import corpus
 from heaplab.traces.event import BLOCK_EVENTS, NULL_ID, Block, Event, Op
+from heaplab.traces.hlt import TraceWriter
 from heaplab.traces.ledger import Counts, Ledger
+from heaplab.traces.opening import open_trace
+from heaplab.traces.synthetic import synthetic
 from heaplab.traces.trace import Header, Provenance, Trace
 
 __all__ = [
@@ -24,4 +28,8 @@ __all__ = [
     "Op",
     "Provenance",
     "Trace",
+    "TraceWriter",
+    "corpus",
+    "open_trace",
+    "synthetic",
 ]

@@ -20,6 +20,7 @@ that a table with as many rows as the peak number of live blocks holds all that 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from enum import IntEnum
+from itertools import islice
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -82,6 +83,9 @@ class Event(NamedTuple):
         return " ".join(map(str, words))
 
 
+Row = tuple[int, int, int, int, int, int, int]
+"""An event as a plain tuple, made in bulk: an `Event` is one."""
+
 COLUMNS: dict[str, np.dtype[Any]] = {
     "op": np.dtype("u1"),
     "id": np.dtype("<u4"),
@@ -114,9 +118,9 @@ class Block:
     process: npt.NDArray[np.uint16]
 
     @classmethod
-    def of(cls, events: Iterable[Event]) -> Self:
-        """Return a block of `events`, at most BLOCK_EVENTS."""
-        columns = list(zip(*events, strict=True)) or [()] * len(COLUMNS)
+    def of(cls, rows: Iterable[Row]) -> Self:
+        """Return a block of events, at most BLOCK_EVENTS."""
+        columns = list(zip(*rows, strict=True)) or [()] * len(COLUMNS)
         return cls(
             *(np.array(column, dtype) for column, dtype in zip(columns, COLUMNS.values(), strict=True))
         )
@@ -154,3 +158,14 @@ class Block:
     def __iter__(self) -> Iterator[Event]:
         for row in zip(*(column.tolist() for column in self.columns().values()), strict=True):
             yield Event(Op(row[0]), *row[1:])
+
+
+def in_blocks(rows: Iterable[Row]) -> Iterator[Block]:
+    """Gather events into blocks of BLOCK_EVENTS; the last one may be shorter.
+
+    >>> [len(block) for block in in_blocks([Event(Op.MALLOC, 0, 8), Event(Op.FREE, 0)] * 50_000)]
+    [65536, 34464]
+    """
+    rest = iter(rows)
+    while part := list(islice(rest, BLOCK_EVENTS)):
+        yield Block.of(part)

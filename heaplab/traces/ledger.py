@@ -273,7 +273,7 @@ class Ledger:
         self._live = int(live[-1])
         self._events += len(block)
         self._ops += np.bincount(block.op, minlength=len(Op))
-        self._requested += int(block.size.sum(dtype=np.float64)) if len(block) else 0
+        self._requested += int(block.size.sum())
         self._time = int(block.time[-1])
         self._threads.update(_distinct(block.process.astype(np.uint32) << 16 | block.thread))
 

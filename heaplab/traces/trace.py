@@ -1,10 +1,10 @@
 """A trace: what is known about it, and its events, block by block."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, fields
 
-from heaplab.traces.event import BLOCK_EVENTS, Block, Event
+from heaplab.errors import UsageError
+from heaplab.traces.event import Block, Event, in_blocks
 from heaplab.traces.ledger import Counts, Ledger
 
 
@@ -32,6 +32,10 @@ class Header(Counts, Provenance):
     def of(cls, provenance: Provenance, counts: Counts) -> "Header":
         """Return the two as one."""
         return cls(**vars(provenance), **vars(counts))
+
+    def counts(self) -> Counts:
+        """The counts alone."""
+        return Counts(**{each.name: getattr(self, each.name) for each in fields(Counts)})
 
 
 @dataclass(frozen=True)
@@ -61,11 +65,7 @@ class Trace:
 
         Raises: UsageError when they are no valid trace.
         """
-        rows = iter(events)
-        blocks = []
-        while part := list(islice(rows, BLOCK_EVENTS)):
-            blocks.append(Block.of(part))
-        return cls.of_blocks(blocks, name)
+        return cls.of_blocks(in_blocks(events), name)
 
     @classmethod
     def of_blocks(cls, blocks: Iterable[Block], name: str = "blocks") -> "Trace":
@@ -74,16 +74,26 @@ class Trace:
         Raises: UsageError when they are no valid trace.
         """
         kept = list(blocks)
-        ledger = Ledger(name)
-        for block in kept:
+        return cls.lazy(lambda: iter(kept), Provenance(name))
+
+    @classmethod
+    def lazy(cls, read: Callable[[], Iterator[Block]], provenance: Provenance) -> "Trace":
+        """Return a trace of the blocks that `read` gives, the same at every call; they are gone through once.
+
+        Raises: UsageError when they are no valid trace.
+        """
+        ledger = Ledger(provenance.name)
+        for block in read():
             ledger.apply(block)
-        return cls(Header.of(Provenance(name), ledger.counts()), name, lambda: iter(kept))
+        return cls(Header.of(provenance, ledger.counts()), provenance.name, read)
 
     def __iter__(self) -> Iterator[Block]:
         ledger = Ledger(self.source)
         for block in self.read():
             ledger.apply(block)
             yield block
+        if ledger.counts() != self.header.counts():
+            raise UsageError(f"{self.source}: its events are not what its header says: record it again")
 
     def events(self) -> Iterator[Event]:
         """The events one by one: slow, for small traces and for looking."""
