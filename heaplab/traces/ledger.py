@@ -4,7 +4,7 @@ It is the one place that knows what a valid trace is.  Readers and writers pass 
 that whatever replays a trace can rely on these rules:
 
 - an allocation takes a slot that is not live: a reused one, or the next one never used (slots are dense);
-- FREE and REALLOC name a live slot; FREE may name NULL_ID;
+- FREE and REALLOC name a live slot; FREE may name NULL_ID; no REALLOC is to size 0;
 - sizes fit the address space, one by one and together; alignments are powers of two; time never falls;
 - FORK numbers the child with the next unused process number; only a living process does anything.
 """
@@ -205,6 +205,7 @@ class Ledger:
         times = np.concatenate((np.array([self._time], np.uint64), block.time))
         for wrong, why in (
             (block.size > np.where(sized, MAX_SIZE, 0).astype(np.uint64), "has an impossible size"),
+            ((block.op == Op.REALLOC) & (block.size == 0), "reallocates to size 0, which is a free"),
             (np.where(aligned, ~power, block.align != 0), "has an alignment that is no power of two"),
             (times[1:] < times[:-1], "happens before the event in front of it"),
         ):

@@ -48,7 +48,7 @@ def synthetic(
             _give_names(names, slot[~moves])
             op = np.where(before, Op.FREE, np.where(random.random(count) < aligned, Op.ALIGNED, Op.MALLOC))
             op[moves] = np.where(before[moves], Op.REALLOC, Op.FREE)
-            sizes = np.exp(random.normal(np.log(median), spread, count)).clip(0, 1 << 40)
+            sizes = np.exp(random.normal(np.log(median), spread, count)).clip(1, 1 << 40)
             yield Block.build(
                 count,
                 op=op,

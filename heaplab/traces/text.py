@@ -191,4 +191,4 @@ def _replay_realloc(
     if new in slots:
         raise lines.wrong("moves a block to where one is")
     slots.attach(new, slot)
-    return (Op.REALLOC, slot, size, 0)
+    return (Op.REALLOC, slot, max(size, 1), 0)  # some C libraries shrink to a block of size 0
