@@ -2,9 +2,11 @@
 
     HeaplabError
         UsageError          a user's mistake: one sentence that names the place and the mend
+            WouldBlock      a call made by hand would sleep, and nobody could wake it
         HeapCorruption      an allocator's metadata contradicts itself, or a pointer is not its own
         ProcessDied         a signal ended the process whose access or call this was
             SegmentationFault, OutOfMemory
+        KernelPanic         the model's kernel cannot go on: pid 1 is gone, or no memory and nobody to kill
 
 System calls that fail raise OSError with Linux's errno, as Python's os module does.
 """
@@ -19,6 +21,14 @@ class HeaplabError(Exception):
 
 class UsageError(HeaplabError):
     """A user's mistake: what is wrong, where, and how to mend it, in one sentence."""
+
+
+class WouldBlock(UsageError):
+    """A system call made by hand would sleep until another process acts, and none runs meanwhile."""
+
+
+class KernelPanic(HeaplabError):
+    """The modelled kernel cannot go on."""
 
 
 class Rule(IntEnum):
@@ -71,12 +81,19 @@ class ProcessDied(HeaplabError):
 
 
 class SegmentationFault(ProcessDied):
-    """SIGSEGV.  `address` was accessed; `si_code` is 1 (MAPERR, nothing mapped) or 2 (ACCERR, denied)."""
+    """SIGSEGV.  `address` was accessed.
+
+    si_code: 1 (MAPERR, nothing mapped), 2 (ACCERR, denied), 0x80 (the CPU refused the address itself).
+    """
 
     def __init__(self, pid: int, address: int, si_code: int, access: str) -> None:
         self.address = address
         self.si_code = si_code
-        reason = {1: "SEGV_MAPERR, nothing is mapped there", 2: "SEGV_ACCERR, the protection forbids it"}
+        reason = {
+            1: "SEGV_MAPERR, nothing is mapped there",
+            2: "SEGV_ACCERR, the protection forbids it",
+            0x80: "SI_KERNEL, no such address exists",
+        }
         super().__init__(pid, signal.SIGSEGV, f"{access} at {address:#x}: {reason[si_code]}")
 
 

@@ -10,10 +10,12 @@
  * with them, so a whole machine fits into a few dozen frames: with 256-byte pages an index has 5 bits
  * and an address 28.  There are always four levels.
  *
- *   entry:  63   51          12 11   9  6 5   2 1 0
- *          | NX |  frame number | free |D|A|..|U|W|P|      (Intel SDM vol. 3, table 4-20)
+ *   entry:  63   51          12  9  6 5   2 1 0
+ *          | NX |  frame number |X|D|A|..|U|W|P|      (Intel SDM vol. 3, table 4-20)
  *
- * The frame number stands at bit 12 whatever the page size.
+ * The frame number stands at bit 12 whatever the page size.  The MMU ignores bits 9 to 11; X, bit 9, is the
+ * kernel's: the frame was made for this entry and never shared since (Linux keeps that per page,
+ * PG_anon_exclusive; a frame that has it has one entry, so either place says the same).
  *
  * Mechanism only: what may be mapped where is the kernel's business, and so is flushing.  An entry
  * changed without a flush stays stale in the TLB, as on hardware.
@@ -32,6 +34,7 @@
 #define HL_PTE_U (1ull << 2)
 #define HL_PTE_A (1ull << 5)
 #define HL_PTE_D (1ull << 6)
+#define HL_PTE_EXCLUSIVE (1ull << 9)
 #define HL_PTE_NX (1ull << 63)
 #define HL_PTE_FRAME_SHIFT 12
 #define HL_PTE_FRAME_MASK (((1ull << 40) - 1) << HL_PTE_FRAME_SHIFT)
@@ -161,9 +164,10 @@ int hl_pte_update(hl_space *s, uint64_t va, uint64_t clear, uint64_t set);
 
 /* Over every leaf entry present in [start, end): */
 uint64_t hl_unmap_range(hl_space *s, uint64_t start, uint64_t end);   /* drop; returns how many */
-uint64_t hl_protect_range(hl_space *s, uint64_t start, uint64_t end,  /* change bits; how many */
-                          uint64_t clear, uint64_t set);
-/* Copies the entries to the child's tables and takes references.  With `cow` both sides lose W.  The
+/* Change bits of those that have all bits of `having`; returns how many. */
+uint64_t hl_protect_range(hl_space *s, uint64_t start, uint64_t end, uint64_t having, uint64_t clear,
+                          uint64_t set);
+/* Copies the entries to the child's tables and takes references.  With `cow` both sides lose W and X.  The
  * child's entries are not accessed, and not dirty unless `cow` (Linux, copy_present_ptes).
  * Returns how many, or -1 when a table could not be had (the child is left with a part). */
 int64_t hl_fork_range(hl_space *parent, hl_space *child, uint64_t start, uint64_t end, int cow);

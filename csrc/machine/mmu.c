@@ -72,10 +72,10 @@ uint64_t hl_tlb_stale(hl_machine *m, uint64_t *va)
 static hl_tlb_entry *walk(hl_context *c, uint64_t va, int write, unsigned *error)
 {
     hl_machine *m = c->machine;
-    uint64_t table = c->space->root, *entry = NULL;
     *error = HL_FAULT_USER | (write ? HL_FAULT_WRITE : 0);
-    if (va >> m->va_bits)
+    if (!c->space || va >> m->va_bits)
         return NULL;
+    uint64_t table = c->space->root, *entry = NULL;
     for (int level = HL_LEVELS - 1; level >= 0; level--) {
         unsigned shift = m->page_shift + (unsigned)level * m->index_bits;
         uint64_t index = (va >> shift) & ((1ull << m->index_bits) - 1);
@@ -104,7 +104,7 @@ uint8_t *hl_translate(hl_context *c, uint64_t va, int write)
     if (!hl_hit(c, write ? e->write_tag : e->read_tag, va, 1)) {
         unsigned error = 0;
         e = NULL;
-        for (int tries = 0; c->space && tries < MOST_RETRIES; tries++) {
+        for (int tries = 0; tries < MOST_RETRIES; tries++) {
             c->tlb_misses++;
             e = walk(c, va, write, &error);
             if (e)

@@ -258,14 +258,16 @@ uint64_t hl_unmap_range(hl_space *s, uint64_t start, uint64_t end)
     return count;
 }
 
-uint64_t hl_protect_range(hl_space *s, uint64_t start, uint64_t end, uint64_t clear, uint64_t set)
+uint64_t hl_protect_range(hl_space *s, uint64_t start, uint64_t end, uint64_t having, uint64_t clear,
+                          uint64_t set)
 {
     hl_machine *m = s->machine;
     uint64_t count = 0, va = start, *entry;
     end = clip(m, end);
+    having |= HL_PTE_P;
     while ((entry = next_leaf(s, &va, end))) {
         for (uint64_t stop = leaf_table_end(m, va, end); va < stop; va += m->page_size, entry++)
-            if (*entry & HL_PTE_P) {
+            if ((*entry & having) == having) {
                 *entry = (*entry & ~clear) | set;
                 count++;
             }
@@ -278,7 +280,8 @@ int64_t hl_fork_range(hl_space *parent, hl_space *child, uint64_t start, uint64_
     hl_machine *m = parent->machine;
     int64_t count = 0;
     uint64_t va = start, *entry;
-    uint64_t lost = HL_PTE_A | (cow ? HL_PTE_W : HL_PTE_D);
+    uint64_t shared = cow ? ~(HL_PTE_W | HL_PTE_EXCLUSIVE) : ~0ull;
+    uint64_t fresh = cow ? ~HL_PTE_A : ~(HL_PTE_A | HL_PTE_D);
     end = clip(m, end);
     while ((entry = next_leaf(parent, &va, end))) {
         uint64_t *to = leaf(child, va, 1);
@@ -289,9 +292,8 @@ int64_t hl_fork_range(hl_space *parent, hl_space *child, uint64_t start, uint64_
             if (!(*entry & HL_PTE_P))
                 continue;
             uint64_t frame = frame_of(*entry);
-            if (cow)
-                *entry &= ~HL_PTE_W;
-            *to = *entry & ~lost;
+            *entry &= shared;
+            *to = *entry & fresh;
             m->refcount[frame]++;
             m->mapcount[frame]++;
             child->rss[m->kind[frame]]++;

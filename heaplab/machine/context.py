@@ -64,6 +64,8 @@ class Context:
     def __init__(self, machine: Machine, space: Space, handler: TrapHandler) -> None:
         self.machine = machine
         self.raw = ffi.gc(lib.hl_context_new(machine.raw), lib.hl_context_delete)
+        #: who answers the traps
+        self.handler = handler
         self._handle = ffi.new_handle(handler)
         self.raw.handle = self._handle
         self.switch(space)
@@ -95,10 +97,10 @@ class Context:
 
         return store64
 
-    def switch(self, space: Space) -> None:
-        """Make `space` the address space (CR3)."""
+    def switch(self, space: Space | None) -> None:
+        """Make `space` the address space (CR3).  None: of a task that has died; every access faults."""
         self.space = space
-        lib.hl_context_switch(self.raw, space.raw)
+        lib.hl_context_switch(self.raw, space.raw if space else ffi.NULL)
 
     def check(self) -> None:
         """Raise what the trap handler raised, if the last access failed."""

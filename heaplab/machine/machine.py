@@ -59,6 +59,7 @@ class Machine:
         raw.on_syscall = lib.hl_py_syscall
         self.page_size: int = page_size
         self.page_shift: int = raw.page_shift
+        self.index_bits: int = raw.index_bits
         self.va_bits: int = raw.va_bits
         self.frame_count: int = raw.frame_count
         n = self.frame_count

@@ -17,6 +17,7 @@ class Pte(IntFlag):
     USER = 1 << 2
     ACCESSED = 1 << 5
     DIRTY = 1 << 6
+    EXCLUSIVE = 1 << 9  # the kernel's: the frame was made for this entry and never shared since
     NO_EXEC = 1 << 63
 
     @staticmethod
@@ -112,14 +113,14 @@ class Space:
         """Drop every mapping in [start, end); return how many there were."""
         return int(lib.hl_unmap_range(self.raw, start, end))
 
-    def protect_range(self, start: int, end: int, *, clear: int = 0, set: int = 0) -> int:
-        """Change bits of every entry in [start, end); return how many there were."""
-        return int(lib.hl_protect_range(self.raw, start, end, clear, set))
+    def protect_range(self, start: int, end: int, *, having: int = 0, clear: int = 0, set: int = 0) -> int:
+        """Change bits of every entry in [start, end) that has all bits of `having`; return how many."""
+        return int(lib.hl_protect_range(self.raw, start, end, having, clear, set))
 
     def fork_range(self, child: "Space", start: int, end: int, *, cow: bool) -> int | None:
         """Copy the entries of [start, end) to the child; None when a table could not be had.
 
-        With `cow` both sides lose the right to write.  Cost: about 5 ns a page.
+        With `cow` both sides lose the right to write, and exclusiveness.  Cost: about 5 ns a page.
         """
         count = int(lib.hl_fork_range(self.raw, child.raw, start, end, cow))
         return None if count < 0 else count

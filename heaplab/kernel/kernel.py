@@ -1,0 +1,105 @@
+"""The kernel as its user holds it: boot, the process table, the views, the self-check."""
+
+import random
+
+from heaplab.errors import UsageError
+from heaplab.kernel import procfs
+from heaplab.kernel.check import check
+from heaplab.kernel.layout import Layout
+from heaplab.kernel.mm import Mm
+from heaplab.kernel.syscalls import Entry, handle
+from heaplab.kernel.system import Settings, System
+from heaplab.kernel.task import Task
+from heaplab.kernel.vma import VM_ACCOUNT, VM_GROWSDOWN, VM_READ, VM_WRITE, Vma
+from heaplab.machine import FrameKind, Machine
+from heaplab.process import Process
+
+
+class Kernel:
+    """A machine with a kernel that has booted: pid 1 runs.
+
+    ram, page_size, tlb, poison: of the machine, see heaplab.machine.Machine.
+    seed: of every random choice.  aslr: whether address spaces are laid out at random.
+    pid_max: pids are below it.  overcommit_memory, max_map_count: as in /proc/sys/vm.
+    init_reaps: pid 1's program is a loop of waits; False leaves it to be driven by hand.
+    Raises: UsageError for a machine too small to boot on.
+
+    >>> kernel = Kernel(ram="1 MiB", seed=1)
+    >>> shell = kernel.init.fork()
+    >>> child = shell.fork()
+    >>> child.exit(1)
+    >>> print(kernel.tree())
+    init(1)
+    `-init(2)
+       `-init(3) <defunct>
+    """
+
+    def __init__(
+        self,
+        ram: int | str = "1 GiB",
+        seed: int = 0,
+        page_size: int = 4096,
+        tlb: int = 2048,
+        poison: bool = False,
+        *,
+        aslr: bool = True,
+        pid_max: int = 32768,
+        init_reaps: bool = True,
+        overcommit_memory: int = 0,
+        max_map_count: int = 65530,
+    ) -> None:
+        if overcommit_memory not in (0, 1):
+            raise UsageError(
+                f"overcommit_memory {overcommit_memory} is not modelled: choose 0 (refuse the obviously "
+                "excessive) or 1 (refuse nothing)"
+            )
+        self.machine = Machine(ram, page_size=page_size, tlb=tlb, poison=poison)
+        zero_frame = self.machine.alloc(FrameKind.ZERO)
+        if zero_frame is None or self.machine.free_frames == 0:
+            raise UsageError("a machine with fewer than 2 frames cannot boot: give it more ram")
+        chance = random.Random(seed)
+        settings = Settings(max_map_count=max_map_count, overcommit_memory=overcommit_memory)
+        self.system = System(
+            self.machine, settings, chance, zero_frame, pid_max=pid_max, init_reaps=init_reaps
+        )
+        self._start_init(Layout.choose(self.machine, chance if aslr else None))
+        #: the handle of pid 1
+        self.init: Process = handle(self.system.init)
+
+    def _start_init(self, layout: Layout) -> None:
+        """Make pid 1: its program is the kernel's own, so it has no segments but a stack."""
+        system = self.system
+        mm = Mm(system, layout)
+        stack = layout.stack_top - layout.stack_size
+        flags = VM_READ | VM_WRITE | VM_ACCOUNT | VM_GROWSDOWN
+        mm.vmas.add(Vma(stack, layout.stack_top, flags, stack >> mm.page_shift))
+        pid = system.pids.alloc()
+        assert pid == 1
+        system.init = system.tasks[pid] = Task(system, pid, mm, "init", None)
+        Entry(system.init)
+
+    def process(self, pid: int) -> Process:
+        """Return a handle of a process.  Raises: UsageError when there is none."""
+        return handle(self._task(pid))
+
+    def _task(self, pid: int) -> Task:
+        task = self.system.tasks.get(pid)
+        if task is None:
+            raise UsageError(f"no process has pid {pid}: see Kernel.tree() for those that are there")
+        return task
+
+    def maps(self, pid: int) -> str:
+        """Return /proc/PID/maps."""
+        return procfs.maps(self._task(pid))
+
+    def status(self, pid: int) -> str:
+        """Return /proc/PID/status."""
+        return procfs.status(self._task(pid))
+
+    def tree(self) -> str:
+        """Return the tree of processes, zombies marked <defunct>."""
+        return procfs.tree(self.system)
+
+    def check(self) -> None:
+        """Assert that all that the kernel keeps twice agrees.  O(frames + entries of all page tables)"""
+        check(self.system)

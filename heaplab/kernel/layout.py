@@ -1,0 +1,60 @@
+"""Where the parts of an address space lie, and how chance moves them (ASLR).
+
+    0        min_addr    start_brk                    mmap_base       stack_top  task_size
+    |  never  |  program  |  [heap] -->      <-- mmap  |   <-- [stack] |          |
+                          ^ random                     ^ random        ^ random
+
+Linux's spans (2^30 bytes for the break, 2^34 for the stack, 2^40 for mmap; measured, Linux 6.18) are for
+addresses of 48 bits.  A machine with smaller pages has fewer, and each length shrinks to the same
+fraction of them: what takes b of 48 bits on Linux takes b/48 of the address here.
+
+Source: Linux, arch/x86/mm/mmap.c (mmap_base), arch/x86/kernel/process.c (arch_randomize_brk).
+"""
+
+import random
+from dataclasses import dataclass
+
+from heaplab.machine import Machine
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Addresses and lengths in bytes, multiples of the page size."""
+
+    task_size: int  # user addresses end here
+    min_addr: int  # mmap gives nothing below (mmap_min_addr)
+    start_brk: int  # where the break starts
+    mmap_base: int  # mmap without a hint goes downwards from here
+    legacy_base: int  # ... and when nothing fits there, upwards from here
+    stack_top: int
+    stack_size: int  # of a new program's stack
+    stack_limit: int  # the most a stack may grow to (RLIMIT_STACK)
+    guard_gap: int  # kept free below a stack
+
+    @staticmethod
+    def choose(machine: Machine, chance: random.Random | None) -> "Layout":
+        """Return the layout of a new program; `chance` None: no randomisation."""
+        page = machine.page_size
+
+        def scaled(bits: int) -> int:
+            return max(page, 1 << (bits * machine.va_bits // 48))
+
+        def moved(bits: int) -> int:
+            return chance.randrange(scaled(bits) // page) * page if chance else 0
+
+        task_size = (1 << (machine.va_bits - 1)) - page
+        stack_limit, guard_gap = scaled(23), scaled(20)
+        gap = stack_limit + guard_gap + (scaled(34) if chance else 0)
+        gap = min(max(gap, scaled(27)), task_size // 6 * 5 // page * page)
+        shift = moved(40)
+        return Layout(
+            task_size=task_size,
+            min_addr=scaled(16),
+            start_brk=scaled(22) + moved(30),
+            mmap_base=task_size - gap - shift,
+            legacy_base=task_size // 3 // page * page + shift,
+            stack_top=task_size - moved(34),
+            stack_size=scaled(17) + page,
+            stack_limit=stack_limit,
+            guard_gap=guard_gap,
+        )

@@ -1,0 +1,161 @@
+"""The address space of a process: its VMAs, its page tables, and the flushing of the TLB.
+
+Source: Linux, include/linux/mm_types.h (struct mm_struct), mm/vma.c, arch/x86/mm/tlb.c.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from heaplab.kernel.layout import Layout
+from heaplab.kernel.system import System
+from heaplab.kernel.vma import Vma, anon_vmas_agree, mergeable
+from heaplab.kernel.vmas import VmaMap
+from heaplab.machine import FrameKind, Space
+
+#: more pages than this are flushed by flushing the whole space (tlb_single_page_flush_ceiling)
+FLUSH_CEILING: Final = 33
+
+
+class Mm:
+    """One address space.  Raises MemoryError when the machine has no frame for its root table.
+
+    fixed at birth
+        system, layout, page_size (bytes), page_shift, page_mask
+        space           the page tables; its counts rss, tables, vm_pages, heap_pages are this mm's
+    for as long as somebody runs in it
+        users           tasks; the last one's leaving frees everything
+        vmas
+        start_brk, brk  bytes: the heap lies in [start_brk, brk)
+        start_stack     an address in the first program's stack
+    """
+
+    __slots__ = (
+        "brk",
+        "layout",
+        "page_mask",
+        "page_shift",
+        "page_size",
+        "space",
+        "start_brk",
+        "start_stack",
+        "system",
+        "users",
+        "vmas",
+    )
+
+    def __init__(self, system: System, layout: Layout) -> None:
+        self.system = system
+        self.layout = layout
+        self.space = Space(system.machine)
+        self.page_size = system.machine.page_size
+        self.page_shift = system.machine.page_shift
+        self.page_mask = ~(self.page_size - 1)
+        self.users = 1
+        self.vmas = VmaMap(self.space)
+        self.start_brk = layout.start_brk
+        self.set_brk(layout.start_brk)
+        self.start_stack = layout.stack_top - 16
+
+    def set_brk(self, brk: int) -> None:
+        """Note where the break is, for the kernel and for the C core's sbrk."""
+        self.brk = brk
+        self.space.raw.brk = brk
+
+    def align(self, length: int) -> int:
+        """Round a length up to whole pages."""
+        return (length + self.page_size - 1) & self.page_mask
+
+    @property
+    def rss(self) -> int:
+        """Pages in memory that count as this mm's: all but those that show the zero frame."""
+        return self.space.rss(FrameKind.ANON) + self.space.rss(FrameKind.FILE)
+
+    def put(self) -> None:
+        """One task less runs here; the last takes everything along: VMAs, pages, tables."""
+        self.users -= 1
+        if self.users == 0:
+            for vma in list(self.vmas):
+                self.vmas.remove(vma)
+            self.space.delete()
+
+    # the TLB
+
+    def flush_range(self, start: int, end: int) -> None:
+        """Make the MMU forget [start, end): owed whenever an entry was taken away, moved, or lost a right."""
+        if (end - start) >> self.page_shift > FLUSH_CEILING:
+            self.space.flush()
+        else:
+            for page in range(start, end, self.page_size):
+                self.space.flush_page(page)
+
+    def flush_all(self) -> None:
+        """Make the MMU forget the whole space."""
+        self.space.flush()
+
+    # entries of ranges
+
+    def zap(self, start: int, end: int) -> None:
+        """Drop the pages of [start, end)."""
+        if self.space.unmap_range(start, end):
+            self.flush_range(start, end)
+
+    def free_tables(self, start: int, end: int) -> None:
+        """Free the tables that served [start, end) alone; no VMA is there any more."""
+        below, above = self.vmas.last_below(start), self.vmas.first_ending_after(end)
+        floor = below.end if below is not None else 0
+        ceiling = above.start if above is not None else 1 << self.system.machine.va_bits
+        self.space.free_tables(start, end, floor, ceiling)
+
+    # VMAs
+
+    def split(self, vma: Vma, address: int) -> Vma:
+        """Cut a VMA in two at `address`, which lies within; return the upper part."""
+        upper = vma.piece(address, vma.end, self.page_shift)
+        self.vmas.resize(vma, vma.start, address)
+        self.vmas.add(upper)
+        return upper
+
+    def merge(self, new: Vma, middle: Vma | None = None) -> Vma | None:
+        """Let a neighbour take in the range of `new`, which is not in the map; None when none may.
+
+        middle: the VMA in the map whose part or whole becomes `new`; without it the range is free.
+        Returns: the VMA that has the range now.
+        Source: Linux, mm/vma.c, vma_merge_new_range and vma_merge_existing_range.
+        """
+        vmas, shift = self.vmas, self.page_shift
+        left = vmas.ending_at(new.start) if middle is None or middle.start == new.start else None
+        right = vmas.starting_at(new.end) if middle is None or middle.end == new.end else None
+        if left is not None and not mergeable(left, new, shift):
+            left = None
+        if right is not None and not mergeable(new, right, shift):
+            right = None
+        if left is not None and right is not None and not anon_vmas_agree(left, right):
+            right = None
+        if left is None and right is None:
+            return None
+        if middle is not None:
+            self._cut(middle, new)
+        if left is not None:
+            end = new.end
+            left.adopt(new)
+            if right is not None:
+                end = right.end
+                left.adopt(right)
+                # the file, which `left` has too, does not go
+                vmas.remove(right)
+            vmas.resize(left, left.start, end)
+            return left
+        assert right is not None
+        right.adopt(new)
+        vmas.resize(right, new.start, right.end)
+        return right
+
+    def _cut(self, middle: Vma, part: Vma) -> None:
+        """Take the range of `part`, one end of `middle` or all of it, out of `middle`."""
+        if part.start > middle.start:
+            self.vmas.resize(middle, middle.start, part.start)
+        elif part.end < middle.end:
+            self.vmas.resize(middle, part.end, middle.end)
+        else:
+            self.vmas.remove(middle)

@@ -1,0 +1,85 @@
+"""mprotect: what a range allows.
+
+Source: Linux, mm/mprotect.c.
+"""
+
+import errno
+from typing import Final
+
+from heaplab.abi import PROT_EXEC, PROT_READ, PROT_WRITE
+from heaplab.kernel.mm import Mm
+from heaplab.kernel.mmap import charge
+from heaplab.kernel.system import fail
+from heaplab.kernel.vma import VM_ACCESS, VM_ACCOUNT, VM_NORESERVE, VM_SHARED, VM_WRITE, Vma
+from heaplab.machine import Pte
+
+#: the bits of an entry that follow from a VMA's protection
+RIGHTS: Final = int(Pte.WRITE | Pte.USER | Pte.NO_EXEC)
+
+
+def mprotect(mm: Mm, addr: int, length: int, prot: int) -> None:
+    """Change what [addr, addr + length) allows; up to a hole, and then ENOMEM (rule 20).
+
+    Raises: OSError EINVAL, ENOMEM.
+    """
+    if addr & ~mm.page_mask:
+        fail(errno.EINVAL)
+    if not length:
+        return
+    end = addr + mm.align(length)
+    if end >= 1 << 64:
+        fail(errno.ENOMEM)
+    if prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC):
+        fail(errno.EINVAL)
+    at = addr
+    for vma in mm.vmas.overlapping(addr, end):
+        if vma.start > at:
+            break
+        until = min(vma.end, end)
+        _protect(mm, vma, at, until, vma.flags & ~VM_ACCESS | prot)
+        at = until
+    if at < end:
+        fail(errno.ENOMEM)
+
+
+def _protect(mm: Mm, vma: Vma, start: int, end: int, flags: int) -> None:
+    """Give [start, end), within one VMA, new flags; merge and split as that asks for."""
+    if flags == vma.flags:
+        return
+    if flags & VM_WRITE:
+        if not flags & (VM_ACCOUNT | VM_SHARED | VM_NORESERVE) and not vma.flags & VM_WRITE:
+            charge(mm, end - start)
+            flags |= VM_ACCOUNT
+    elif flags & VM_ACCOUNT and vma.file is None and vma.anon_vma is None:
+        flags &= ~VM_ACCOUNT  # nothing was written that could have to be kept (rule 17)
+    part = vma.piece(start, end, mm.page_shift)
+    part.set_flags(flags)
+    changed = mm.merge(part, vma)
+    if changed is None:
+        if vma.start < start:
+            _room_for_one_more(mm)
+            vma = mm.split(vma, start)
+        if vma.end > end:
+            _room_for_one_more(mm)
+            mm.split(vma, end)
+        vma.set_flags(flags)
+        changed = vma
+    _protect_entries(mm, changed, start, end)
+
+
+def _room_for_one_more(mm: Mm) -> None:
+    if len(mm.vmas) >= mm.system.settings.max_map_count:
+        fail(errno.ENOMEM)
+
+
+def _protect_entries(mm: Mm, vma: Vma, start: int, end: int) -> None:
+    """Make the entries of [start, end) say what the VMA says.
+
+    A private page may be written at once only where it is exclusive; the others wait for copy-on-write
+    (rule 14).
+    """
+    rights = vma.page_prot
+    mm.space.protect_range(start, end, clear=RIGHTS & ~rights, set=RIGHTS & rights)
+    if vma.private and vma.flags & VM_WRITE:
+        mm.space.protect_range(start, end, having=int(Pte.EXCLUSIVE), set=int(Pte.WRITE))
+    mm.flush_range(start, end)

@@ -1,0 +1,48 @@
+"""The OOM killer: when no frame is left, one process is ended and its frames go on.
+
+Source: Linux, mm/oom_kill.c (oom_badness, select_bad_process).
+"""
+
+from signal import SIGKILL
+
+from heaplab.errors import KernelPanic, OutOfMemory
+from heaplab.kernel.exit import kill_task
+from heaplab.kernel.system import System
+from heaplab.kernel.task import Task
+
+
+def badness(task: Task) -> int:
+    """Return how much ending the task would bring: frames of its pages and of its page tables."""
+    assert task.mm is not None
+    return task.mm.rss + task.mm.space.tables
+
+
+def choose_victim(system: System) -> Task | None:
+    """Return the worst task but pid 1; of equals the youngest.  O(tasks)"""
+    victim, worst = None, -1
+    for task in system.living():
+        if task is not system.init:
+            points = badness(task)
+            if points >= worst:
+                victim, worst = task, points
+    return victim
+
+
+def make_room(system: System) -> Task | None:
+    """End the worst process; return it, or None when there is none to end."""
+    victim = choose_victim(system)
+    if victim is not None:
+        kill_task(victim, SIGKILL)
+    return victim
+
+
+def out_of_memory(current: Task) -> None:
+    """Make room for a fault of `current`, that is then tried again.
+
+    Raises: OutOfMemory if `current` was the one that had to go; KernelPanic when there was none but pid 1.
+    """
+    victim = make_room(current.system)
+    if victim is None:
+        raise KernelPanic("out of memory, and no process but pid 1 is left to kill")
+    if victim is current:
+        raise OutOfMemory(current.pid)

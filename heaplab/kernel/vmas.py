@@ -1,0 +1,128 @@
+"""The VMAs of one address space in address order, and the counts that hang on them."""
+
+from collections.abc import Iterator
+
+from sortedcontainers import SortedDict
+
+from heaplab.kernel.vma import Vma
+from heaplab.machine import Space
+
+
+class VmaMap:
+    """VMAs by start address: disjoint, none empty.
+
+    Each change keeps the counts `vm_pages` and `heap_pages` that the C core samples in the space.
+    `last` is the VMA found last, or None: most faults fall where the one before fell.
+    Costs: O(log n) each, n VMAs, if not said otherwise.
+    """
+
+    __slots__ = ("_by_start", "_page_shift", "_raw", "last")
+
+    def __init__(self, space: Space) -> None:
+        self._by_start: SortedDict[int, Vma] = SortedDict()
+        self._raw = space.raw
+        self._page_shift = space.machine.page_shift
+        self.last: Vma | None = None
+
+    def __len__(self) -> int:
+        return len(self._by_start)
+
+    def __iter__(self) -> Iterator[Vma]:
+        return iter(self._by_start.values())
+
+    # changes
+
+    def add(self, vma: Vma) -> None:
+        """Put a VMA in; its range must be free."""
+        self._by_start[vma.start] = vma
+        self._count(vma, vma.end - vma.start)
+        if vma.file is not None:
+            vma.file.get()
+
+    def remove(self, vma: Vma) -> None:
+        """Take a VMA out; its file, if nothing else maps it, is gone."""
+        del self._by_start[vma.start]
+        self._count(vma, vma.start - vma.end)
+        if vma.file is not None:
+            vma.file.put()
+        self.last = None
+
+    def resize(self, vma: Vma, start: int, end: int) -> None:
+        """Make a VMA cover [start, end), which is free but for what it covers; pgoff moves with the start."""
+        self._count(vma, (end - start) - (vma.end - vma.start))
+        if start != vma.start:
+            del self._by_start[vma.start]
+            vma.pgoff += (start - vma.start) >> self._page_shift
+            vma.start = start
+            self._by_start[start] = vma
+        vma.end = end
+        self.last = None
+
+    def _count(self, vma: Vma, grown: int) -> None:
+        pages = grown >> self._page_shift
+        self._raw.vm_pages += pages
+        if vma.is_heap:
+            self._raw.heap_pages += pages
+
+    # searches
+
+    def first_ending_after(self, address: int) -> Vma | None:
+        """Return the VMA that holds `address`, or else the next one above: Linux's find_vma."""
+        index = self._by_start.bisect_right(address) - 1
+        below = self._at_index(index)
+        return below if below is not None and below.end > address else self._at_index(index + 1)
+
+    def _at_index(self, index: int) -> Vma | None:
+        if not 0 <= index < len(self._by_start):
+            return None
+        vma: Vma = self._by_start.peekitem(index)[1]
+        return vma
+
+    def at(self, address: int) -> Vma | None:
+        """Return the VMA that holds `address`."""
+        vma = self.first_ending_after(address)
+        return vma if vma is not None and vma.start <= address else None
+
+    def starting_at(self, address: int) -> Vma | None:
+        """Return the VMA that starts exactly there."""
+        vma: Vma | None = self._by_start.get(address)
+        return vma
+
+    def last_below(self, address: int) -> Vma | None:
+        """Return the last VMA that starts below `address`."""
+        index = self._by_start.bisect_left(address) - 1
+        return self._at_index(index)
+
+    def ending_at(self, address: int) -> Vma | None:
+        """Return the VMA that ends exactly there."""
+        vma = self.last_below(address)
+        return vma if vma is not None and vma.end == address else None
+
+    def overlapping(self, start: int, end: int) -> list[Vma]:
+        """Return the VMAs that have a page in [start, end).  O(log n + how many)"""
+        below = self.last_below(start)
+        found = [below] if below is not None and below.end > start else []
+        found.extend(self._by_start[key] for key in self._by_start.irange(start, end, (True, False)))
+        return found
+
+    def highest_hole(self, length: int, low: int, high: int, guard_gap: int) -> int | None:
+        """Return the highest address of `length` free bytes in [low, high).
+
+        Below stacks `guard_gap` bytes are not free.  O(VMAs above the hole)
+        """
+        top = high
+        for start in self._by_start.irange(maximum=high, inclusive=(True, False), reverse=True):
+            vma = self._by_start[start]
+            if top - vma.end >= length or top - length < low:
+                break
+            top = min(top, vma.lowest(guard_gap))
+        return top - length if top - length >= low else None
+
+    def lowest_hole(self, length: int, low: int, high: int, guard_gap: int) -> int | None:
+        """Return the lowest address of `length` free bytes in [low, high).  O(VMAs below the hole)"""
+        bottom = low
+        for vma in self.overlapping(low, high):
+            if vma.lowest(guard_gap) - bottom >= length:
+                break
+            bottom = max(bottom, vma.end)
+        return bottom if bottom + length <= high else None

@@ -1,0 +1,210 @@
+"""A process as its program sees it: memory, and system calls by their names in libc.
+
+A `Process` is a handle of one task, from outside: the program is whatever Python code holds it.  It can be
+used as long as the process lives, and after that for its counters.
+"""
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Callable
+from typing import NoReturn, Protocol
+
+from heaplab.abi import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, Sys
+from heaplab.machine import Context
+
+_REGISTER = (1 << 64) - 1
+
+
+class KernelSide(Protocol):
+    """The kernel's side of a process: how it enters the kernel, and what can be seen of it there."""
+
+    @property
+    def context(self) -> Context: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def ppid(self) -> int: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def minflt(self) -> int: ...
+    @property
+    def syscalls(self) -> Counter[str]: ...
+    @property
+    def brk(self) -> int: ...
+    def syscall(self, nr: int, *args: int) -> int: ...
+    def wait4(self, pid: int, options: int) -> tuple[int, int]: ...
+    def process(self, pid: int) -> "Process": ...
+    def maps(self) -> str: ...
+    def status(self) -> str: ...
+
+
+class Process:
+    """The handle of one process.
+
+    Memory: load64(va), store64(va, value) are bound for speed; load, store of 1, 2, 4 or 8 bytes; read,
+    write, copy, fill for more.  An access that the kernel refuses ends the process and raises
+    SegmentationFault or OutOfMemory.
+    System calls raise OSError with Linux's errno, and leave it in `errno` as libc does.
+    On a dead process each raises ProcessLookupError.
+
+    >>> from heaplab.kernel import Kernel
+    >>> parent = Kernel(ram="1 MiB").init.fork()
+    >>> page = parent.mmap(4096)
+    >>> parent.store64(page, 1)
+    >>> child = parent.fork()
+    >>> child.store64(page, 2)                  # the child gets a copy of the page
+    >>> parent.load64(page), child.load64(page)
+    (1, 2)
+    >>> child.exit(3)
+    >>> parent.wait() == (child.pid, 3 << 8)
+    True
+    """
+
+    def __init__(self, kernel_side: KernelSide) -> None:
+        self._kernel = kernel_side
+        #: the MMU as this process uses it, with its counters
+        self.context = context = kernel_side.context
+        self.pid = kernel_side.pid
+        self.page_size = context.machine.page_size
+        self.load64: Callable[[int], int] = context.load64
+        self.store64: Callable[[int, int], None] = context.store64
+        self.load: Callable[..., int] = context.load
+        self.store: Callable[..., None] = context.store
+        self.read: Callable[[int, int], bytes] = context.read
+        self.write: Callable[[int, bytes], None] = context.write
+        self.copy: Callable[[int, int, int], None] = context.copy
+        self.fill: Callable[[int, int, int], None] = context.fill
+
+    def __repr__(self) -> str:
+        return f"<Process {self.pid} {self.state}>"
+
+    # memory
+
+    def brk(self, addr: int) -> int:
+        """Move the program break to `addr`; return where it is then.  brk(0) only asks."""
+        return self._call(Sys.BRK, addr)
+
+    def sbrk(self, increment: int) -> int:
+        """Move the program break by `increment` bytes and return where it was.  sbrk(0) is no system call.
+
+        Raises: OSError ENOMEM.
+        """
+        old = self._kernel.brk
+        if increment and self._call(Sys.BRK, max(0, old + increment)) != old + increment:
+            self._fail(errno.ENOMEM)
+        return old
+
+    def mmap(
+        self,
+        length: int,
+        addr: int = 0,
+        prot: int = PROT_READ | PROT_WRITE,
+        flags: int = MAP_PRIVATE | MAP_ANONYMOUS,
+    ) -> int:
+        """Map `length` bytes of new memory, zeroed; return their address.
+
+        addr: a hint, or with MAP_FIXED the place.  Raises: OSError EINVAL, ENOMEM, EEXIST, ...
+        """
+        return self._call(Sys.MMAP, addr, length, prot, flags, -1, 0)
+
+    def munmap(self, addr: int, length: int) -> None:
+        """Give [addr, addr + length) back.  Raises: OSError EINVAL, ENOMEM."""
+        self._call(Sys.MUNMAP, addr, length)
+
+    def mprotect(self, addr: int, length: int, prot: int) -> None:
+        """Set what [addr, addr + length) allows.  Raises: OSError EINVAL, ENOMEM."""
+        self._call(Sys.MPROTECT, addr, length, prot)
+
+    # processes
+
+    def fork(self) -> "Process":
+        """Make a child that shares all pages until somebody writes.  Raises: OSError EAGAIN, ENOMEM."""
+        return self._kernel.process(self._call(Sys.FORK))
+
+    def exit(self, code: int = 0) -> None:
+        """End the process; it is a zombie until its parent waits."""
+        self._call(Sys.EXIT, code)
+
+    def wait(self) -> tuple[int, int]:
+        """Collect any dead child: (its pid, its status)."""
+        return self.waitpid(-1, 0)
+
+    def waitpid(self, pid: int, options: int = 0) -> tuple[int, int]:
+        """Collect the child `pid` (-1: any); with os.WNOHANG (0, 0) when it lives.
+
+        The status is as os.waitstatus_to_exitcode takes it.
+        Raises: ChildProcessError without such a child; WouldBlock when it would sleep.
+        """
+        try:
+            return self._kernel.wait4(pid, options)
+        except OSError as error:
+            self.errno = error.errno or 0
+            raise
+
+    def kill(self, pid: int, sig: int) -> None:
+        """Send a signal; 0 only asks whether the process is there.  Raises: ProcessLookupError, OSError."""
+        self._call(Sys.KILL, pid, sig)
+
+    def getpid(self) -> int:
+        """Return the process's number."""
+        return self._call(Sys.GETPID)
+
+    def getppid(self) -> int:
+        """Return the number of its parent: pid 1 once that has died."""
+        return self._call(Sys.GETPPID)
+
+    def syscall(self, nr: int, *args: int) -> int:
+        """Enter the kernel with a number and up to six arguments: the result, or a negative errno."""
+        return self._kernel.syscall(nr, *args)
+
+    def _call(self, nr: int, *args: int) -> int:
+        # what no register can hold is passed as the largest number: it is refused for the same reason
+        result = self._kernel.syscall(nr, *[min(arg, _REGISTER) for arg in args])
+        if result < 0:
+            self._fail(-result)
+        return result
+
+    def _fail(self, code: int) -> NoReturn:
+        self.errno = code
+        raise OSError(code, os.strerror(code))
+
+    # what can be seen of it, at no cost
+
+    @property
+    def errno(self) -> int:
+        """The C library's errno of this process."""
+        return int(self.context.raw.err)
+
+    @errno.setter
+    def errno(self, code: int) -> None:
+        self.context.raw.err = code
+
+    @property
+    def ppid(self) -> int:
+        """The parent's number."""
+        return self._kernel.ppid
+
+    @property
+    def state(self) -> str:
+        """R running, Z zombie, X collected."""
+        return self._kernel.state
+
+    @property
+    def minflt(self) -> int:
+        """Page faults that the kernel mended, as getrusage counts them."""
+        return self._kernel.minflt
+
+    @property
+    def syscalls(self) -> Counter[str]:
+        """System calls so far, by name."""
+        return self._kernel.syscalls
+
+    def maps(self) -> str:
+        """Return /proc/PID/maps."""
+        return self._kernel.maps()
+
+    def status(self) -> str:
+        """Return /proc/PID/status."""
+        return self._kernel.status()
