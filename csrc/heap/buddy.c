@@ -56,16 +56,21 @@ static inline unsigned largest(uint64_t at, uint64_t room)
 
 /* ---- headers ---- */
 
+/* Order and state of the block at p. */
+static inline unsigned tag_of(hl_heap *h, uint64_t p)
+{
+    uint64_t header = heap_load(h, p - HEADER);
+    if (!hl_is_sealed(p, header))
+        heap_corrupt(h, p, HL_BROKEN_HEADER);
+    return (unsigned)(header & HL_SEAL_TAG);
+}
+
 /* What stands before p is no header: find out by walking whether one was ever there. */
 static _Noreturn void blame(hl_heap *h, uint64_t p)
 {
     uint64_t q = first_of(h);
-    while (q < p) {
-        uint64_t header = heap_load(h, q - HEADER);
-        if (!hl_is_sealed(q, header))
-            heap_corrupt(h, q, HL_BROKEN_HEADER);
-        q += power(header & ORDER);
-    }
+    while (q < p)
+        q += power(tag_of(h, q) & ORDER);
     heap_corrupt(h, p, q == p ? HL_BROKEN_HEADER : HL_FOREIGN_POINTER);
 }
 
@@ -82,17 +87,6 @@ static inline unsigned demand(hl_heap *h, uint64_t p)
         blame(h, p);
     }
     return k;
-}
-
-/* Whether the block at p is free and of order k. */
-static inline int is_free(hl_heap *h, uint64_t p, unsigned k)
-{
-    uint64_t header = heap_load(h, p - HEADER);
-    if (header == hl_seal(p, k))
-        return 1;
-    if (!hl_is_sealed(p, header))
-        heap_corrupt(h, p, HL_BROKEN_HEADER);
-    return 0;
 }
 
 /* ---- the lists of free blocks ---- */
@@ -124,39 +118,40 @@ static void unlink_block(hl_heap *h, uint64_t p, unsigned k)
 
 /* ---- the end of the heap ---- */
 
-/* Where the free blocks that reach to the end start.  Merging leaves no choice of where they can be: the
- * largest that fits ends at the end, and so on. */
+/* Where the free blocks that reach to the end start. */
 static uint64_t tail_of(hl_heap *h, uint64_t end)
 {
     uint64_t first = first_of(h), at = end;
     while (at > first) {
-        unsigned k = largest(at, at - first);
-        uint64_t below = at - power(k);
-        if (heap_load(h, below - HEADER) != hl_seal(below, k))
+        /* blocks nest: the last one is the largest that fits before `at`, or in its upper half, and so on */
+        unsigned k = largest(at, at - first), tag;
+        while (((tag = tag_of(h, at - power(k))) & ORDER) < k)
+            k--;
+        if (tag != k)
             break;
-        at = below;
+        at -= power(k);
     }
     return at;
 }
 
 static void unlink_tail(hl_heap *h, uint64_t tail, uint64_t end)
 {
-    while (end > tail) {
-        unsigned k = largest(end, end - first_of(h));
-        end -= power(k);
-        unlink_block(h, end, k);
+    while (tail < end) {
+        unsigned k = tag_of(h, tail);
+        unlink_block(h, tail, k);
+        tail += power(k);
     }
 }
 
-/* Makes [at, end) free blocks, as large as they can be, and sets the fence. */
+/* Makes [at, end) free blocks, as large as they can be, the lowest first in its list; sets the fence. */
 static void cut(hl_heap *h, uint64_t at, uint64_t end)
 {
-    while (at < end) {
-        unsigned k = largest(at, end - at);
-        push(h, at, k);
-        at += power(k);
-    }
     heap_store(h, end - HEADER, hl_seal(end, FENCE));
+    while (end > at) {
+        unsigned k = largest(end, end - at);
+        end -= power(k);
+        push(h, end, k);
+    }
 }
 
 /* Grows the heap until there is a free block of order k; 0 with errno when it cannot be. */
@@ -256,7 +251,7 @@ static void buddy_free(hl_heap *h, uint64_t p)
 {
     unsigned k = demand(h, p);
     uint64_t first = first_of(h), at = p, buddy;
-    while ((buddy = at ^ power(k)) >= first && is_free(h, buddy, k)) {
+    while ((buddy = at ^ power(k)) >= first && tag_of(h, buddy) == k) {
         unlink_block(h, buddy, k);
         at &= ~power(k);
         k++;
@@ -281,7 +276,7 @@ static int buddy_resize(hl_heap *h, uint64_t p, uint64_t size)
         if (p & (power(wanted) - 1))
             return 0;
         for (unsigned i = k; i < wanted; i++)
-            if (!is_free(h, p + power(i), i))
+            if (tag_of(h, p + power(i)) != i)
                 return 0;
         for (unsigned i = k; i < wanted; i++)
             unlink_block(h, p + power(i), i);
@@ -297,13 +292,11 @@ static int buddy_next(hl_heap *h, uint64_t *cursor, hl_block *out)
     uint64_t p = *cursor ? *cursor : first_of(h);
     if (p >= heap_load(h, h->root + HL_ROOT_END))
         return 0;
-    uint64_t header = heap_load(h, p - HEADER);
-    if (!hl_is_sealed(p, header))
-        heap_corrupt(h, p, HL_BROKEN_HEADER);
+    unsigned tag = tag_of(h, p);
     out->address = p;
-    out->size = power(header & ORDER);
+    out->size = power(tag & ORDER);
     out->usable = out->size - HEADER;
-    out->state = header & ALLOCATED ? HL_BLOCK_ALLOCATED : HL_BLOCK_FREE;
+    out->state = tag & ALLOCATED ? HL_BLOCK_ALLOCATED : HL_BLOCK_FREE;
     *cursor = p + out->size;
     return 1;
 }

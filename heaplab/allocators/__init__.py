@@ -6,6 +6,17 @@ Allocator, Block, State                    the contract
 """
 
 from heaplab.allocators.base import Allocator, Block, Option, State
-from heaplab.allocators.registry import Spec, create, names, parse, parse_list
+from heaplab.allocators.registry import LANGUAGES, Spec, create, names, parse, parse_list
 
-__all__ = ["Allocator", "Block", "Option", "Spec", "State", "create", "names", "parse", "parse_list"]
+__all__ = [
+    "LANGUAGES",
+    "Allocator",
+    "Block",
+    "Option",
+    "Spec",
+    "State",
+    "create",
+    "names",
+    "parse",
+    "parse_list",
+]

@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from heaplab.allocators.base import ROOT_DESIGN, ROOT_END, Block, State, round_up
 from heaplab.allocators.pyheap import PythonAllocator
-from heaplab.allocators.seal import is_sealed, seal
+from heaplab.allocators.seal import TAG, is_sealed, seal
 from heaplab.errors import Rule
 
 if TYPE_CHECKING:
@@ -108,20 +108,15 @@ class Buddy(PythonAllocator):
         """What stands before p is no header: find out by walking whether one was ever there."""
         q = self._first
         while q < p:
-            header = self._load(q - HEADER)
-            if not is_sealed(q, header):
-                self._corrupt(q, Rule.BROKEN_HEADER)
-            q += 1 << (header & ORDER)
+            q += 1 << (self._tag(q) & ORDER)
         self._corrupt(p, Rule.BROKEN_HEADER if q == p else Rule.FOREIGN_POINTER)
 
-    def _is_free(self, p: int, k: int) -> bool:
-        """Return whether the block at p is free and of order k; HeapCorruption when its seal is broken."""
+    def _tag(self, p: int) -> int:
+        """Return order and state of the block at p; HeapCorruption when its seal is broken."""
         header = self._load(p - HEADER)
-        if header == seal(p, k):
-            return True
         if not is_sealed(p, header):
             self._corrupt(p, Rule.BROKEN_HEADER)
-        return False
+        return header & TAG
 
     # the lists of free blocks
 
@@ -200,7 +195,7 @@ class Buddy(PythonAllocator):
     def _free(self, p: int) -> None:
         """Merge with the buddy as long as it is free and whole (algorithm S)."""
         k, at = self._demand(p), p
-        while (buddy := at ^ (1 << k)) >= self._first and self._is_free(buddy, k):
+        while (buddy := at ^ (1 << k)) >= self._first and self._tag(buddy) == k:
             self._unlink(buddy, k)
             at = min(at, buddy)
             k += 1
@@ -220,7 +215,7 @@ class Buddy(PythonAllocator):
             if k > self._page_order:
                 self._trim()
         elif wanted > k:
-            if p & ((1 << wanted) - 1) or not all(self._is_free(p + (1 << i), i) for i in range(k, wanted)):
+            if p & ((1 << wanted) - 1) or any(self._tag(p + (1 << i)) != i for i in range(k, wanted)):
                 return False
             for i in range(k, wanted):
                 self._unlink(p + (1 << i), i)
@@ -230,31 +225,31 @@ class Buddy(PythonAllocator):
     # the end of the heap
 
     def _tail(self, end: int) -> int:
-        """Return where the free blocks that reach to the end start.
-
-        Merging leaves no choice of where they can be: the largest that fits ends at the end, and so on.
-        """
+        """Return where the free blocks that reach to the end start."""
         at = end
         while at > self._first:
+            # blocks nest: the last one is the largest that fits before `at`, or in its upper half, and so on
             k = largest(at, at - self._first)
-            if self._load(at - (1 << k) - HEADER) != seal(at - (1 << k), k):
+            while (tag := self._tag(at - (1 << k))) & ORDER < k:
+                k -= 1
+            if tag != k:
                 break
             at -= 1 << k
         return at
 
     def _unlink_tail(self, tail: int, end: int) -> None:
-        while end > tail:
-            k = largest(end, end - self._first)
-            end -= 1 << k
-            self._unlink(end, k)
+        while tail < end:
+            k = self._tag(tail)
+            self._unlink(tail, k)
+            tail += 1 << k
 
     def _cut(self, at: int, end: int) -> None:
-        """Make [at, end) free blocks, as large as they can be, and set the fence."""
-        while at < end:
-            k = largest(at, end - at)
-            self._push(at, k)
-            at += 1 << k
+        """Make [at, end) free blocks, as large as they can be, the lowest first in its list; set the fence."""
         self._store(end - HEADER, seal(end, FENCE))
+        while end > at:
+            k = largest(end, end - at)
+            end -= 1 << k
+            self._push(end, k)
 
     def _extend(self, k: int) -> bool:
         """Grow the heap until there is a free block of order k; False with errno when it cannot be."""
@@ -288,11 +283,9 @@ class Buddy(PythonAllocator):
     def _blocks(self) -> Iterator[Block]:
         p = self._first
         while p < self._load(self.root + ROOT_END):
-            header = self._load(p - HEADER)
-            if not is_sealed(p, header):
-                self._corrupt(p, Rule.BROKEN_HEADER)
-            size = 1 << (header & ORDER)
-            yield Block(p, size, size - HEADER, State.ALLOCATED if header & ALLOCATED else State.FREE)
+            tag = self._tag(p)
+            size = 1 << (tag & ORDER)
+            yield Block(p, size, size - HEADER, State.ALLOCATED if tag & ALLOCATED else State.FREE)
             p += size
 
     def _check(self) -> None:
