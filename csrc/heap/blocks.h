@@ -10,8 +10,8 @@
  *   +-------+---------------------------------+-------+
  *                                             size bytes from header to header
  *
- *   header   63        48 47                     4 3   2    1    0
- *           |    seal    |       size / 16        | 0  0 |prev|alloc|
+ *   header   63        48 47                     4  3    2    1    0
+ *           |    seal    |       size / 16        | 0 |last|prev|alloc|
  *
  * heaplab/allocators/blocks.py, the twin, says what the parts are for.
  */
@@ -25,6 +25,7 @@
 
 #define BLOCK_ALLOCATED ((uint64_t)1)
 #define BLOCK_PREV_ALLOCATED ((uint64_t)2)
+#define BLOCK_LAST ((uint64_t)4)
 
 #define BLOCK_SIZE_BITS (HL_SEAL_TAG - 15)
 
@@ -38,6 +39,8 @@ static inline uint64_t block_size(uint64_t word) { return word & BLOCK_SIZE_BITS
 static inline int block_is_allocated(uint64_t word) { return (word & BLOCK_ALLOCATED) != 0; }
 
 static inline int block_prev_is_allocated(uint64_t word) { return (word & BLOCK_PREV_ALLOCATED) != 0; }
+
+static inline int block_is_last(uint64_t word) { return (word & BLOCK_LAST) != 0; }
 
 static inline uint64_t block_with_prev_allocated(uint64_t block, uint64_t word)
 {

@@ -1,7 +1,7 @@
 /* Free lists: the free blocks in a circular doubly linked list.
  *
- *   root -> +24  sentinel's    +32 next   +40 prev      of the list, so that it is never empty
- *           +48  rover                                  where next fit goes on searching
+ *   root -> +40  rover                                  where next fit goes on searching
+ *           +40  sentinel's    +48 next   +56 prev      of the list, so that it is never empty
  *
  *   | header | next | prev |    ...    | footer |       a free block
  *
@@ -10,7 +10,7 @@
 #include "index.h"
 
 enum { NEXT = 8, PREV = 16 }; /* from the block, or from the sentinel */
-enum { ROVER = ROOT_INDEX + 16 };
+enum { ROVER = ROOT_INDEX };
 enum { OPTION_FIT, OPTION_ORDER };
 enum { FIRST_FIT, NEXT_FIT, BEST_FIT, WORST_FIT };
 enum { LIFO, FIFO, BY_ADDRESS };
@@ -18,7 +18,7 @@ enum { LIFO, FIFO, BY_ADDRESS };
 #define INDEX_MIN_BLOCK 32u
 #define INDEX_WORDS 3
 
-static inline uint64_t sentinel_of(const hl_heap *h) { return h->root + ROOT_INDEX - NEXT; }
+static inline uint64_t sentinel_of(const hl_heap *h) { return h->root + ROOT_INDEX; }
 
 static int index_init(hl_heap *h, uint64_t heap_bytes)
 {

@@ -6,8 +6,8 @@
 #include "blocks.h"
 #include "heap.h"
 
-/* The words of the root: where the first block stands, and the index's own. */
-enum { ROOT_FIRST = HL_ROOT_DESIGN, ROOT_INDEX = HL_ROOT_DESIGN + 8 };
+/* The words of the root: where the first block stands, where the last while it is free, the index's own. */
+enum { ROOT_FIRST = HL_ROOT_DESIGN, ROOT_LAST = HL_ROOT_DESIGN + 8, ROOT_INDEX = HL_ROOT_DESIGN + 16 };
 
 /* What a search gives: a block (0: none), its header as loaded, and the floor: what is left of this block
  * certainly keeps the block's place while it is larger. */

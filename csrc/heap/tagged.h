@@ -1,7 +1,8 @@
 /* Heaps with boundary tags: blocks side by side from the first to the epilogue, free ones in an index.
  *
  *   root -> +24  first         the first block
- *           +32  ...           the index's own words
+ *           +32  last          the last block, while it is free
+ *           +40  ...           the index's own words
  *
  *   | root | block | block | free block | block | ... | epilogue |
  *          first                                      end - 8    end
@@ -50,7 +51,7 @@ static inline uint64_t header_at(hl_heap *h, uint64_t block)
     return word;
 }
 
-/* The size of the free block before `block`. */
+/* The size of the free block before `block`, which is not the epilogue. */
 static inline uint64_t prev_size_of(hl_heap *h, uint64_t block)
 {
     uint64_t size = heap_load(h, block - BLOCK_FOOTER);
@@ -60,11 +61,24 @@ static inline uint64_t prev_size_of(hl_heap *h, uint64_t block)
     return size;
 }
 
-/* Writes the tags of a free block. */
-static inline void make_free(hl_heap *h, uint64_t block, uint64_t size)
+/* The size of the free last block. */
+static inline uint64_t last_size(hl_heap *h, uint64_t epilogue)
 {
-    heap_store(h, block, block_header(block, size, BLOCK_PREV_ALLOCATED));
-    heap_store(h, block + size - BLOCK_FOOTER, size);
+    uint64_t last = heap_load(h, h->root + ROOT_LAST), size = epilogue - last;
+    if (last < lowest(h) || last >= epilogue ||
+        heap_load(h, last) != block_header(last, size, BLOCK_PREV_ALLOCATED | BLOCK_LAST))
+        heap_corrupt(h, h->root, HL_BROKEN_ROOT);
+    return size;
+}
+
+/* Writes the tags of a free block; last: BLOCK_LAST or 0. */
+static inline void make_free(hl_heap *h, uint64_t block, uint64_t size, uint64_t last)
+{
+    heap_store(h, block, block_header(block, size, BLOCK_PREV_ALLOCATED | last));
+    if (last)
+        heap_store(h, h->root + ROOT_LAST, block);
+    else
+        heap_store(h, block + size - BLOCK_FOOTER, size);
 }
 
 static inline void make_epilogue(hl_heap *h, uint64_t block, uint64_t prev)
@@ -99,7 +113,7 @@ static inline uint64_t demand(hl_heap *h, uint64_t p)
 static int extend(hl_heap *h, uint64_t need)
 {
     uint64_t end = heap_load(h, h->root + HL_ROOT_END), epilogue = end - BLOCK_HEADER;
-    uint64_t last = block_prev_is_allocated(header_at(h, epilogue)) ? 0 : prev_size_of(h, epilogue);
+    uint64_t last = block_prev_is_allocated(header_at(h, epilogue)) ? 0 : last_size(h, epilogue);
     if (!index_reserve(h, heap_round_up(end - lowest(h) + need + h->top_pad, seam_page_size(h->seam))))
         return 0;
     uint64_t grown;
@@ -112,35 +126,35 @@ static int extend(hl_heap *h, uint64_t need)
     } else {
         index_insert(h, block, total);
     }
-    make_free(h, block, total);
+    make_free(h, block, total, BLOCK_LAST);
     make_epilogue(h, block + total, 0);
     return 1;
 }
 
-/* Gives the kernel what a free block at the end has beyond top_pad. */
+/* Gives the kernel what the free last block has beyond top_pad. */
 static void trim(hl_heap *h, uint64_t block, uint64_t size)
 {
     uint64_t end = heap_load(h, h->root + HL_ROOT_END);
     uint64_t keep =
         heap_round_up(block + INDEX_MIN_BLOCK + BLOCK_HEADER + h->top_pad, seam_page_size(h->seam));
-    if (block + size + BLOCK_HEADER == end && keep < end && heap_shrink(h, keep)) {
+    if (keep < end && heap_shrink(h, keep)) {
         uint64_t rest = keep - BLOCK_HEADER - block;
         index_shrink(h, block, size, block, rest, size);
-        make_free(h, block, rest);
+        make_free(h, block, rest, BLOCK_LAST);
         make_epilogue(h, keep - BLOCK_HEADER, 0);
     }
 }
 
 /* ---- verbs ---- */
 
-/* Takes the first `need` bytes off a free block, all of them when the rest could be no block.
- * How many bytes were taken. */
-static inline uint64_t carve(hl_heap *h, uint64_t block, uint64_t size, uint64_t need, uint64_t floor)
+/* Takes the first `need` bytes off the free block with header `word`.
+ * How many bytes were taken: all of them when the rest could be no block. */
+static inline uint64_t carve(hl_heap *h, uint64_t block, uint64_t word, uint64_t need, uint64_t floor)
 {
-    uint64_t rest = size - need;
+    uint64_t size = block_size(word), rest = size - need;
     if (rest >= INDEX_MIN_BLOCK) {
         index_shrink(h, block, size, block + need, rest, floor);
-        make_free(h, block + need, rest);
+        make_free(h, block + need, rest, word & BLOCK_LAST);
         return need;
     }
     uint64_t next = block + size, next_word = header_at(h, next);
@@ -158,10 +172,10 @@ static inline uint64_t allocate(hl_heap *h, uint64_t need, uint64_t *size)
             return 0;
         fit = index_find(h, need);
     }
-    uint64_t block = fit.block, whole = block_size(fit.word);
-    if (fit.word != block_header(block, whole, BLOCK_PREV_ALLOCATED))
+    uint64_t block = fit.block, flags = BLOCK_PREV_ALLOCATED | (fit.word & BLOCK_LAST);
+    if (fit.word != block_header(block, block_size(fit.word), flags))
         heap_corrupt(h, block + BLOCK_HEADER, HL_BROKEN_HEADER);
-    *size = carve(h, block, whole, need, fit.floor);
+    *size = carve(h, block, fit.word, need, fit.floor);
     heap_store(h, block, block_header(block, *size, BLOCK_ALLOCATED | BLOCK_PREV_ALLOCATED));
     return block;
 }
@@ -171,6 +185,7 @@ static inline void release(hl_heap *h, uint64_t block, uint64_t size, uint64_t p
 {
     uint64_t next = block + size, next_word = header_at(h, next);
     uint64_t next_size = block_is_allocated(next_word) ? 0 : block_size(next_word);
+    uint64_t last = block_is_last(next_word) || !block_size(next_word) ? BLOCK_LAST : 0;
     uint64_t start = block - prev_size, total = prev_size + size + next_size;
     if (!next_size)
         heap_store(h, next, block_with_prev_free(next, next_word));
@@ -184,8 +199,8 @@ static inline void release(hl_heap *h, uint64_t block, uint64_t size, uint64_t p
     } else {
         index_insert(h, start, total);
     }
-    make_free(h, start, total);
-    if (total >= h->trim_threshold)
+    make_free(h, start, total, last);
+    if (last && total >= h->trim_threshold)
         trim(h, start, total);
 }
 
@@ -195,12 +210,13 @@ static uint64_t take_after(hl_heap *h, uint64_t block, uint64_t need)
     uint64_t word = header_at(h, block);
     uint64_t room = block_is_allocated(word) ? 0 : block_size(word);
     if (room < need) {
-        int is_last = block + room + BLOCK_HEADER == heap_load(h, h->root + HL_ROOT_END);
-        if (!is_last || !extend(h, need))
+        int at_end = block_is_last(word) || !block_size(word); /* the block, or the epilogue */
+        if (!at_end || !extend(h, need))
             return 0;
-        room = block_size(header_at(h, block));
+        word = header_at(h, block);
+        room = block_size(word);
     }
-    return carve(h, block, room, need, room);
+    return carve(h, block, word, need, room);
 }
 
 /* ---- the contract ---- */
@@ -215,7 +231,7 @@ static int tagged_init(hl_heap *h, uint64_t end)
     heap_store(h, h->root + ROOT_FIRST, first);
     if (first < epilogue) {
         index_insert(h, first, size);
-        make_free(h, first, size);
+        make_free(h, first, size, BLOCK_LAST);
     }
     make_epilogue(h, epilogue, first < epilogue ? 0 : BLOCK_PREV_ALLOCATED);
     return 1;
@@ -269,7 +285,7 @@ static uint64_t tagged_aligned_alloc(hl_heap *h, uint64_t alignment, uint64_t si
     }
     if (lead) {
         index_insert(h, front, lead);
-        make_free(h, front, lead);
+        make_free(h, front, lead, 0);
     }
     heap_store(h, block, block_header(block, need, BLOCK_ALLOCATED | (lead ? 0 : BLOCK_PREV_ALLOCATED)));
     if (spare)
@@ -307,10 +323,15 @@ static void tagged_check(hl_heap *h)
         if (size < INDEX_MIN_BLOCK || size > end - BLOCK_HEADER - block ||
             block_prev_is_allocated(word) != prev_allocated)
             heap_corrupt(h, block + BLOCK_HEADER, HL_BROKEN_HEADER);
+        int last = !block_is_allocated(word) && block + size == end - BLOCK_HEADER;
+        if (block_is_last(word) != last)
+            heap_corrupt(h, block + BLOCK_HEADER, HL_BROKEN_HEADER);
         if (!block_is_allocated(word)) {
             if (!prev_allocated)
                 heap_corrupt(h, block + BLOCK_HEADER, HL_UNCOALESCED);
-            if (heap_load(h, block + size - BLOCK_FOOTER) != size)
+            if (last)
+                last_size(h, block + size);
+            else if (heap_load(h, block + size - BLOCK_FOOTER) != size)
                 heap_corrupt(h, block + BLOCK_HEADER, HL_BROKEN_FOOTER);
             index_check_links(h, &s, block);
             survey_walked(&s, block);

@@ -10,11 +10,13 @@
     +-------+---------------------------------+-------+
                                               size bytes from header to header
 
-    header   63        48 47                     4 3   2    1    0
-            |    seal    |       size / 16        | 0  0 |prev|alloc|
+    header   63        48 47                     4  3    2    1    0
+            |    seal    |       size / 16        | 0 |last|prev|alloc|
 
 alloc: the block is allocated.  prev: the block before it is allocated, and so has no footer (Knuth, TAOCP
-vol. 1, 2.5, exercise 19).  The footer of a free block is its size.
+vol. 1, 2.5, exercise 19).  The footer of a free block is its size.  last: the block is free and the heap's
+last one; it has no footer either, the root knows where it begins, so that what is cut off its front or
+merged with it does not touch the far end of the heap.
 
 The seal (seal.py) shows by itself whether a word is a header and stands at its own address: a change of any
 one byte of it is always noticed.  When a block is swallowed by the free block before it, its header becomes a
@@ -33,6 +35,7 @@ FOOTER: Final = 8
 
 ALLOCATED: Final = 1
 PREV_ALLOCATED: Final = 2
+LAST: Final = 4
 
 _SIZE: Final = TAG - 15
 
@@ -63,6 +66,11 @@ def is_allocated(word: int) -> bool:
 def prev_is_allocated(word: int) -> bool:
     """Whether the block before the one with this header is allocated."""
     return word & PREV_ALLOCATED != 0
+
+
+def is_last(word: int) -> bool:
+    """Whether the block with this header is free and the heap's last one."""
+    return word & LAST != 0
 
 
 def with_prev_allocated(block: int, word: int) -> int:

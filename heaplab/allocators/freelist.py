@@ -1,7 +1,7 @@
 """Free lists: the free blocks in a circular doubly linked list.
 
-    root -> +24  sentinel's    +32 next   +40 prev      of the list, so that it is never empty
-            +48  rover                                  where next fit goes on searching
+    root -> +40  rover                                  where next fit goes on searching
+            +40  sentinel's    +48 next   +56 prev      of the list, so that it is never empty
 
     | header | next | prev |    ...    | footer |       a free block
 
@@ -42,15 +42,15 @@ ORDERS = ("lifo", "fifo", "address")
 
 
 class FreeListIndex(Index):
-    """A circular list.  Its sentinel stands one word before `base`, so that its links lie as in a block."""
+    """A circular list.  Its sentinel has the rover for a header, so that its links lie as in a block."""
 
     MIN_BLOCK = 32
     WORDS = 3
 
     def __init__(self, memory: Memory, base: int, options: Mapping[str, int]) -> None:
         super().__init__(memory, base, options)
-        self._sentinel = base - NEXT
-        self._rover = base + 16
+        self._rover = base
+        self._sentinel = base  # the rover stands where its header would
         self._roves = FITS[options["fit"]] == "next"
         self._order = ORDERS[options["order"]]
         self._find = {

@@ -1,14 +1,16 @@
 """Heaps with boundary tags: blocks side by side from the first to the epilogue, free ones in an index.
 
     root -> +24  first         the first block
-            +32  ...           the index's own words
+            +32  last          the last block, while it is free
+            +40  ...           the index's own words
 
     | root | block | block | free block | block | ... | epilogue |
            first                                      end - 8    end
 
 The epilogue is the header of an allocated block of size 0.  No two free blocks are neighbours: free merges at
 once, so the block before a free block is always allocated.  What the kernel gives is merged with a free last
-block; a last block of trim_threshold bytes is given back but for top_pad bytes.
+block, which the root knows because it has no footer; a last block of trim_threshold bytes is given back but for
+top_pad bytes.
 
 Alignment       16 bytes; the payload begins 8 bytes after the block
 Overhead        8 bytes a block, and up to 15 for alignment
@@ -28,9 +30,11 @@ from heaplab.allocators.blocks import (
     ALLOCATED,
     FOOTER,
     HEADER,
+    LAST,
     PREV_ALLOCATED,
     header,
     is_allocated,
+    is_last,
     prev_is_allocated,
     size_of,
     tombstone,
@@ -46,7 +50,8 @@ if TYPE_CHECKING:
     from heaplab.process import Process
 
 ROOT_FIRST = ROOT_DESIGN
-ROOT_INDEX = ROOT_DESIGN + 8
+ROOT_LAST = ROOT_DESIGN + 8
+ROOT_INDEX = ROOT_DESIGN + 16
 
 
 class TaggedAllocator(PythonAllocator):
@@ -71,7 +76,7 @@ class TaggedAllocator(PythonAllocator):
         self._store(self.root + ROOT_FIRST, first)
         if first < end - HEADER:
             self._index.insert(first, size)
-            self._make_free(first, size)
+            self._make_free(first, size, LAST)
             self._store(end - HEADER, header(end - HEADER, 0, ALLOCATED))
         else:
             self._store(first, header(first, 0, ALLOCATED | PREV_ALLOCATED))
@@ -97,17 +102,20 @@ class TaggedAllocator(PythonAllocator):
         return word
 
     def _prev_size(self, block: int) -> int:
-        """Return the size of the free block before `block`."""
+        """Return the size of the free block before `block`, which is not the epilogue."""
         size = self._load(block - FOOTER)
         prev = block - size
         if size > block - self._lowest or self._load(prev) != header(prev, size, PREV_ALLOCATED):
             raise HeapCorruption(block + HEADER, Rule.BROKEN_FOOTER)
         return size
 
-    def _make_free(self, block: int, size: int) -> None:
-        """Write the tags of a free block."""
-        self._store(block, header(block, size, PREV_ALLOCATED))
-        self._store(block + size - FOOTER, size)
+    def _make_free(self, block: int, size: int, last: int) -> None:
+        """Write the tags of a free block; last: LAST or 0."""
+        self._store(block, header(block, size, PREV_ALLOCATED | last))
+        if last:
+            self._store(self.root + ROOT_LAST, block)
+        else:
+            self._store(block + size - FOOTER, size)
 
     def _accuse(self, p: int, word: int) -> NoReturn:
         """Raise what is wrong with p, whose header `word` is not an allocated block's.
@@ -144,21 +152,22 @@ class TaggedAllocator(PythonAllocator):
                 return 0, 0
             block, word, floor = self._index.find(need)
         size = size_of(word)
-        if word != header(block, size, PREV_ALLOCATED):
+        if word != header(block, size, PREV_ALLOCATED | word & LAST):
             raise HeapCorruption(block + HEADER, Rule.BROKEN_HEADER)
-        taken = self._carve(block, size, need, floor)
+        taken = self._carve(block, word, need, floor)
         self._store(block, header(block, taken, ALLOCATED | PREV_ALLOCATED))
         return block, taken
 
-    def _carve(self, block: int, size: int, need: int, floor: int) -> int:
-        """Take the first `need` bytes off a free block, all of them when the rest could be no block.
+    def _carve(self, block: int, word: int, need: int, floor: int) -> int:
+        """Take the first `need` bytes off the free block with header `word`.
 
-        Returns: how many bytes were taken.
+        Returns: how many bytes were taken: all of them when the rest could be no block.
         """
+        size = size_of(word)
         rest = size - need
         if rest >= self._min_block:
             self._index.shrink(block, size, block + need, rest, floor)
-            self._make_free(block + need, rest)
+            self._make_free(block + need, rest, word & LAST)
             return need
         next_block = block + size
         next_word = self._header(next_block)
@@ -171,6 +180,7 @@ class TaggedAllocator(PythonAllocator):
         index, next_block = self._index, block + size
         next_word = self._header(next_block)
         next_size = 0 if is_allocated(next_word) else size_of(next_word)
+        last = LAST if is_last(next_word) or not size_of(next_word) else 0
         start, total = block - prev_size, prev_size + size + next_size
         if not next_size:
             self._store(next_block, with_prev_free(next_block, next_word))
@@ -183,8 +193,8 @@ class TaggedAllocator(PythonAllocator):
             index.grow(next_block, next_size, start, total)
         else:
             index.insert(start, total)
-        self._make_free(start, total)
-        if total >= self._trim_threshold:
+        self._make_free(start, total, last)
+        if last and total >= self._trim_threshold:
             self._trim(start, total)
 
     def _resize(self, p: int, size: int) -> bool:
@@ -206,11 +216,13 @@ class TaggedAllocator(PythonAllocator):
         word = self._header(block)
         room = 0 if is_allocated(word) else size_of(word)
         if room < need:
-            is_last = block + room + HEADER == self._load(self.root + ROOT_END)
-            if not is_last or not self._extend(need):
+            # the block, or the epilogue
+            at_end = is_last(word) or not size_of(word)
+            if not at_end or not self._extend(need):
                 return 0
-            room = size_of(self._header(block))
-        return self._carve(block, room, need, room)
+            word = self._header(block)
+            room = size_of(word)
+        return self._carve(block, word, need, room)
 
     def _aligned_alloc(self, alignment: int, size: int) -> int:
         need = self._block_size(size)
@@ -226,7 +238,7 @@ class TaggedAllocator(PythonAllocator):
             need, spare = need + spare, 0
         if lead:
             self._index.insert(front, lead)
-            self._make_free(front, lead)
+            self._make_free(front, lead, 0)
         self._store(block, header(block, need, ALLOCATED | (0 if lead else PREV_ALLOCATED)))
         if spare:
             self._release(block + need, spare, 0)
@@ -238,7 +250,7 @@ class TaggedAllocator(PythonAllocator):
         """Grow the heap until it ends in a free block of at least `need` bytes; False with errno."""
         end = self._load(self.root + ROOT_END)
         epilogue = end - HEADER
-        last = 0 if prev_is_allocated(self._header(epilogue)) else self._prev_size(epilogue)
+        last = 0 if prev_is_allocated(self._header(epilogue)) else self._last_size(epilogue)
         most = round_up(end - self._lowest + need + self._top_pad, self._page_size)
         if not self._index.reserve(most):
             return False
@@ -251,18 +263,28 @@ class TaggedAllocator(PythonAllocator):
             self._index.grow(block, last, block, total)
         else:
             self._index.insert(block, total)
-        self._make_free(block, total)
+        self._make_free(block, total, LAST)
         self._store(block + total, header(block + total, 0, ALLOCATED))
         return True
 
+    def _last_size(self, epilogue: int) -> int:
+        """Return the size of the free last block."""
+        last = self._load(self.root + ROOT_LAST)
+        size = epilogue - last
+        if not self._lowest <= last < epilogue or self._load(last) != header(
+            last, size, PREV_ALLOCATED | LAST
+        ):
+            raise HeapCorruption(self.root, Rule.BROKEN_ROOT)
+        return size
+
     def _trim(self, block: int, size: int) -> None:
-        """Give the kernel what a free block at the end has beyond top_pad."""
+        """Give the kernel what the free last block has beyond top_pad."""
         end = self._load(self.root + ROOT_END)
         keep = round_up(block + self._min_block + HEADER + self._top_pad, self._page_size)
-        if block + size + HEADER == end and keep < end and self._shrink(keep):
+        if keep < end and self._shrink(keep):
             rest = keep - HEADER - block
             self._index.shrink(block, size, block, rest, size)
-            self._make_free(block, rest)
+            self._make_free(block, rest, LAST)
             self._store(keep - HEADER, header(keep - HEADER, 0, ALLOCATED))
 
     # ---- walking ----
@@ -286,10 +308,15 @@ class TaggedAllocator(PythonAllocator):
             fits = self._min_block <= size <= end - HEADER - block
             if not fits or prev_is_allocated(word) != prev_allocated:
                 raise HeapCorruption(block + HEADER, Rule.BROKEN_HEADER)
+            last = LAST if not is_allocated(word) and block + size == end - HEADER else 0
+            if word & LAST != last:
+                raise HeapCorruption(block + HEADER, Rule.BROKEN_HEADER)
             if not is_allocated(word):
                 if not prev_allocated:
                     raise HeapCorruption(block + HEADER, Rule.UNCOALESCED)
-                if self._load(block + size - FOOTER) != size:
+                if last:
+                    self._last_size(block + size)
+                elif self._load(block + size - FOOTER) != size:
                     raise HeapCorruption(block + HEADER, Rule.BROKEN_FOOTER)
                 self._index.check_links(survey, block)
                 survey.walked(block)
