@@ -9,8 +9,8 @@
 
 The epilogue is the header of an allocated block of size 0.  No two free blocks are neighbours: free merges at
 once, so the block before a free block is always allocated.  What the kernel gives is merged with a free last
-block, which the root knows because it has no footer; a last block of trim_threshold bytes is given back but for
-top_pad bytes.
+block, which the root knows because it has no footer; of a last block of trim_threshold bytes all but top_pad
+bytes are given back.
 
 Alignment       16 bytes; the payload begins 8 bytes after the block
 Overhead        8 bytes a block, and up to 15 for alignment
