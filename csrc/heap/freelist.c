@@ -114,18 +114,12 @@ static inline found index_find(hl_heap *h, uint64_t need)
 
 /* ---- the list ---- */
 
-/* Whether the address may be a block's: spares the process most faults on a broken link. */
-static inline int is_link(const hl_heap *h, uint64_t link)
-{
-    return link % HL_ALIGN == BLOCK_HEADER && link >= sentinel_of(h) && link < 1ull << 47;
-}
-
 /* The blocks before and after, which have to point back (glibc's safe unlinking). */
 static inline void neighbours(hl_heap *h, uint64_t block, uint64_t *prev, uint64_t *next)
 {
     *next = heap_load(h, block + NEXT);
     *prev = heap_load(h, block + PREV);
-    if (!is_link(h, *next) || heap_load(h, *next + PREV) != block || !is_link(h, *prev) ||
+    if (!index_is_link(h, *next) || heap_load(h, *next + PREV) != block || !index_is_link(h, *prev) ||
         heap_load(h, *prev + NEXT) != block)
         heap_corrupt(h, block + BLOCK_HEADER, HL_BROKEN_LINK);
 }

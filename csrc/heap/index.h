@@ -15,6 +15,12 @@ typedef struct found {
     uint64_t block, word, floor;
 } found;
 
+/* Whether a block may stand at this address: spares the process most faults on a broken link. */
+static inline int index_is_link(const hl_heap *h, uint64_t link)
+{
+    return link % HL_ALIGN == BLOCK_HEADER && link >= h->root + ROOT_FIRST && link < 1ull << 47;
+}
+
 /* The check of an index against the heap: the free blocks met walking, then those met in the index. */
 typedef struct survey {
     uint64_t first, end;

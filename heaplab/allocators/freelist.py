@@ -171,10 +171,6 @@ class FreeListIndex(Index):
             raise HeapCorruption(block + HEADER, Rule.BROKEN_LINK)
         return prev, following
 
-    def _is_link(self, link: int) -> bool:
-        """Whether the address may be a block's: spares the process most faults on a broken link."""
-        return link % 16 == HEADER and self._sentinel <= link < 1 << 47
-
     def _leave(self, block: int, to: int) -> None:
         """Do not leave the rover at `block`."""
         if self._roves and self._load(self._rover) == block:

@@ -18,6 +18,7 @@ from heaplab.allocators.base import COMMON_OPTIONS, Allocator, Option
 from heaplab.allocators.buddy import Buddy
 from heaplab.allocators.ccore import CAllocator
 from heaplab.allocators.freelist import FreeList
+from heaplab.allocators.rbtree import RBTree
 from heaplab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Spec:
 
 
 #: heaplab's own designs in Python; each has a twin of the same name in csrc/heap
-BUILTIN: tuple[type[Allocator], ...] = (FreeList, Buddy)
+BUILTIN: tuple[type[Allocator], ...] = (FreeList, Buddy, RBTree)
 
 
 @cache
