@@ -244,7 +244,7 @@ class Buddy(PythonAllocator):
             tail += 1 << k
 
     def _cut(self, at: int, end: int) -> None:
-        """Make [at, end) free blocks, as large as they can be, the lowest first in its list; set the fence."""
+        """Make [at, end) free blocks as large as can be, the lowest first in its list; set the fence."""
         self._store(end - HEADER, seal(end, FENCE))
         while end > at:
             k = largest(end, end - at)
