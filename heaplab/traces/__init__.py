@@ -7,6 +7,7 @@ Op, NULL_ID   what an event does; the id of free(NULL)
 TraceWriter   writes heaplab's own format, .hlt
 corpus        the bundled traces
 synthetic     made-up traces, seeded
+SizeProfile   the sizes a trace asks for
 """
 
 from heaplab.traces import corpus
@@ -14,6 +15,7 @@ from heaplab.traces.event import BLOCK_EVENTS, NULL_ID, Block, Event, Op
 from heaplab.traces.hlt import TraceWriter
 from heaplab.traces.ledger import Counts, Ledger
 from heaplab.traces.opening import open_trace
+from heaplab.traces.profile import SizeProfile
 from heaplab.traces.synthetic import synthetic
 from heaplab.traces.trace import Header, Provenance, Trace
 
@@ -27,6 +29,7 @@ __all__ = [
     "Ledger",
     "Op",
     "Provenance",
+    "SizeProfile",
     "Trace",
     "TraceWriter",
     "corpus",

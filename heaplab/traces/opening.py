@@ -16,7 +16,8 @@ from heaplab.errors import UsageError
 from heaplab.traces import corpus
 from heaplab.traces.event import Row, in_blocks
 from heaplab.traces.hlt import MAGIC, TraceWriter, open_hlt
-from heaplab.traces.text import is_rep, is_replay, read_rep, read_replay
+from heaplab.traces.rep import is_rep, read_rep
+from heaplab.traces.replay import is_replay, read_replay
 from heaplab.traces.trace import Provenance, Trace
 
 _SNIFF = 4096

@@ -33,6 +33,10 @@ class Header(Counts, Provenance):
         """Return the two as one."""
         return cls(**vars(provenance), **vars(counts))
 
+    def provenance(self) -> Provenance:
+        """The provenance alone."""
+        return Provenance(**{each.name: getattr(self, each.name) for each in fields(Provenance)})
+
     def counts(self) -> Counts:
         """The counts alone."""
         return Counts(**{each.name: getattr(self, each.name) for each in fields(Counts)})

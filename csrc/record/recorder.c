@@ -1,0 +1,401 @@
+/* The recorder: preloaded into a program, it writes down every call of malloc and its kin.
+
+   It exports malloc and the others, calls the next library's, and logs.  A release is logged BEFORE the
+   call and an acquisition AFTER it; the place in the log is taken by one atomic increment.  So if an
+   address is reused, its release stands in front of its acquisition, whichever threads did them.
+
+   The log is a file mapped shared, chunk by chunk, so a program that dies leaves everything behind.
+   A process that is forked begins its own file: the kernel wipes the page that says "this process records"
+   in the child, whatever system call made the child, and the next event finds it wiped.  A vfork child
+   shares the memory, so it records as its parent, whose heap it uses, until it execs.
+
+   The recorder itself allocates nothing, keeps no descriptor open, and makes system calls only when a file
+   or a chunk begins.  Nothing here needs Python: heaplab.native finds the library and sets two variables.
+
+   Environment: LD_PRELOAD, and HEAPLAB_RECORD_DIR, the directory to write to. */
+#define _GNU_SOURCE
+#include "recorder.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#define EXPORT __attribute__((visibility("default")))
+#define LIKELY(condition) __builtin_expect(!!(condition), 1)
+
+#define ADDRESS_BITS 48
+#define CHUNK_BYTES (RAW_CHUNK_RECORDS * sizeof(struct record))
+#define MAX_CHUNKS 65536
+#define HEADER_RECORDS (sizeof(struct header) / sizeof(struct record))
+
+/* ---- The process's log ---------------------------------------------------------------------------- */
+
+enum phase { UNSET = 0, OPENING, RECORDING, OFF };
+
+/* One page, wiped by the kernel in a forked child: there the phase is UNSET again. */
+static _Atomic(_Atomic int *) phase_page;
+
+static atomic_uint_fast64_t next_record; /* NOT wiped: a child learns from its copy where it was forked */
+static _Atomic(struct record *) chunks[MAX_CHUNKS];
+static atomic_uint next_thread;
+static uint64_t started;
+static char log_path[4096];
+
+static _Thread_local unsigned thread_number; /* 0: not yet numbered */
+static _Thread_local bool busy;              /* inside the recorder: a signal handler's events are dropped */
+
+static uint64_t now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+/* The file's chunk `number`, made and mapped; NULL and errno when that cannot be. */
+static struct record *map_chunk(size_t number, int flags)
+{
+    off_t offset = (off_t)(number * CHUNK_BYTES);
+    int file = open(log_path, O_RDWR | O_CLOEXEC | flags, 0600);
+    if (file < 0)
+        return NULL;
+    void *chunk = MAP_FAILED;
+    errno = posix_fallocate(file, offset, CHUNK_BYTES); /* so that a full disk is an error, not SIGBUS */
+    if (errno == 0)
+        chunk = mmap(NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, file, offset);
+    int error = errno;
+    close(file);
+    errno = error;
+    if (chunk == MAP_FAILED)
+        return NULL;
+    madvise(chunk, CHUNK_BYTES, MADV_DONTFORK);
+    return chunk;
+}
+
+/* Fill in what /proc/self/stat says: field 2, the program's name, and field 22, when the process was made. */
+static void describe_process(struct header *header)
+{
+    char text[1024];
+    int file = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        return;
+    ssize_t length = read(file, text, sizeof text - 1);
+    close(file);
+    text[length < 0 ? 0 : length] = '\0';
+    const char *name = strchr(text, '(');
+    const char *field = strrchr(text, ')'); /* the last: a name may contain anything */
+    if (name == NULL || field == NULL)
+        return;
+    size_t name_length = (size_t)(field - name - 1);
+    if (name_length >= sizeof header->program)
+        name_length = sizeof header->program - 1;
+    memcpy(header->program, name + 1, name_length);
+    for (int number = 2; field != NULL && number < 22; number++)
+        field = strchr(field + 1, ' ');
+    header->birth = field == NULL ? 0 : strtoull(field, NULL, 10);
+}
+
+/* Begin this process's file.  Returns the phase that follows. */
+static enum phase begin_file(void)
+{
+    const char *directory = getenv("HEAPLAB_RECORD_DIR");
+    if (directory == NULL)
+        return OFF;
+    struct header header = {
+        .magic = RAW_MAGIC,
+        .pid = (uint32_t)getpid(),
+        .parent_pid = (uint32_t)getppid(),
+        .started = now(),
+        .forked_from = started,
+        .fork_index = started == 0 ? 0 : atomic_load(&next_record) - HEADER_RECORDS,
+    };
+    describe_process(&header);
+    int length = snprintf(log_path, sizeof log_path, "%s/%u.%llu.rec", directory, header.pid,
+                          (unsigned long long)header.started);
+    if (length < 0 || (size_t)length >= sizeof log_path)
+        return OFF;
+    memset(chunks, 0, sizeof chunks); /* the parent's mappings did not come along */
+    atomic_store(&next_record, HEADER_RECORDS);
+    started = header.started;
+    struct record *first = map_chunk(0, O_CREAT | O_EXCL);
+    if (first == NULL)
+        return OFF;
+    memcpy(first, &header, sizeof header);
+    atomic_store(&chunks[0], first);
+    return RECORDING;
+}
+
+/* The page that a forked child finds wiped; NULL when the kernel has none to give. */
+static _Atomic int *make_phase_page(void)
+{
+    size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    _Atomic int *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
+        return NULL;
+    _Atomic int *expected = NULL;
+    if (madvise(page, size, MADV_WIPEONFORK) != 0 || !atomic_compare_exchange_strong(&phase_page, &expected, page)) {
+        munmap(page, size);
+        return expected; /* another thread's, or NULL */
+    }
+    return page;
+}
+
+/* The way in when this process does not record, or not yet.  Returns whether it does now. */
+static __attribute__((noinline)) bool enter(void)
+{
+    int error = errno;
+    _Atomic int *phase = atomic_load(&phase_page);
+    if (phase == NULL)
+        phase = make_phase_page();
+    if (phase == NULL)
+        return errno = error, false;
+    int expected = UNSET;
+    if (atomic_compare_exchange_strong(phase, &expected, OPENING))
+        atomic_store(phase, begin_file());
+    while (atomic_load(phase) == OPENING)
+        sched_yield();
+    errno = error;
+    return atomic_load(phase) == RECORDING;
+}
+
+static bool recording(void)
+{
+    _Atomic int *phase = atomic_load_explicit(&phase_page, memory_order_acquire);
+    if (LIKELY(phase != NULL && atomic_load_explicit(phase, memory_order_acquire) == RECORDING))
+        return true;
+    return enter();
+}
+
+/* Chunk `number`, made by the first thread that needs it.  NULL: the recording has ended for want of room. */
+static __attribute__((noinline)) struct record *new_chunk(size_t number)
+{
+    int error = errno;
+    struct record *chunk = NULL;
+    if (number >= MAX_CHUNKS)
+        errno = EFBIG;
+    else
+        chunk = map_chunk(number, 0);
+    if (chunk == NULL) {
+        ((struct header *)atomic_load(&chunks[0]))->failed = (uint32_t)errno;
+        atomic_store(atomic_load(&phase_page), OFF);
+    } else {
+        struct record *other = NULL;
+        if (!atomic_compare_exchange_strong(&chunks[number], &other, chunk)) {
+            munmap(chunk, CHUNK_BYTES);
+            chunk = other;
+        }
+    }
+    errno = error;
+    return chunk;
+}
+
+/* The log2 of `align`, rounded up to a power of two as memalign does. */
+static unsigned log2_up(size_t align)
+{
+    return align <= 1 ? 0 : 64 - (unsigned)__builtin_clzl(align - 1);
+}
+
+static void record(enum kind kind, const void *address, size_t size, size_t align)
+{
+    if (busy)
+        return;
+    busy = true;
+    if (LIKELY(recording())) {
+        if (thread_number == 0)
+            thread_number = atomic_fetch_add(&next_thread, 1) + 1;
+        uint64_t index = atomic_fetch_add(&next_record, 1);
+        size_t number = index / RAW_CHUNK_RECORDS;
+        struct record *chunk = number < MAX_CHUNKS ? atomic_load(&chunks[number]) : NULL;
+        if (chunk == NULL)
+            chunk = new_chunk(number);
+        if (chunk != NULL) {
+            struct record *slot = &chunk[index % RAW_CHUNK_RECORDS];
+            slot->word[1] = (uint64_t)(thread_number - 1) << ADDRESS_BITS | (uintptr_t)address;
+            slot->word[2] = (uint64_t)log2_up(align) << ADDRESS_BITS | size;
+            __atomic_store_n(&slot->word[0], now() << 8 | kind, __ATOMIC_RELEASE);
+        }
+    }
+    busy = false;
+}
+
+/* A forked child begins its file at once, so that its birth is known even if it never allocates. */
+static void in_child(void)
+{
+    busy = false;
+    recording();
+}
+
+static __attribute__((constructor)) void start(void)
+{
+    pthread_atfork(NULL, NULL, in_child);
+    recording();
+}
+
+static __attribute__((destructor)) void stop(void)
+{
+    record(RAW_EXIT, NULL, 0, 0);
+}
+
+/* ---- The next library's functions ------------------------------------------------------------------ */
+
+static void *(*next_malloc)(size_t);
+static void (*next_free)(void *);
+static void *(*next_calloc)(size_t, size_t);
+static void *(*next_realloc)(void *, size_t);
+static void *(*next_memalign)(size_t, size_t);
+static int (*next_posix_memalign)(void **, size_t, size_t);
+static void *(*next_aligned_alloc)(size_t, size_t);
+static void *(*next_valloc)(size_t);
+static void *(*next_pvalloc)(size_t);
+
+/* Looking the functions up may itself allocate.  Those few blocks come from here and are never freed. */
+static _Alignas(max_align_t) char nursery[16384];
+static atomic_size_t nursery_used;
+static _Thread_local bool resolving;
+
+static bool in_nursery(const void *address)
+{
+    return (const char *)address >= nursery && (const char *)address < nursery + sizeof nursery;
+}
+
+static void *from_nursery(size_t size)
+{
+    size_t rounded = (size + 15) & ~(size_t)15;
+    size_t used = rounded < size ? sizeof nursery : atomic_fetch_add(&nursery_used, rounded);
+    if (used + rounded > sizeof nursery) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return nursery + used;
+}
+
+/* Find the functions.  Returns false while that is under way, when the nursery has to serve. */
+static __attribute__((noinline)) bool resolve(void)
+{
+    if (resolving)
+        return false;
+    resolving = true;
+#define FIND(name) *(void **)&next_##name = dlsym(RTLD_NEXT, #name)
+    FIND(free);
+    FIND(calloc);
+    FIND(realloc);
+    FIND(memalign);
+    FIND(posix_memalign);
+    FIND(aligned_alloc);
+    FIND(valloc);
+    FIND(pvalloc);
+    void *(*found)(size_t);
+    *(void **)&found = dlsym(RTLD_NEXT, "malloc");
+    __atomic_store_n(&next_malloc, found, __ATOMIC_RELEASE); /* last: the others are there when it is */
+    resolving = false;
+    return true;
+}
+
+static bool ready(void)
+{
+    return LIKELY(__atomic_load_n(&next_malloc, __ATOMIC_ACQUIRE) != NULL) || resolve();
+}
+
+/* ---- What is exported ------------------------------------------------------------------------------ */
+
+/* Log a block, if there is one, and return it. */
+static void *acquired(enum kind kind, void *block, size_t size, size_t align)
+{
+    if (block != NULL)
+        record(kind, block, size, align);
+    return block;
+}
+
+EXPORT void *malloc(size_t size)
+{
+    if (!ready())
+        return from_nursery(size);
+    return acquired(RAW_MALLOC, next_malloc(size), size, 0);
+}
+
+EXPORT void *calloc(size_t count, size_t size)
+{
+    if (!ready()) {
+        size_t bytes;
+        return __builtin_mul_overflow(count, size, &bytes) ? NULL : from_nursery(bytes); /* zero already */
+    }
+    return acquired(RAW_CALLOC, next_calloc(count, size), count * size, 0);
+}
+
+EXPORT void free(void *block)
+{
+    if (in_nursery(block) || !ready())
+        return;
+    record(RAW_FREE, block, 0, 0);
+    next_free(block);
+}
+
+EXPORT void *realloc(void *block, size_t size)
+{
+    if (!ready() || in_nursery(block)) {
+        void *copy = malloc(size);
+        size_t most = in_nursery(block) ? (size_t)(nursery + sizeof nursery - (char *)block) : 0;
+        if (copy != NULL && block != NULL)
+            memcpy(copy, block, size < most ? size : most);
+        return copy;
+    }
+    if (block == NULL)
+        return acquired(RAW_MALLOC, next_realloc(NULL, size), size, 0);
+    record(RAW_REALLOC_BEGIN, block, 0, 0);
+    void *moved = next_realloc(block, size);
+    record(RAW_REALLOC_END, moved, moved == NULL && size != 0 ? 1 : size, 0); /* a size that failed may not fit */
+    return moved;
+}
+
+EXPORT void *reallocarray(void *block, size_t count, size_t size)
+{
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return realloc(block, bytes);
+}
+
+EXPORT int posix_memalign(void **block, size_t align, size_t size)
+{
+    if (!ready())
+        return ENOMEM;
+    int error = next_posix_memalign(block, align, size);
+    if (error == 0)
+        acquired(RAW_ALIGNED, *block, size, align);
+    return error;
+}
+
+EXPORT void *aligned_alloc(size_t align, size_t size)
+{
+    return ready() ? acquired(RAW_ALIGNED, next_aligned_alloc(align, size), size, align) : NULL;
+}
+
+EXPORT void *memalign(size_t align, size_t size)
+{
+    return ready() ? acquired(RAW_ALIGNED, next_memalign(align, size), size, align) : NULL;
+}
+
+EXPORT void *valloc(size_t size)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return ready() ? acquired(RAW_ALIGNED, next_valloc(size), size, page) : NULL;
+}
+
+EXPORT void *pvalloc(size_t size)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return ready() ? acquired(RAW_ALIGNED, next_pvalloc(size), (size + page - 1) & ~(page - 1), page) : NULL;
+}
