@@ -28,10 +28,10 @@ def parse_size(text: str | int) -> int:
 
 
 def format_size(size: float) -> str:
-    """Return `size` bytes with three figures and a binary unit.
+    """Return `size` bytes with three figures (four from 1000 to 1023) and a binary unit.
 
-    >>> format_size(512), format_size(4096), format_size(67_500_000)
-    ('512 B', '4.00 KiB', '64.4 MiB')
+    >>> format_size(512), format_size(4096), format_size(67_500_000), format_size(1_047_000)
+    ('512 B', '4.00 KiB', '64.4 MiB', '1022 KiB')
     """
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(size) < 1024 or unit == "GiB":
@@ -39,4 +39,5 @@ def format_size(size: float) -> str:
         size /= 1024
     if unit == "B":
         return f"{size:.0f} B"
-    return f"{size:#.3g} {unit}".replace(". ", " ")
+    digits = 2 if abs(size) < 9.995 else 1 if abs(size) < 99.95 else 0
+    return f"{size:.{digits}f} {unit}"
