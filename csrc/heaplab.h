@@ -2,7 +2,8 @@
 #ifndef HEAPLAB_H
 #define HEAPLAB_H
 #include "heap/entry.h"
-#include "heap/entry.h"
 #include "machine/machine.h"
+#include "replay/native.h"
+#include "replay/replay.h"
 
 #endif

@@ -1,0 +1,117 @@
+/* Replays a trace on heaps of the model: whole blocks of events in one call.
+ *
+ * Python makes the processes and their heaps, and is called back for FORK, EXEC and EXIT alone; everything
+ * else happens here, payloads included:
+ *
+ *   allocation   the address is aligned (and the block zero, for calloc); the payload is written whole
+ *   realloc      the bytes both sizes have were kept; the rest is written
+ *   free         the payload is still what was written
+ *
+ * so that an allocator that hands out a byte twice, or loses one, is caught at the latest when the block is
+ * freed, or at the end.  The payload's accesses go through the MMU, and fault as a program's do, but are not
+ * counted as loads and stores: mems are the allocator's own.
+ */
+#ifndef HL_REPLAY_H
+#define HL_REPLAY_H
+
+#include "../heap/heap.h"
+#include "clock.h"
+#include "events.h"
+#include "slots.h"
+
+/* Why a replay came to a stop.  From HL_REPLAY_NO_MEMORY on the event at hand was not carried out. */
+enum {
+    HL_REPLAY_DONE = 0,    /* all events asked for */
+    HL_REPLAY_PROCESS,     /* the next event is FORK, EXEC or EXIT: Python's */
+    HL_REPLAY_LIMIT,       /* mems_limit is passed */
+    HL_REPLAY_NO_MEMORY,   /* the allocator gave no block */
+    HL_REPLAY_MISALIGNED,  /* the block at bad_address is not aligned as it must be */
+    HL_REPLAY_NOT_ZERO,    /* calloc: byte bad_offset of the block is not zero */
+    HL_REPLAY_WRONG_BYTE,  /* byte bad_offset of the block is not what was written */
+    HL_REPLAY_KILLED,      /* the process is no more, though the trace does not say so */
+    HL_REPLAY_RAISED,      /* the heap is corrupt, or an access failed: the heap knows more */
+    HL_REPLAY_HOST_MEMORY, /* the host has no memory for the slots */
+};
+
+/* A heap in Python, as the replay calls it: an op of events.h on the block at p (0 where there is none).
+ * The address, or HL_HEAP_RAISED. */
+typedef uint64_t (*hl_heap_fn)(void *handle, int op, uint64_t p, uint64_t size, uint64_t align);
+#define HL_HEAP_RAISED UINT64_MAX
+
+typedef struct hl_replay_process {
+    hl_context *context;
+    hl_heap *heap; /* in C, or NULL: */
+    void *handle;  /* in Python */
+    hl_slots slots;
+    uint64_t live;       /* payload bytes */
+    uint64_t heap_pages; /* as of its last event */
+} hl_replay_process;
+
+/* How things stand after `event` events. */
+typedef struct hl_sample {
+    uint64_t event;
+    uint64_t live;     /* payload bytes of all processes */
+    uint64_t heap;     /* bytes of address space that brk and anonymous mmap gave them */
+    uint64_t resident; /* bytes of anonymous frames in use, each once */
+} hl_sample;
+
+/* Mems of one operation: up to HL_MEMS_EXACT - 1 a bucket each, above it 128 buckets an octave, so that a
+ * bucket's ends differ by less than 1 %. */
+#define HL_MEMS_EXACT 4096u
+#define HL_MEMS_BUCKETS (HL_MEMS_EXACT + 52u * 128u)
+
+typedef struct hl_replay {
+    /* set at the start */
+    hl_machine *machine;
+    hl_heap_fn call;
+    int verify;
+    uint64_t mems_limit;
+    const uint64_t *sample_at; /* numbers of events, rising; the last is UINT64_MAX */
+    hl_sample *samples;        /* room for as many */
+
+    /* where it stands */
+    uint64_t events; /* carried out */
+    uint64_t row;    /* of the block at hand: the next event */
+    uint64_t sampled;
+    hl_replay_process **processes; /* by number; NULL: not alive */
+    uint64_t process_capacity;
+    hl_context *entered; /* the context whose escape is set */
+    uint64_t heap_pages; /* of all processes */
+    hl_sample now;
+
+    /* what it measured; peaks are taken after every event */
+    uint64_t peak_live, peak_heap, peak_resident;
+    uint64_t ops; /* calls of the allocator */
+    uint64_t mems, mems_max;
+    uint64_t mems_count[HL_MEMS_BUCKETS];
+    hl_clock clock; /* within the allocator: system calls and page faults included */
+
+    /* what went wrong */
+    uint64_t bad_process, bad_id, bad_address, bad_offset;
+} hl_replay;
+
+/* NULL when the host has no memory. */
+hl_replay *hl_replay_new(hl_machine *m, hl_heap_fn call);
+void hl_replay_delete(hl_replay *r);
+
+/* Process `number` starts, with a heap and no live block.  0, or -1: the host has no memory. */
+int hl_replay_start(hl_replay *r, uint64_t number, hl_context *c, hl_heap *heap, void *handle);
+/* The same for the child of a fork: it starts with a copy of `parent`'s slots. */
+int hl_replay_fork(hl_replay *r, uint64_t parent, uint64_t number, hl_context *c, hl_heap *heap, void *handle);
+/* Process `number` is gone, or about to start anew. */
+void hl_replay_end(hl_replay *r, uint64_t number);
+
+/* Carries out rows [r->row, stop) of a block. */
+int hl_replay_run(hl_replay *r, const hl_events *events, uint64_t stop);
+/* Python has carried out the process event of row r->row: counts it. */
+void hl_replay_passed(hl_replay *r);
+/* Verifies every live block of a process: HL_REPLAY_DONE, or what is wrong. */
+int hl_replay_verify(hl_replay *r, uint64_t number);
+/* The slots of a process, *count of them. */
+const hl_slot *hl_replay_slots(const hl_replay *r, uint64_t number, uint64_t *count);
+
+uint64_t hl_mems_bucket(uint64_t mems);
+/* The largest number of mems that falls into the bucket. */
+uint64_t hl_mems_bucket_top(uint64_t bucket);
+
+#endif

@@ -1,0 +1,59 @@
+/* What a replay remembers: for every slot of a process, the block that lives in it. */
+#ifndef HL_REPLAY_SLOTS_H
+#define HL_REPLAY_SLOTS_H
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* address 0: nothing lives here.  16 bytes, so that ten million live blocks take 160 MB. */
+typedef struct hl_slot {
+    uint64_t address;
+    uint64_t size : 48;
+    uint64_t stamp : 16; /* of the event that allocated the block: tells it from the slot's former ones */
+} hl_slot;
+
+typedef struct hl_slots {
+    hl_slot *at;
+    uint64_t count; /* slots from here on were never used */
+    uint64_t capacity;
+} hl_slots;
+
+/* The slot `id`, which may be the next never used; NULL when the host has no memory. */
+static inline hl_slot *slots_at(hl_slots *t, uint64_t id)
+{
+    if (id >= t->capacity) {
+        uint64_t capacity = t->capacity ? 2 * t->capacity : 64;
+        while (capacity <= id)
+            capacity *= 2;
+        hl_slot *at = realloc(t->at, capacity * sizeof *at);
+        if (!at)
+            return NULL;
+        t->at = at;
+        t->capacity = capacity;
+    }
+    while (t->count <= id)
+        t->at[t->count++] = (hl_slot){0};
+    return &t->at[id];
+}
+
+/* Makes `to`, which is empty, a copy: 0, or -1 when the host has no memory. */
+static inline int slots_copy(hl_slots *to, const hl_slots *from)
+{
+    if (!from->count)
+        return 0;
+    to->at = malloc(from->count * sizeof *to->at);
+    if (!to->at)
+        return -1;
+    memcpy(to->at, from->at, from->count * sizeof *to->at);
+    to->count = to->capacity = from->count;
+    return 0;
+}
+
+static inline void slots_clear(hl_slots *t)
+{
+    free(t->at);
+    *t = (hl_slots){0};
+}
+
+#endif
