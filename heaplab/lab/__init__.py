@@ -1,0 +1,23 @@
+"""The laboratory: traces through allocators, measured.
+
+compare(traces, allocators)   many runs, in worker processes -> Comparison
+run(trace, allocator)         one run, in this process -> Run
+metrics                       what is measured, each quantity defined once
+"""
+
+from heaplab.lab.compare import DEFAULT_ALLOCATORS, DEFAULT_MAX_MEMS, Comparison, Progress, compare
+from heaplab.lab.record import HeapMap, Run, Seconds, Timeline
+from heaplab.lab.run import run
+
+__all__ = [
+    "DEFAULT_ALLOCATORS",
+    "DEFAULT_MAX_MEMS",
+    "Comparison",
+    "HeapMap",
+    "Progress",
+    "Run",
+    "Seconds",
+    "Timeline",
+    "compare",
+    "run",
+]

@@ -1,0 +1,114 @@
+"""What the laboratory measures, each quantity defined once.
+
+| metric | unit | definition |
+|--------|------|------------|
+| live | bytes | payload requested and not yet freed, all processes of the trace together |
+| heap | bytes | address space that brk and private anonymous mmap gave the processes (their VMAs) |
+| resident | bytes | distinct anonymous frames in use; a frame that fork shares counts once |
+| peak | | the most there ever was after an event |
+| utilisation | ratio | peak live / peak heap |
+| internal fragmentation | share of the heap | (allocated blocks - live) / heap, at the peak of live |
+| external fragmentation | share of the heap | (heap - allocated blocks) / heap, at the same moment |
+| faults | count | minor page faults, the payload's included |
+| brk, mmap calls | count | system calls made by the processes; mmap and munmap together |
+| mems per op | memory references | loads and stores of 1 to 8 bytes that the allocator makes in one call |
+| ns per op | nanoseconds | wall time within the allocator, its system calls and faults included |
+
+Allocated blocks are what the walk over the heap shows, metadata included, so that internal and external
+fragmentation and live / heap add up to 1.  Bytes that an allocator copies or clears in bulk (realloc, calloc)
+are no mems.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from heaplab._core import lib
+
+
+def utilisation(peak_live: int, peak_heap: int) -> float:
+    """Return peak live / peak heap, both in bytes; 0 without a heap.
+
+    >>> utilisation(3 << 20, 4 << 20)
+    0.75
+    """
+    return peak_live / peak_heap if peak_heap else 0.0
+
+
+@dataclass(frozen=True)
+class Fragmentation:
+    """Where the bytes of the heap are, at one moment.
+
+    event: so many events were carried out.  at_peak: this is the peak of the live payload; if not, the run
+    ended before it.  live, allocated, heap: bytes.  internal, external: shares of the heap, 0 to 1.
+
+    >>> Fragmentation.of(event=9, at_peak=True, live=600, allocated=700, heap=1000).internal
+    0.1
+    >>> Fragmentation.of(event=9, at_peak=True, live=600, allocated=700, heap=1000).external
+    0.3
+    """
+
+    event: int
+    at_peak: bool
+    live: int
+    allocated: int
+    heap: int
+    internal: float
+    external: float
+
+    @classmethod
+    def of(cls, *, event: int, at_peak: bool, live: int, allocated: int, heap: int) -> "Fragmentation":
+        """Return the fragmentation of a heap of `heap` bytes."""
+        whole = heap or 1
+        return cls(
+            event, at_peak, live, allocated, heap, (allocated - live) / whole, (heap - allocated) / whole
+        )
+
+
+@dataclass(frozen=True)
+class Mems:
+    """Memory references of one run's operations.
+
+    total, max: exact.  mean: total / operations.  p99: at least 99 % of the operations need no more; exact
+    below 4096, above it too high by less than 1 %.
+    """
+
+    total: int
+    mean: float
+    p99: int
+    max: int
+
+    @classmethod
+    def of(cls, total: int, most: int, counts: npt.NDArray[np.uint64]) -> "Mems":
+        """Return what the replay counted: `counts` are operations by bucket of csrc/replay."""
+        operations = int(counts.sum())
+        p99 = percentile(counts, 0.99)
+        return cls(total, total / operations if operations else 0.0, min(p99, most), most)
+
+
+def percentile(counts: npt.NDArray[np.uint64], share: float) -> int:
+    """Return the least number of mems (a bucket's top) that `share` of the operations do not exceed.
+
+    >>> counts = np.zeros(lib.HL_MEMS_BUCKETS, np.uint64)
+    >>> counts[5], counts[7] = 99, 1
+    >>> percentile(counts, 0.99), percentile(counts, 0.991)
+    (5, 7)
+    """
+    reached = np.cumsum(counts)
+    if not reached[-1]:
+        return 0
+    wanted = math.ceil(share * int(reached[-1]))
+    return int(lib.hl_mems_bucket_top(int(np.searchsorted(reached, wanted))))
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    """Return the geometric mean of positive values; nan for none, or when one is not positive.
+
+    >>> geometric_mean([1, 4])
+    2.0
+    """
+    logs = [math.log(value) if value > 0 else math.nan for value in values]
+    return math.exp(math.fsum(logs) / len(logs)) if logs else math.nan

@@ -1,0 +1,119 @@
+"""The record of one run: plain data, whatever is shown of it."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from heaplab.lab.metrics import Fragmentation, Mems
+
+FINISHED, STOPPED, FAILED, CRASHED = "finished", "stopped", "failed", "crashed"
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """How things stood after so many events; bytes, each tuple as long as `event`."""
+
+    event: tuple[int, ...]
+    live: tuple[int, ...]
+    heap: tuple[int, ...]
+    resident: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class HeapMap:
+    """One process's heap, cut into cells: what of each is payload and what overhead; the rest is free.
+
+    Cells run through the regions (the brk heap, and the mappings of large blocks) in address order, without
+    the gaps between them.
+
+    process: its number in the trace.  event: as in `Fragmentation`.  regions: (address, bytes).
+    cell: bytes; the last cell may be cut short.  payload, overhead: bytes in each cell.
+    """
+
+    process: int
+    event: int
+    regions: tuple[tuple[int, int], ...]
+    cell: int
+    payload: tuple[int, ...]
+    overhead: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """The only figures that differ from run to run.
+
+    ns_per_op: nanoseconds within the allocator, per operation.  replay: seconds for the whole replay, the
+    payload's writing and verifying included.
+    """
+
+    ns_per_op: float
+    replay: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trace on one allocator: what was asked for, how it ended, and what was measured (see `metrics`).
+
+    trace: its name.  allocator: a spec.  language: "c" or "python".
+    outcome: "finished"; "stopped" at the limit of mems; "failed": the allocator broke the contract, or got no
+    memory; "crashed": the process it ran in died.  reason: why, when not finished.
+    events: of the trace.  events_done: until the end.  operations: calls of the allocator.
+    processes: that ever lived.  peak_live, peak_heap, peak_resident: bytes.
+    fragmentation, heap_map: None when the heap could not be walked.
+    """
+
+    trace: str
+    allocator: str
+    language: str
+    seed: int
+    outcome: str
+    reason: str
+    events: int
+    events_done: int
+    operations: int
+    processes: int
+    peak_live: int
+    peak_heap: int
+    peak_resident: int
+    utilisation: float
+    fragmentation: Fragmentation | None
+    faults: int
+    brk_calls: int
+    mmap_calls: int
+    mems: Mems
+    timeline: Timeline
+    heap_map: HeapMap | None
+    seconds: Seconds
+
+    @classmethod
+    def crash(
+        cls, *, trace: str, events: int, allocator: str, language: str, seed: int, reason: str
+    ) -> "Run":
+        """Return the record of a run that took its process along: nothing is known but why."""
+        return cls(
+            trace=trace,
+            allocator=allocator,
+            language=language,
+            seed=seed,
+            outcome=CRASHED,
+            reason=reason,
+            events=events,
+            events_done=0,
+            operations=0,
+            processes=0,
+            peak_live=0,
+            peak_heap=0,
+            peak_resident=0,
+            utilisation=0.0,
+            fragmentation=None,
+            faults=0,
+            brk_calls=0,
+            mmap_calls=0,
+            mems=Mems(0, 0.0, 0, 0),
+            timeline=Timeline((), (), (), ()),
+            heap_map=None,
+            seconds=Seconds(0.0, 0.0),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record as dictionaries, tuples and numbers; all that differs between runs is in "seconds"."""
+        return asdict(self)

@@ -1,0 +1,288 @@
+"""Replays a trace: the model's processes do what the recorded ones did.
+
+csrc/replay carries out the heap's events, a stretch of a block at a time; this side makes the processes and
+their heaps, and carries out FORK, EXEC and EXIT.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from heaplab._core import ffi, lib
+from heaplab.allocators import Allocator, Spec
+from heaplab.allocators.ccore import CAllocator
+from heaplab.kernel import Kernel
+from heaplab.lab import census
+from heaplab.lab.record import Timeline
+from heaplab.process import Process
+from heaplab.traces import Block, Event, Op, Trace
+from heaplab.traces.raw import raw_events
+
+#: events carried out in one call: between two calls Ctrl-C is heard
+_STRETCH = 8192
+#: points of the timeline
+SAMPLES = 500
+_NO_LIMIT = 2**64 - 1
+_SAMPLE = np.dtype([(name, "<u8") for name in ("event", "live", "heap", "resident")])
+
+# What heaps written in Python raised in the replay's callback; see heaplab.machine.context.
+_raised: list[BaseException] = []
+
+
+def _keep(_type: Any, value: BaseException, _traceback: Any) -> None:
+    _raised.append(value)
+
+
+@ffi.def_extern(error=lib.HL_HEAP_RAISED, onerror=_keep)  # type: ignore[untyped-decorator]
+def hl_py_heap(handle: Any, op: int, p: int, size: int, align: int) -> int:
+    heap: Allocator = ffi.from_handle(handle)
+    if op == Op.FREE:
+        heap.free(p)
+        return 0
+    if op == Op.MALLOC:
+        return heap.malloc(size)
+    if op == Op.CALLOC:
+        return heap.calloc(1, size)
+    if op == Op.REALLOC:
+        return heap.realloc(p, size)
+    return heap.aligned_alloc(align, size)
+
+
+@dataclass(frozen=True)
+class End:
+    """Why a replay ended before the trace did: `reason` is a sentence."""
+
+    failed: bool
+    reason: str
+
+
+@dataclass
+class _Member:
+    """A process of the trace, alive.  parent: that forked it; None: pid 1, which collects by itself."""
+
+    process: Process
+    heap: Allocator
+    parent: Process | None
+    handle: Any
+
+
+class Replay:
+    """A trace being carried out on heaps of one design; `advance` does the work.
+
+    trace: whose blocks are read as they are needed.  kernel: whose processes it runs in; nobody else's.
+    verify: compare payloads with what was written.  max_mems: stop after the event that takes the total
+    above it.
+
+    end: why it is over early, None until then.  raw: the C side, with its counters.
+    """
+
+    def __init__(
+        self,
+        trace: Trace,
+        spec: Spec,
+        kernel: Kernel,
+        *,
+        verify: bool = True,
+        max_mems: int | None = None,
+        samples: int = SAMPLES,
+    ) -> None:
+        self.trace = trace
+        self.spec = spec
+        self.kernel = kernel
+        self.end: End | None = None
+        self.members: dict[int, _Member] = {}
+        self._faults = 0
+        self._calls: Counter[str] = Counter()
+        self._blocks = iter(trace)
+        self._block: Block | None = None
+        self._events: Any = None
+        self.raw: Any = ffi.gc(lib.hl_replay_new(kernel.machine.raw, lib.hl_py_heap), lib.hl_replay_delete)
+        self.raw.verify = verify
+        self.raw.mems_limit = _NO_LIMIT if max_mems is None else max_mems
+        events = max(trace.header.events, 1)
+        points = np.linspace(1, events, min(samples, events)).astype(np.uint64)
+        wanted = np.union1d(points, np.array([self.peak], np.uint64))
+        self._sample_at = np.append(wanted, np.uint64(_NO_LIMIT))
+        self._samples = np.zeros(len(wanted), _SAMPLE)
+        self.raw.sample_at = ffi.cast("uint64_t *", self._sample_at.ctypes.data)
+        self.raw.samples = ffi.cast("hl_sample *", self._samples.ctypes.data)
+        self._start(0, kernel.init.fork())
+
+    # ---- progress ----
+
+    @property
+    def peak(self) -> int:
+        """How many events lead up to the peak of the live payload, the one that reaches it included."""
+        return min(self.trace.header.peak_index + 1, self.trace.header.events)
+
+    @property
+    def done(self) -> int:
+        """Events carried out."""
+        return int(self.raw.events)
+
+    def advance(self, until: int) -> None:
+        """Carry out events until `until` of them are done, the trace is over, or the replay ends early."""
+        while self.end is None and self.done < until:
+            if self._block is None or self.raw.row == len(self._block):
+                self._next_block()
+            if self._block is None:
+                return
+            row = int(self.raw.row)
+            stop = min(len(self._block), row + until - self.done, row + _STRETCH)
+            self._settle(lib.hl_replay_run(self.raw, self._events, stop))
+
+    def verify(self) -> None:
+        """Compare what is still live with what was written."""
+        for number, member in self.members.items():
+            if self.end is None or not self.end.failed:
+                why = lib.hl_replay_verify(self.raw, number)
+                if why != lib.HL_REPLAY_DONE:
+                    self.end = End(True, f"after the last event: {self._explain(why, member)}")
+
+    def _next_block(self) -> None:
+        self._block = next(self._blocks, None)
+        self.raw.row = 0
+        if self._block is not None:
+            self._events = raw_events(self._block)
+
+    def _settle(self, why: int) -> None:
+        """Do what a call of the C side leaves to do."""
+        if why == lib.HL_REPLAY_DONE:
+            return
+        if why == lib.HL_REPLAY_LIMIT:
+            limit = int(self.raw.mems_limit)
+            self.end = End(False, f"more than {limit:,} mems after {self.done:,} of its events")
+            return
+        event = self._event()
+        if why == lib.HL_REPLAY_PROCESS:
+            try:
+                reason = self._process_event(event)
+            except (OSError, MemoryError) as error:
+                reason = f"{type(error).__name__}: {error}"
+            if reason is None:
+                lib.hl_replay_passed(self.raw)
+                return
+        else:
+            reason = self._explain(why, self.members.get(event.process))
+        self.end = End(True, f"event {self.done} ({event}): {reason}")
+
+    def _event(self) -> Event:
+        """The event at hand."""
+        assert self._block is not None
+        row = int(self.raw.row)
+        return next(iter(self._block[row : row + 1]))
+
+    def _explain(self, why: int, member: _Member | None) -> str:
+        """What is wrong, in words."""
+        raw = self.raw
+        at, offset = int(raw.bad_address), int(raw.bad_offset)
+        if why == lib.HL_REPLAY_RAISED and member is not None:
+            return self._raised(member)
+        if why == lib.HL_REPLAY_KILLED or member is None:
+            return f"process {raw.bad_process} was killed before: out of memory, chosen by the OOM killer"
+        return {
+            lib.HL_REPLAY_NO_MEMORY: "the allocator gave no memory",
+            lib.HL_REPLAY_MISALIGNED: f"the block at {at:#x} is not aligned",
+            lib.HL_REPLAY_NOT_ZERO: f"calloc's block at {at:#x} is not zero at byte {offset}",
+            lib.HL_REPLAY_WRONG_BYTE: f"block {raw.bad_id} at {at:#x} has lost what was written to it, "
+            f"from byte {offset} on",
+            lib.HL_REPLAY_HOST_MEMORY: "this computer has no memory for the replay",
+        }[why]
+
+    def _raised(self, member: _Member) -> str:
+        """What an allocator, the kernel or the MMU raised."""
+        try:
+            if _raised:
+                raise _raised.pop()
+            if isinstance(member.heap, CAllocator):
+                member.heap.raise_failure()
+            member.process.context.check()
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        raise AssertionError("the replay says that something was raised, and nothing was")
+
+    # ---- processes ----
+
+    def _start(self, number: int, process: Process) -> None:
+        """Let a process begin with an empty heap."""
+        heap = self.spec.create(process)
+        self._enter(number, _Member(process, heap, None, ffi.new_handle(heap)))
+
+    def _enter(self, number: int, member: _Member, forked_from: int | None = None) -> None:
+        heap = member.heap.raw if isinstance(member.heap, CAllocator) else ffi.NULL
+        where = (number, member.process.context.raw, heap, member.handle)
+        if forked_from is None:
+            failed = lib.hl_replay_start(self.raw, *where)
+        else:
+            failed = lib.hl_replay_fork(self.raw, forked_from, *where)
+        if failed:
+            raise MemoryError("this computer has no memory for the replay")
+        self.members[number] = member
+
+    def _process_event(self, event: Event) -> str | None:
+        """Carry out FORK, EXEC or EXIT; what is wrong, if something is."""
+        number = event.process
+        member = self.members[number]
+        if event.op == Op.FORK:
+            child = member.process.fork()
+            heap = member.heap.attach(child)
+            newborn = _Member(child, heap, member.process, ffi.new_handle(heap))
+            self._enter(event.id, newborn, forked_from=number)
+            return None
+        if self.raw.verify:
+            why = lib.hl_replay_verify(self.raw, number)
+            if why != lib.HL_REPLAY_DONE:
+                return self._explain(why, member)
+        self._leave(number)
+        if event.op == Op.EXEC:
+            self._start(number, self.kernel.init.fork())
+        return None
+
+    def _leave(self, number: int) -> None:
+        """Let a process exit, and its parent collect it."""
+        lib.hl_replay_end(self.raw, number)
+        member = self.members.pop(number)
+        member.process.exit(0)
+        self._count(member)
+        parent = member.parent
+        if parent is not None and member.process.ppid == parent.pid:  # else pid 1 has collected it
+            parent.waitpid(member.process.pid)
+
+    def _count(self, member: _Member) -> None:
+        self._faults += member.process.minflt
+        self._calls += member.process.syscalls
+
+    # ---- what it measured ----
+
+    def faults(self) -> int:
+        """Minor faults of all processes so far."""
+        return self._faults + sum(member.process.minflt for member in self.members.values())
+
+    def calls(self, *names: str) -> int:
+        """System calls of these names, of all processes so far."""
+        alive = [member.process.syscalls for member in self.members.values()]
+        return sum(calls[name] for calls in (self._calls, *alive) for name in names)
+
+    def timeline(self) -> Timeline:
+        """The samples so far."""
+        taken = self._samples[: int(self.raw.sampled)]
+        return Timeline(*(tuple(taken[name].tolist()) for name in _SAMPLE.names or ()))
+
+    def mems_counts(self) -> np.ndarray[Any, np.dtype[np.uint64]]:
+        """Operations by bucket of mems."""
+        return np.frombuffer(ffi.buffer(self.raw.mems_count), np.uint64).copy()
+
+    def slots(self, number: int) -> census.Array:
+        """The slots of a process: address and size of each live payload; `census.SLOT` says how."""
+        count = ffi.new("uint64_t *")
+        at = lib.hl_replay_slots(self.raw, number, count)
+        if not count[0]:
+            return np.empty(0, census.SLOT)
+        return np.frombuffer(ffi.buffer(at, count[0] * census.SLOT.itemsize), census.SLOT).copy()
+
+    def heaps(self) -> Iterator[tuple[int, Allocator]]:
+        """The heaps of the living processes, by number."""
+        return ((number, member.heap) for number, member in self.members.items())

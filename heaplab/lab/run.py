@@ -1,0 +1,123 @@
+"""One run: a trace on an allocator, from boot to record."""
+
+from collections.abc import Callable
+
+from heaplab.allocators import Spec, parse
+from heaplab.errors import HeaplabError
+from heaplab.kernel import Kernel
+from heaplab.lab import census, metrics
+from heaplab.lab.record import FAILED, FINISHED, STOPPED, HeapMap, Run, Seconds
+from heaplab.lab.replay import Replay
+from heaplab.traces import Trace
+
+#: of the simulated machine; committed as it is touched
+RAM = "16 GiB"
+#: events between two reports of progress
+_REPORT_EVERY = 32_768
+
+
+def run(
+    trace: Trace,
+    allocator: str | Spec,
+    language: str = "c",
+    *,
+    seed: int = 1,
+    verify: bool = True,
+    max_mems: int | None = None,
+    ram: int | str = RAM,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Run:
+    """Replay `trace` on a new machine and return the record.
+
+    allocator: a spec, or its text, in `language`.  seed: of the kernel: where it places heaps.
+    verify: payloads are compared with what was written.  max_mems: stop after the operation that takes the
+    total above it.  progress: called now and then with the number of events done.
+    Raises: UsageError for an unknown allocator, or a trace that turns out to be damaged.
+
+    >>> from heaplab.traces import Event, Op
+    >>> trace = Trace.of([Event(Op.MALLOC, 0, 1000), Event(Op.FREE, 0)], "two")
+    >>> record = run(trace, "buddy")
+    >>> record.outcome, record.peak_live, record.operations
+    ('finished', 1000, 2)
+    """
+    spec = parse(allocator, language) if isinstance(allocator, str) else allocator
+    kernel = Kernel(ram=ram, seed=seed)
+    replay = Replay(trace, spec, kernel, verify=verify, max_mems=max_mems)
+    fragmentation, heap_map = None, None
+    _advance(replay, replay.peak, progress)
+    if replay.end is None or replay.done == replay.peak:
+        fragmentation, heap_map = _measure(replay)
+    _advance(replay, trace.header.events, progress)
+    if fragmentation is None:
+        fragmentation, heap_map = _measure(replay)
+    if verify:
+        replay.verify()
+    return _record(replay, seed, fragmentation, heap_map)
+
+
+def _advance(replay: Replay, until: int, progress: Callable[[int], None]) -> None:
+    while replay.end is None and replay.done < until:
+        replay.advance(min(until, replay.done + _REPORT_EVERY))
+        progress(replay.done)
+
+
+def _measure(replay: Replay) -> tuple[metrics.Fragmentation | None, HeapMap | None]:
+    """Walk all heaps: their fragmentation now, and the map of the largest; None when a heap is broken."""
+    page = replay.kernel.machine.page_size
+    allocated = heap_pages = most = 0
+    largest = None
+    try:
+        for number, heap in replay.heaps():
+            blocks = census.walk(heap)
+            allocated += census.allocated_bytes(blocks)
+            pages = int(heap.process.context.raw.space.heap_pages)
+            heap_pages += pages
+            if pages > most:
+                most, largest = pages, (number, heap, blocks)
+        heap_map = None
+        if largest is not None:
+            number, heap, blocks = largest
+            heap_map = census.draw(heap, blocks, replay.slots(number), process=number, event=replay.done)
+    except HeaplabError:
+        return None, None
+    fragmentation = metrics.Fragmentation.of(
+        event=replay.done,
+        at_peak=replay.done == replay.peak,
+        live=int(replay.raw.now.live),
+        allocated=allocated,
+        heap=heap_pages * page,
+    )
+    return fragmentation, heap_map
+
+
+def _record(
+    replay: Replay, seed: int, fragmentation: metrics.Fragmentation | None, heap_map: HeapMap | None
+) -> Run:
+    raw, end, header = replay.raw, replay.end, replay.trace.header
+    operations = int(raw.ops)
+    clock = raw.clock
+    ns_per_tick = clock.wall_ns / clock.wall_ticks if clock.wall_ticks else 0.0
+    return Run(
+        trace=header.name,
+        allocator=str(replay.spec),
+        language=replay.spec.language,
+        seed=seed,
+        outcome=FINISHED if end is None else FAILED if end.failed else STOPPED,
+        reason="" if end is None else end.reason,
+        events=header.events,
+        events_done=replay.done,
+        operations=operations,
+        processes=header.processes,
+        peak_live=int(raw.peak_live),
+        peak_heap=int(raw.peak_heap),
+        peak_resident=int(raw.peak_resident),
+        utilisation=metrics.utilisation(int(raw.peak_live), int(raw.peak_heap)),
+        fragmentation=fragmentation,
+        faults=replay.faults(),
+        brk_calls=replay.calls("brk"),
+        mmap_calls=replay.calls("mmap", "munmap"),
+        mems=metrics.Mems.of(int(raw.mems), int(raw.mems_max), replay.mems_counts()),
+        timeline=replay.timeline(),
+        heap_map=heap_map,
+        seconds=Seconds(clock.ticks * ns_per_tick / operations if operations else 0.0, clock.wall_ns / 1e9),
+    )
