@@ -1,0 +1,153 @@
+"""`heaplab compare`: traces through allocators, side by side."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from heaplab import lab, report
+from heaplab.allocators import parse_list
+from heaplab.allocators.registry import LANGUAGES
+from heaplab.errors import UsageError
+from heaplab.files import replacing
+from heaplab.traces import corpus
+
+OK, FOUND_WRONG, INTERRUPTED = 0, 1, 130
+
+
+@click.command()
+@click.argument("traces", nargs=-1, metavar="[TRACE]...")
+@click.option(
+    "--allocators",
+    metavar="SPEC,...",
+    default=",".join(lab.DEFAULT_ALLOCATORS),
+    show_default=True,
+    help="Designs with their parameters: name[:key=value]...",
+)
+@click.option("--language", type=click.Choice(LANGUAGES), default="c", show_default=True)
+@click.option("--json", "json_path", metavar="FILE", help="Write every figure as JSON.")
+@click.option("--csv", "csv_path", metavar="FILE", help="Write a row of figures for each run as CSV.")
+@click.option("--report", "report_path", metavar="DIR", help="Write a page with figures and tables.")
+@click.option(
+    "--max-mems",
+    type=click.IntRange(min=1),
+    default=lab.DEFAULT_MAX_MEMS,
+    show_default=True,
+    help="Stop a run after the operation that takes its memory references above this.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the kernel's random placement.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.  [default: one a core]")
+@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+def compare(
+    traces: tuple[str, ...],
+    allocators: str,
+    language: str,
+    json_path: str | None,
+    csv_path: str | None,
+    report_path: str | None,
+    max_mems: int,
+    seed: int,
+    jobs: int | None,
+    quiet: bool,
+) -> None:
+    """Replay traces on allocators and show what they cost, in space and in time.
+
+    TRACE is a trace file or the name of a bundled trace; without one, the whole bundled corpus is taken.
+    Payloads are written and verified.  Ctrl-C ends the comparison and shows what is finished.
+
+    Exit status: 1 when an allocator broke the contract or crashed; 130 when interrupted.
+    """
+    specs = parse_list(allocators, language)
+    for option, path in (("--json", json_path), ("--csv", csv_path)):
+        _demand_writable_file(option, path)
+    _demand_writable_folder("--report", report_path)
+    with _progress_bar(quiet) as show_progress:
+        comparison = lab.compare(
+            traces or corpus.names(),
+            specs,
+            max_mems=max_mems,
+            seed=seed,
+            jobs=jobs,
+            progress=show_progress,
+        )
+    for path, text in ((json_path, report.to_json), (csv_path, report.to_csv)):
+        if path is not None:
+            with replacing(path) as file:
+                file.write(text(comparison).encode())
+    if report_path is not None:
+        report.write(comparison, report_path)
+    report.show(comparison)
+    sys.stdout.flush()
+    if comparison.interrupted:
+        click.echo(
+            f"heaplab: interrupted after {len(comparison.runs)} of {comparison.planned} runs", err=True
+        )
+    raise SystemExit(_status(comparison))
+
+
+def _status(comparison: lab.Comparison) -> int:
+    if comparison.interrupted:
+        return INTERRUPTED
+    return FOUND_WRONG if any(run.outcome in ("failed", "crashed") for run in comparison.runs) else OK
+
+
+def _demand_writable_file(option: str, path: str | None) -> None:
+    """Raise UsageError if no file can be written at `path`: better before the work than after it."""
+    if path is None:
+        return
+    if Path(path).is_dir():
+        raise UsageError(f"{option} {path}: this is a directory: name a file")
+    _demand_writable_parent(option, path)
+
+
+def _demand_writable_folder(option: str, path: str | None) -> None:
+    if path is None:
+        return
+    if Path(path).exists() and not Path(path).is_dir():
+        raise UsageError(f"{option} {path}: this is no directory: name one, or a new one")
+    if Path(path).is_dir():
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise UsageError(f"{option} {path}: you may not write there")
+    else:
+        _demand_writable_parent(option, path)
+
+
+def _demand_writable_parent(option: str, path: str) -> None:
+    parent = Path(path).absolute().parent
+    if not parent.is_dir():
+        raise UsageError(f"{option} {path}: there is no directory {parent}: make it first")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{option} {path}: you may not write in {parent}")
+
+
+@contextmanager
+def _progress_bar(quiet: bool) -> Iterator[Callable[[lab.Progress], None]]:
+    """Give what shows progress: a bar on standard error if that is a terminal, else nothing."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield lambda progress: None
+        return
+    bar = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[events]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("starting", total=None, events="")
+        yield lambda now: bar.update(
+            task,
+            completed=now.events,
+            total=now.total,
+            description=f"{now.runs} of {now.planned} runs",
+            events=f"{now.events:,} of {now.total:,} events",
+        )

@@ -1,0 +1,42 @@
+"""A comparison as JSON and as CSV."""
+
+import csv
+import io
+import json
+from typing import Any
+
+from heaplab import __version__
+from heaplab.lab import Comparison
+from heaplab.report.columns import COLUMNS
+
+_NAMES = ("trace", "allocator", "language", "seed", "outcome", "reason", "events", "events_done", "processes")
+
+
+def as_dict(comparison: Comparison) -> dict[str, Any]:
+    """Return everything as plain data.  What differs from run to run is in each run's "seconds" alone."""
+    return {
+        "heaplab": __version__,
+        "settings": comparison.settings,
+        "interrupted": comparison.interrupted,
+        "traces": {name: vars(header) for name, header in comparison.headers.items()},
+        "runs": [run.as_dict() for run in comparison.runs],
+    }
+
+
+def to_json(comparison: Comparison) -> str:
+    """Return `as_dict` as JSON: one line a run, all figures exact."""
+    whole = as_dict(comparison)
+    runs = ",\n".join(json.dumps(run, separators=(",", ":")) for run in whole.pop("runs"))
+    return json.dumps(whole, indent=1)[:-2] + f',\n "runs": [\n{runs}\n]}}\n'
+
+
+def to_csv(comparison: Comparison) -> str:
+    """Return a row of figures for every run; units are in the columns' names, shares from 0 to 1."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*_NAMES, *(column.key for column in COLUMNS)])
+    for run in comparison.runs:
+        names = [getattr(run, name) for name in _NAMES]
+        values = [column.value(run) for column in COLUMNS]
+        writer.writerow([*names, *("" if value is None else value for value in values)])
+    return out.getvalue()

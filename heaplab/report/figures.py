@@ -1,0 +1,248 @@
+"""The figures of a comparison: one function each, runs in, a matplotlib Figure out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from heaplab.lab import Comparison, HeapMap, Run
+from heaplab.lab.metrics import geometric_mean
+from heaplab.lab.record import FINISHED
+from heaplab.report import style
+from heaplab.report.columns import rate
+
+#: of a row of panels
+_COLUMNS = 3
+_PANEL_WIDTH, _PANEL_HEIGHT = 3.1, 2.1
+#: pixels of a heap map: in a row, and rows at most
+_MAP_WIDTH, _MAP_ROWS = 96, 40
+
+
+def timeline(runs: Sequence[Run]) -> Figure:
+    """Live payload, heap and resident memory over the trace, a panel for each allocator, on equal axes."""
+    rows = -(-len(runs) // _COLUMNS)
+    columns = min(len(runs), _COLUMNS)
+    figure = style.figure(_PANEL_WIDTH * columns + 0.6, _PANEL_HEIGHT * rows + 0.7)
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    unit, name = style.unit_of(run.peak_heap for run in runs)
+    for axes, run in zip(panels.flat, runs, strict=False):
+        style.plain(axes)
+        line = run.timeline
+        axes.fill_between(line.event, np.array(line.live) / unit, color=style.LIVE, alpha=0.45, linewidth=0)
+        axes.plot(line.event, np.array(line.heap) / unit, color=style.HEAP, linewidth=2.2)
+        axes.plot(line.event, np.array(line.resident) / unit, color=style.RESIDENT, linewidth=1.1)
+        if run.outcome != FINISHED:
+            axes.axvline(run.events_done, color=style.GREY, linestyle=":", linewidth=1)
+        axes.set_title(_labelled(run), fontsize=8.5)
+    _hide_empty(panels, len(runs))
+    first = panels[0, 0]
+    first.set_xlim(0, max(1, *(run.events for run in runs)))
+    first.set_ylim(0)
+    style.counts(first.xaxis)
+    figure.supxlabel("events of the trace carried out", fontsize=9)
+    figure.supylabel(name, fontsize=9)
+    figure.legend(
+        handles=[
+            Line2D([], [], color=style.HEAP, label="heap (VMAs)"),
+            Line2D([], [], color=style.RESIDENT, label="resident frames"),
+            Patch(color=style.LIVE, alpha=0.45, label="live payload"),
+        ],
+        loc="outside upper center",
+        ncols=3,
+        fontsize=8.5,
+        frameon=False,
+    )
+    return figure
+
+
+def heap_map(runs: Sequence[Run]) -> Figure:
+    """The heap of each allocator at the peak of live, byte after byte, to one scale.
+
+    A pixel's colour is the mixture of what lies in its bytes.  Rows run from left to right, addresses from
+    top to bottom: first the brk heap, then the mappings of large blocks.
+    """
+    shown = [(run, run.heap_map) for run in runs if run.heap_map is not None]
+    largest = max((sum(size for _, size in heap.regions) for _, heap in shown), default=0)
+    cell = max(16, -(-largest // (_MAP_WIDTH * _MAP_ROWS)))
+    unit, name = style.unit_of([largest])
+    height = -(-largest // (cell * _MAP_WIDTH)) or 1
+    rows, columns = -(-len(shown) // _COLUMNS) or 1, min(len(shown), _COLUMNS) or 1
+    figure = style.figure(_PANEL_WIDTH * columns + 0.6, 2.3 * rows + 0.7)
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    row_bytes = cell * _MAP_WIDTH
+    for axes, (run, heap) in zip(panels.flat, shown, strict=False):
+        style.plain(axes)
+        axes.spines[["left", "bottom"]].set_visible(False)
+        axes.imshow(
+            _pixels(heap, cell, height),
+            aspect="auto",
+            interpolation="nearest",
+            extent=(0, row_bytes / 1024, height * row_bytes / unit, 0),
+        )
+        axes.set_title(_labelled(run), fontsize=8.5)
+    _hide_empty(panels, len(shown))
+    figure.supxlabel("place in the row, KiB", fontsize=9)
+    figure.supylabel(f"offset in the heap, {name}", fontsize=9)
+    figure.legend(
+        handles=[
+            Patch(color=style.LIVE, label="allocated payload"),
+            Patch(color=style.INTERNAL, label="overhead in allocated blocks"),
+            Patch(color=style.EXTERNAL, label="free, or the allocator's own"),
+        ],
+        loc="outside upper center",
+        ncols=3,
+        fontsize=8.5,
+        frameon=False,
+    )
+    return figure
+
+
+def _pixels(heap: HeapMap, cell: int, height: int) -> npt.NDArray[np.float64]:
+    """The map as an image of cells of `cell` bytes; white behind its end."""
+    total = sum(size for _, size in heap.regions)
+    old = np.minimum(np.arange(len(heap.payload) + 1) * heap.cell, total)
+    new = np.minimum(np.arange(_MAP_WIDTH * height + 1) * cell, total)
+    sizes = np.diff(new)
+    shares = []
+    for part in (heap.payload, heap.overhead):
+        reached = np.interp(new, old, np.concatenate(([0], np.cumsum(part))))
+        shares.append(np.clip(np.diff(reached) / np.maximum(sizes, 1), 0, 1))
+    payload, overhead = shares
+    mixture = np.stack((payload, overhead, np.clip(1 - payload - overhead, 0, 1)), axis=1)
+    colours = np.array([to_rgb(colour) for colour in (style.LIVE, style.INTERNAL, style.EXTERNAL)])
+    pixels = np.where(sizes[:, None] > 0, np.clip(mixture @ colours, 0, 1), 1.0)
+    return pixels.reshape(height, _MAP_WIDTH, 3)
+
+
+def fragmentation(runs: Sequence[Run]) -> Figure:
+    """Where the heap's bytes are at the peak of live: payload, lost inside blocks, lost between them."""
+    shown = [(run, run.fragmentation) for run in runs if run.fragmentation is not None]
+    figure = style.figure(7.2, 0.42 * len(shown) + 1.3)
+    axes = figure.subplots()
+    style.plain(axes)
+    places = np.arange(len(shown))
+    left = np.zeros(len(shown))
+    for label, colour, values in (
+        ("live payload", style.LIVE, [1 - part.internal - part.external for _, part in shown]),
+        ("internal fragmentation", style.INTERNAL, [part.internal for _, part in shown]),
+        ("external fragmentation", style.EXTERNAL, [part.external for _, part in shown]),
+    ):
+        widths = 100 * np.array(values)
+        axes.barh(places, widths, left=left, color=colour, height=0.72, label=label)
+        for place, (start, width) in enumerate(zip(left, widths, strict=True)):
+            if width >= 6:
+                dark = colour == style.LIVE
+                axes.text(
+                    start + width / 2,
+                    place,
+                    f"{width:.1f}",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="white" if dark else "black",
+                )
+        left += widths
+    axes.set_yticks(places, [_labelled(run) for run, _ in shown], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.set_xlabel("% of the heap at the peak of the live payload", fontsize=9)
+    figure.legend(loc="outside upper center", ncols=3, fontsize=8.5, frameon=False)
+    return figure
+
+
+def cost(runs: Sequence[Run]) -> Figure:
+    """Mems per operation (mean, p99, maximum) and nanoseconds per operation, by allocator."""
+    shown = [run for run in runs if run.operations]
+    figure = style.figure(9.0, 0.42 * len(shown) + 1.4)
+    mems, seconds = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
+    places = np.arange(len(shown))
+    low = [max(run.mems.mean, 0.1) for run in shown]
+    high = [max(run.mems.max, 0.1) for run in shown]
+    mems.hlines(places, low, high, color=style.GREY, linewidth=1, zorder=1)
+    for label, colour, marker, values in (
+        ("mean", style.BLUE, "o", low),
+        ("p99", style.ORANGE, "s", [max(run.mems.p99, 0.1) for run in shown]),
+        ("maximum", style.VERMILION, "|", high),
+    ):
+        mems.scatter(values, places, color=colour, marker=marker, s=42, label=label, zorder=2)
+    mems.set_xscale("log")
+    style.log_counts(mems.xaxis)
+    mems.set_xlabel("memory references per operation (log scale)", fontsize=9)
+    mems.grid(axis="x", color=style.LIGHT)
+    mems.set_yticks(places, [_labelled(run) for run in shown], fontsize=8)
+    mems.invert_yaxis()
+    times = [max(run.seconds.ns_per_op, 0.1) for run in shown]
+    seconds.barh(places, times, color=style.GREEN, height=0.6)
+    for place, time in zip(places, times, strict=True):
+        seconds.annotate(
+            rate(time), (time, place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8
+        )
+    seconds.set_xscale("log")
+    seconds.set_xlim(min(times, default=1) / 2, max(times, default=1) * 3)
+    style.log_counts(seconds.xaxis)
+    seconds.set_xlabel("ns per operation (log scale)", fontsize=9)
+    for axes in (mems, seconds):
+        style.plain(axes)
+    figure.legend(
+        *mems.get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=3,
+        fontsize=8.5,
+        frameon=False,
+        title="memory references",
+        title_fontsize=8.5,
+    )
+    return figure
+
+
+def summary(comparison: Comparison) -> Figure:
+    """Utilisation against mems per operation: each trace small, each allocator's geometric mean large."""
+    figure = style.figure(8.4, 4.6)
+    axes = figure.subplots()
+    style.plain(axes)
+    allocators = list(dict.fromkeys(run.allocator for run in comparison.runs))
+    for number, allocator in enumerate(allocators):
+        runs = [run for run in comparison.runs if run.allocator == allocator and run.outcome == FINISHED]
+        if not runs:
+            continue
+        colour, marker = style.SERIES[number % len(style.SERIES)]
+        mems, used = [run.mems.mean for run in runs], [100 * run.utilisation for run in runs]
+        axes.scatter(mems, used, color=colour, marker=marker, s=16, alpha=0.55, linewidths=0)
+        axes.scatter(
+            geometric_mean(mems),
+            geometric_mean(used),
+            color=colour,
+            marker=marker,
+            s=120,
+            label=allocator,
+            edgecolors="black",
+            linewidths=0.7,
+            zorder=3,
+        )
+    axes.set_xscale("log")
+    style.log_counts(axes.xaxis)
+    axes.set_ylim(0, 100)
+    axes.grid(color=style.LIGHT)
+    axes.set_xlabel("mean memory references per operation (log scale)", fontsize=9)
+    axes.set_ylabel("utilisation, peak live / peak heap, %", fontsize=9)
+    figure.legend(loc="outside right upper", fontsize=8.5, labelspacing=1.0, frameon=False)
+    return figure
+
+
+def _labelled(run: Run) -> str:
+    """The allocator, and how its run ended if that was early."""
+    return style.name_lines(run.allocator) + ("" if run.outcome == FINISHED else f" ({run.outcome})")
+
+
+def _hide_empty(panels: Any, used: int) -> None:
+    """Hide the panels behind the first `used`; the ones above them carry the labels of the axis then."""
+    _, columns = panels.shape
+    for number, axes in enumerate(panels.flat):
+        if number >= used:
+            axes.set_visible(False)
+            panels.flat[number - columns].tick_params(labelbottom=True)

@@ -1,0 +1,160 @@
+"""A comparison as a page: index.html with tables, and the figures it shows beside it."""
+
+import io
+import os
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from heaplab import __version__
+from heaplab.files import replacing
+from heaplab.lab import Comparison, Run
+from heaplab.lab.record import CRASHED
+from heaplab.report import figures
+from heaplab.report.columns import COLUMNS
+from heaplab.report.tables import LEGEND, heading, notes, summary_rows
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #222 }
+body { max-width: 1240px; margin: 2em auto; padding: 0 1em }
+h1 { font-size: 1.7em } h2 { margin-top: 2.2em; border-top: 1px solid #ccc; padding-top: 0.8em }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-size: 13px }
+th { font-weight: 600; text-align: right; vertical-align: bottom; white-space: pre-line }
+th, td { padding: 0.25em 0.6em; border-bottom: 1px solid #ddd }
+td { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+th:first-child, td:first-child { text-align: left }
+figure { margin: 1.2em 0 } img { max-width: 100%; height: auto }
+figcaption, .note { color: #555; font-size: 13px }
+pre { font-size: 12.5px; background: #f6f6f6; padding: 0.8em; overflow-x: auto }
+"""
+
+#: the figures of one trace: name of the file, function, caption
+_FIGURES = (
+    (
+        "timeline",
+        figures.timeline,
+        "Memory over the trace. Heap: address space from brk and anonymous mmap; resident: distinct "
+        "anonymous frames, those shared after fork once; live: payload requested and not freed. A dotted "
+        "line is where a run ended early.",
+    ),
+    (
+        "fragmentation",
+        figures.fragmentation,
+        "The heap at the peak of the live payload (or where the run ended before it). Internal: overhead "
+        "and padding within allocated blocks; external: everything outside them. Shares below 6 % have no "
+        "number.",
+    ),
+    (
+        "heap-map",
+        figures.heap_map,
+        "The largest heap at the same moment, all to one scale: rows from left to right, addresses from top "
+        "to bottom, first the brk heap, then the mappings of large blocks. A pixel has the mean colour of "
+        "its bytes.",
+    ),
+    (
+        "cost",
+        figures.cost,
+        "Left: memory references, loads and stores of the allocator's own, per operation. Right: wall time "
+        "within the allocator, its system calls and page faults included; it varies from run to run.",
+    ),
+)
+
+
+def write(comparison: Comparison, directory: str | os.PathLike[str]) -> Path:
+    """Write index.html and its figures into `directory`, which is made if need be; return the page's path.
+
+    Cost: about a second a trace.  Raises: OSError when it cannot be written, UsageError when a file's place
+    is taken by something else.
+    """
+    folder = Path(directory)
+    folder.mkdir(exist_ok=True)
+    parts = [_opening(comparison)]
+    if comparison.runs:
+        parts.append(_summary(comparison, folder))
+    for number, (name, header) in enumerate(comparison.headers.items(), 1):
+        runs = comparison.of_trace(name)
+        if runs:
+            slug = f"{number:02}-{re.sub(r'[^A-Za-z0-9.-]+', '-', name)[-60:].strip('-')}"
+            parts += [f"<h2>{escape(str(heading(name, header)))}</h2>", _table(runs), *_notes(runs)]
+            parts += [
+                _figure(draw(runs), folder, f"{slug}-{what}.png", caption) for what, draw, caption in _FIGURES
+            ]
+    parts.append(f"<h2>Definitions</h2><pre>{escape(LEGEND)}</pre>")
+    page = folder / "index.html"
+    with replacing(page) as file:
+        file.write(_document(parts).encode())
+    return page
+
+
+def _document(parts: Iterable[str]) -> str:
+    body = "\n".join(parts)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>heaplab: allocators compared</title>\n<style>{_STYLE}</style></head>\n"
+        f"<body>\n{body}\n</body></html>\n"
+    )
+
+
+def _opening(comparison: Comparison) -> str:
+    settings = comparison.settings
+    limit = settings["max_mems"]
+    facts = [
+        f"heaplab {__version__}",
+        f"allocators in {'C' if settings['language'] == 'c' else 'Python'}",
+        f"seed {settings['seed']}",
+        f"payloads {'verified' if settings['verify'] else 'not verified'}",
+        f"a run stops above {limit:,} memory references" if limit else "no limit of memory references",
+    ]
+    if comparison.interrupted:
+        facts.append(f"interrupted after {len(comparison.runs)} of {comparison.planned} runs")
+    return f"<h1>Allocators compared</h1>\n<p>{escape('; '.join(facts))}.</p>"
+
+
+def _summary(comparison: Comparison, folder: Path) -> str:
+    titles, rows = summary_rows(comparison)
+    caption = (
+        "Small marks are traces, large ones geometric means over the traces an allocator finished. Better is "
+        "up and left."
+    )
+    return (
+        "<h2>Over all traces</h2>\n<p class=note>Geometric means over the traces an allocator finished.</p>\n"
+        + _html_table(titles, rows)
+        + _figure(figures.summary(comparison), folder, "summary.png", caption)
+    )
+
+
+def _table(runs: Sequence[Run]) -> str:
+    titles = ["allocator", *(column.title for column in COLUMNS)]
+    rows = []
+    for run in runs:
+        values = [None if run.outcome == CRASHED else column.value(run) for column in COLUMNS]
+        written = [
+            "-" if value is None else column.form(value)
+            for column, value in zip(COLUMNS, values, strict=True)
+        ]
+        rows.append([run.allocator, *written])
+    return _html_table(titles, rows)
+
+
+def _html_table(titles: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+    body = "\n".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<div class=wide><table>\n<tr>{head}</tr>\n{body}\n</table></div>\n"
+
+
+def _notes(runs: Sequence[Run]) -> list[str]:
+    return [f"<p class=note>{escape(text)}</p>" for _, text in notes(runs)]
+
+
+def _figure(figure: Figure, folder: Path, name: str, caption: str) -> str:
+    """Save a figure; return the element that shows it."""
+    image = io.BytesIO()
+    figure.savefig(image, format="png")
+    with replacing(folder / name) as file:
+        file.write(image.getvalue())
+    shown = escape(caption)
+    return f'<figure><img src="{escape(name)}" alt="{shown}"><figcaption>{shown}</figcaption></figure>'
