@@ -11,9 +11,7 @@ from collections.abc import Callable
 from typing import NoReturn, Protocol
 
 from heaplab.abi import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, Sys
-from heaplab.machine import Context
-
-_REGISTER = (1 << 64) - 1
+from heaplab.machine import REGISTER, Context
 
 
 class KernelSide(Protocol):
@@ -161,7 +159,7 @@ class Process:
 
     def _call(self, nr: int, *args: int) -> int:
         # what no register can hold is passed as the largest number: it is refused for the same reason
-        result = self._kernel.syscall(nr, *[min(arg, _REGISTER) for arg in args])
+        result = self._kernel.syscall(nr, *[min(arg, REGISTER) for arg in args])
         if result < 0:
             self._fail(-result)
         return result

@@ -3,11 +3,9 @@
 kernel     boot, views                      syscalls   numbers, names, what registers mean
 task       what runs                        fork, exit, pid, signals, oom
 mm         an address space                 vma, vmas, mmap, mprotect, stack, layout
-fault      what an access finds missing     shmem      shared anonymous pages
-procfs     /proc as text                    check      the invariants
-
-    system, pid, shmem <- vma <- vmas <- mm <- task, mmap, mprotect, stack <- exit <- signals, oom
-                                          <- fork, fault <- syscalls <- kernel
+fault      what an access finds missing     uaccess    the kernel's own use of user memory
+shmem      shared anonymous pages           procfs     /proc as text
+check      the invariants                   system     what all of them share
 """
 
 from heaplab.kernel.kernel import Kernel

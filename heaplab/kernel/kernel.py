@@ -53,6 +53,8 @@ class Kernel:
                 f"overcommit_memory {overcommit_memory} is not modelled: choose 0 (refuse the obviously "
                 "excessive) or 1 (refuse nothing)"
             )
+        if pid_max < 2:
+            raise UsageError(f"pid_max {pid_max} leaves no number for pid 1: it is at least 2")
         self.machine = Machine(ram, page_size=page_size, tlb=tlb, poison=poison)
         zero_frame = self.machine.alloc(FrameKind.ZERO)
         if zero_frame is None or self.machine.free_frames == 0:

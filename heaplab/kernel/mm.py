@@ -66,6 +66,11 @@ class Mm:
         """Round a length up to whole pages."""
         return (length + self.page_size - 1) & self.page_mask
 
+    def is_canonical(self, va: int) -> bool:
+        """Whether an address exists: half of them are the user's, from 0; half the kernel's, at the top."""
+        high = va >> (self.system.machine.va_bits - 1)
+        return high == 0 or high == (1 << (65 - self.system.machine.va_bits)) - 1
+
     @property
     def rss(self) -> int:
         """Pages in memory that count as this mm's: all but those that show the zero frame."""

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from heaplab.abi import Sys
+from heaplab.abi import MAP_NONBLOCK, MAP_POPULATE, Sys
 from heaplab.kernel import exit as exiting
 from heaplab.kernel import mmap as mapping
 from heaplab.kernel import procfs, signals
@@ -21,10 +21,9 @@ from heaplab.kernel.mm import Mm
 from heaplab.kernel.mprotect import mprotect
 from heaplab.kernel.system import fail
 from heaplab.kernel.task import Task
-from heaplab.machine import Context
+from heaplab.kernel.uaccess import populate, put_user
+from heaplab.machine import REGISTER, Context
 from heaplab.process import Process
-
-_REGISTER: Final = (1 << 64) - 1
 
 
 def _signed(register: int) -> int:
@@ -41,7 +40,10 @@ def _mm(task: Task) -> Mm:
 def sys_mmap(task: Task, addr: int, length: int, prot: int, flags: int, _fd: int, offset: int) -> int:
     if offset % _mm(task).page_size:
         fail(errno.EINVAL)
-    return mapping.mmap(_mm(task), addr, length, prot, flags)
+    addr = mapping.mmap(_mm(task), addr, length, prot, flags)
+    if flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
+        populate(task, addr, addr + _mm(task).align(length))
+    return addr
 
 
 def sys_mprotect(task: Task, addr: int, length: int, prot: int, *_: int) -> int:
@@ -83,7 +85,7 @@ def sys_wait4(task: Task, pid: int, stat_addr: int, options: int, rusage: int, *
         fail(errno.EINVAL)  # not modelled
     found, status = exiting.wait(task, _signed(pid), _signed(options))
     if stat_addr and found:
-        task.context.store(stat_addr, status, 4)
+        put_user(task, stat_addr, status.to_bytes(4, "little"))
     return found
 
 
@@ -126,7 +128,7 @@ class Entry:
         name, function = found
         task.syscalls[name] += 1
         try:
-            return function(task, *[arg & _REGISTER for arg in args], *(0,) * (6 - len(args)))
+            return function(task, *[arg & REGISTER for arg in args], *(0,) * (6 - len(args)))
         except OSError as error:
             return -(error.errno or errno.EINVAL)
 

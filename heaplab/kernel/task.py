@@ -70,5 +70,7 @@ class Task:
 
     @property
     def state(self) -> str:
-        """R running, Z a zombie: dead, and not yet waited for (the letters of ps)."""
-        return "Z" if self.mm is None else "R"
+        """R running; Z a zombie: dead, and not yet waited for; X collected (the letters of ps)."""
+        if self.mm is not None:
+            return "R"
+        return "Z" if self.system.tasks.get(self.pid) is self else "X"

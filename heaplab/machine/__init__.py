@@ -6,8 +6,8 @@ Context   what of a CPU belongs to one task: loads and stores, and the traps the
 Pte       the bits of a page-table entry
 """
 
-from heaplab.machine.context import Context, TrapHandler
+from heaplab.machine.context import REGISTER, Context, TrapHandler
 from heaplab.machine.machine import FrameKind, Machine
 from heaplab.machine.space import Pte, Space
 
-__all__ = ["Context", "FrameKind", "Machine", "Pte", "Space", "TrapHandler"]
+__all__ = ["REGISTER", "Context", "FrameKind", "Machine", "Pte", "Space", "TrapHandler"]

@@ -1,15 +1,25 @@
 """What of a CPU belongs to one task: its loads and stores, and the traps they raise."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from heaplab._core import ffi, lib
+from heaplab.errors import UsageError
 from heaplab.machine.machine import Machine
 from heaplab.machine.space import Space
 
 # An exception cannot travel through C frames: it waits here from the trap handler's raising it until the
 # call that led into C has returned.  One thread of Python runs the model, so there is at most one.
 _waiting: list[BaseException] = []
+
+#: what a register holds: addresses, values and lengths wrap as in C
+REGISTER: Final = (1 << 64) - 1
+
+
+def _checked(size: int) -> int:
+    if size not in (1, 2, 4, 8):
+        raise UsageError(f"a load or store of {size} bytes: make it 1, 2, 4 or 8, or use read and write")
+    return size
 
 
 class TrapHandler(Protocol):
@@ -43,7 +53,8 @@ class Context:
     """The memory as one task sees it: every access goes through the MMU and is counted.
 
     load64(va) -> int and store64(va, value) are the fast ones; sizes 1, 2, 4, 8 by load and store.
-    Values are unsigned and little-endian; addresses need not be aligned.
+    Values are unsigned and little-endian; addresses need not be aligned; what is beyond 64 bits wraps,
+    as in C.
     Raises: what the trap handler raised, when an access cannot be made.
 
     >>> from heaplab.machine import FrameKind, Pte
@@ -81,7 +92,10 @@ class Context:
             load: Callable[[Any, int], int] = lib.hl_load64,
             bad: int = lib.HL_BAD_LOAD,
         ) -> int:
-            value = load(raw, va)
+            try:
+                value = load(raw, va)
+            except OverflowError:
+                value = load(raw, va & REGISTER)
             if value == bad and raw.failed:
                 self.check()
             return value
@@ -92,7 +106,11 @@ class Context:
         def store64(
             va: int, value: int, raw: Any = self.raw, store: Callable[[Any, int, int], int] = lib.hl_store64
         ) -> None:
-            if store(raw, va, value):
+            try:
+                failed = store(raw, va, value)
+            except OverflowError:
+                failed = store(raw, va & REGISTER, value & REGISTER)
+            if failed:
                 self.check()
 
         return store64
@@ -114,36 +132,36 @@ class Context:
 
     def load(self, va: int, size: int = 8) -> int:
         """Return the `size` (1, 2, 4, 8) bytes at `va`."""
-        value: int = lib.hl_load(self.raw, va, size)
+        value: int = lib.hl_load(self.raw, va & REGISTER, _checked(size))
         if value == lib.HL_BAD_LOAD:
             self.check()
         return value
 
     def store(self, va: int, value: int, size: int = 8) -> None:
         """Store the low `size` (1, 2, 4, 8) bytes of `value` at `va`."""
-        if lib.hl_store(self.raw, va, value, size):
+        if lib.hl_store(self.raw, va & REGISTER, value & REGISTER, _checked(size)):
             self.check()
 
     def read(self, va: int, n: int) -> bytes:
         """Return n bytes from `va` on."""
         out = ffi.new("uint8_t[]", n)
-        if lib.hl_read(self.raw, va, out, n):
+        if lib.hl_read(self.raw, va & REGISTER, out, n):
             self.check()
         return bytes(ffi.buffer(out))
 
     def write(self, va: int, data: bytes) -> None:
         """Write `data` from `va` on; the pages before a failing one are written."""
-        if lib.hl_write(self.raw, va, data, len(data)):
+        if lib.hl_write(self.raw, va & REGISTER, data, len(data)):
             self.check()
 
     def copy(self, dst: int, src: int, n: int) -> None:
         """Copy n bytes as memmove does."""
-        if lib.hl_copy(self.raw, dst, src, n):
+        if lib.hl_copy(self.raw, dst & REGISTER, src & REGISTER, n & REGISTER):
             self.check()
 
     def fill(self, dst: int, byte: int, n: int) -> None:
         """Set n bytes, as memset does."""
-        if lib.hl_fill(self.raw, dst, byte, n):
+        if lib.hl_fill(self.raw, dst & REGISTER, byte & 0xFF, n & REGISTER):
             self.check()
 
     @property

@@ -1,4 +1,4 @@
-"""Small machines, and the two things every kernel test ends with: the self-check, and no frame lost."""
+"""Small machines; and what every kernel test ends with: the self-check, and no frame lost."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -6,37 +6,67 @@ from typing import Any
 import pytest
 
 from heaplab.kernel import Kernel
+from heaplab.machine import FrameKind
+from heaplab.process import Process
 
-PAGE = 256  # small enough that a machine's every frame can be looked at
+
+def owned_by_init(kernel: Kernel) -> int:
+    """Frames that stay when everybody else is gone: init's, and the zero frame."""
+    space = kernel.init.context.space
+    assert space is not None
+    return 1 + space.tables + space.rss(FrameKind.ANON) + space.rss(FrameKind.FILE)
+
+
+def reap_all(kernel: Kernel) -> None:
+    """End and collect every process but init, checking after each step."""
+    while others := [pid for pid in kernel.system.tasks if pid != kernel.init.pid]:
+        for pid in others:
+            if pid in kernel.system.tasks and kernel.process(pid).state != "Z":
+                kernel.process(pid).exit(0)
+            elif pid in kernel.system.tasks and kernel.process(pid).ppid == kernel.init.pid:
+                kernel.init.waitpid(pid)
+            kernel.check()
 
 
 @pytest.fixture
 def boot() -> Iterator[Callable[..., Kernel]]:
-    """Boot kernels; after the test everybody but init goes, and every frame must be free again."""
-    booted: list[tuple[Kernel, int]] = []
+    """Boot kernels with 256-byte pages; afterwards all is reaped, and every frame must be free again."""
+    booted: list[Kernel] = []
 
     def boot(frames: int = 256, **settings: Any) -> Kernel:
-        settings = {"page_size": PAGE, "tlb": 64, "poison": True, **settings}
+        settings = {"page_size": 256, "tlb": 64, "poison": True, **settings}
         kernel = Kernel(ram=frames * settings["page_size"], **settings)
-        booted.append((kernel, kernel.machine.free_frames))
+        booted.append(kernel)
         return kernel
 
     yield boot
-    for kernel, free in booted:
+    for kernel in booted:
         kernel.check()
-        init = kernel.init.pid
-        while others := [pid for pid in kernel.system.tasks if pid != init]:
-            for pid in others:
-                process = kernel.process(pid)
-                if process.state != "Z":
-                    process.exit(0)
-                elif process.ppid == init:
-                    kernel.init.waitpid(pid)
-            kernel.check()
-        assert kernel.init.minflt or kernel.machine.free_frames == free, "frames were lost"
+        reap_all(kernel)
+        machine = kernel.machine
+        assert machine.frame_count - machine.free_frames == owned_by_init(kernel), "frames were lost"
 
 
 @pytest.fixture
-def process(boot: Callable[..., Kernel]) -> Any:
+def kernel(boot: Callable[..., Kernel]) -> Kernel:
+    """A booted kernel on a small machine."""
+    return boot()
+
+
+@pytest.fixture
+def process(kernel: Kernel) -> Process:
     """A child of init on a small machine."""
-    return boot().init.fork()
+    return kernel.init.fork()
+
+
+@pytest.fixture
+def faults(kernel: Kernel) -> Callable[..., int]:
+    """`faults(process, call, *args)`: how many minor faults the call takes; the kernel is checked after."""
+
+    def faults(process: Process, call: Callable[..., Any], *args: Any) -> int:
+        before = process.minflt
+        call(*args)
+        kernel.check()
+        return process.minflt - before
+
+    return faults
