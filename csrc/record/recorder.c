@@ -36,7 +36,6 @@
 #define LIKELY(condition) __builtin_expect(!!(condition), 1)
 
 #define ADDRESS_BITS 48
-#define CHUNK_BYTES (RAW_CHUNK_RECORDS * sizeof(struct record))
 #define MAX_CHUNKS 65536
 #define HEADER_RECORDS (sizeof(struct header) / sizeof(struct record))
 
@@ -63,24 +62,40 @@ static uint64_t now(void)
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
-/* The file's chunk `number`, made and mapped; NULL and errno when that cannot be. */
-static struct record *map_chunk(size_t number, int flags)
+/* A chunk of the file: which one, and which records it holds. */
+struct chunk {
+    size_t number;
+    uint64_t first;
+    uint64_t count;
+};
+
+static struct chunk chunk_of(uint64_t index)
 {
-    off_t offset = (off_t)(number * CHUNK_BYTES);
+    if (index < RAW_FIRST_CHUNK_RECORDS)
+        return (struct chunk){0, 0, RAW_FIRST_CHUNK_RECORDS};
+    uint64_t number = (index - RAW_FIRST_CHUNK_RECORDS) / RAW_CHUNK_RECORDS;
+    return (struct chunk){number + 1, RAW_FIRST_CHUNK_RECORDS + number * RAW_CHUNK_RECORDS, RAW_CHUNK_RECORDS};
+}
+
+/* The file's `chunk`, made and mapped; NULL and errno when that cannot be. */
+static struct record *map_chunk(struct chunk chunk, int flags)
+{
+    off_t offset = (off_t)(chunk.first * sizeof(struct record));
+    size_t size = chunk.count * sizeof(struct record);
     int file = open(log_path, O_RDWR | O_CLOEXEC | flags, 0600);
     if (file < 0)
         return NULL;
-    void *chunk = MAP_FAILED;
-    errno = posix_fallocate(file, offset, CHUNK_BYTES); /* so that a full disk is an error, not SIGBUS */
+    void *records = MAP_FAILED;
+    errno = posix_fallocate(file, offset, (off_t)size); /* so that a full disk is an error, not SIGBUS */
     if (errno == 0)
-        chunk = mmap(NULL, CHUNK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, file, offset);
+        records = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, offset);
     int error = errno;
     close(file);
     errno = error;
-    if (chunk == MAP_FAILED)
+    if (records == MAP_FAILED)
         return NULL;
-    madvise(chunk, CHUNK_BYTES, MADV_DONTFORK);
-    return chunk;
+    madvise(records, size, MADV_DONTFORK);
+    return records;
 }
 
 /* Fill in what /proc/self/stat says: field 2, the program's name, and field 22, when the process was made. */
@@ -128,7 +143,7 @@ static enum phase begin_file(void)
     memset(chunks, 0, sizeof chunks); /* the parent's mappings did not come along */
     atomic_store(&next_record, HEADER_RECORDS);
     started = header.started;
-    struct record *first = map_chunk(0, O_CREAT | O_EXCL);
+    struct record *first = map_chunk(chunk_of(0), O_CREAT | O_EXCL);
     if (first == NULL)
         return OFF;
     memcpy(first, &header, sizeof header);
@@ -177,27 +192,27 @@ static bool recording(void)
     return enter();
 }
 
-/* Chunk `number`, made by the first thread that needs it.  NULL: the recording has ended for want of room. */
-static __attribute__((noinline)) struct record *new_chunk(size_t number)
+/* A chunk made by the first thread that needs it.  NULL: the recording has ended for want of room. */
+static __attribute__((noinline)) struct record *new_chunk(struct chunk chunk)
 {
     int error = errno;
-    struct record *chunk = NULL;
-    if (number >= MAX_CHUNKS)
+    struct record *records = NULL;
+    if (chunk.number >= MAX_CHUNKS)
         errno = EFBIG;
     else
-        chunk = map_chunk(number, 0);
-    if (chunk == NULL) {
+        records = map_chunk(chunk, 0);
+    if (records == NULL) {
         ((struct header *)atomic_load(&chunks[0]))->failed = (uint32_t)errno;
         atomic_store(atomic_load(&phase_page), OFF);
     } else {
         struct record *other = NULL;
-        if (!atomic_compare_exchange_strong(&chunks[number], &other, chunk)) {
-            munmap(chunk, CHUNK_BYTES);
-            chunk = other;
+        if (!atomic_compare_exchange_strong(&chunks[chunk.number], &other, records)) {
+            munmap(records, chunk.count * sizeof(struct record));
+            records = other;
         }
     }
     errno = error;
-    return chunk;
+    return records;
 }
 
 /* The log2 of `align`, rounded up to a power of two as memalign does. */
@@ -215,12 +230,12 @@ static void record(enum kind kind, const void *address, size_t size, size_t alig
         if (thread_number == 0)
             thread_number = atomic_fetch_add(&next_thread, 1) + 1;
         uint64_t index = atomic_fetch_add(&next_record, 1);
-        size_t number = index / RAW_CHUNK_RECORDS;
-        struct record *chunk = number < MAX_CHUNKS ? atomic_load(&chunks[number]) : NULL;
-        if (chunk == NULL)
-            chunk = new_chunk(number);
-        if (chunk != NULL) {
-            struct record *slot = &chunk[index % RAW_CHUNK_RECORDS];
+        struct chunk chunk = chunk_of(index);
+        struct record *records = chunk.number < MAX_CHUNKS ? atomic_load(&chunks[chunk.number]) : NULL;
+        if (records == NULL)
+            records = new_chunk(chunk);
+        if (records != NULL) {
+            struct record *slot = &records[index - chunk.first];
             slot->word[1] = (uint64_t)(thread_number - 1) << ADDRESS_BITS | (uintptr_t)address;
             slot->word[2] = (uint64_t)log2_up(align) << ADDRESS_BITS | size;
             __atomic_store_n(&slot->word[0], now() << 8 | kind, __ATOMIC_RELEASE);

@@ -43,7 +43,11 @@ struct header {
 };
 
 #define RAW_MAGIC "heaprec1"
-#define RAW_CHUNK_RECORDS 131072u /* 3 MiB: records fill pages exactly */
+
+/* A file grows by chunks that records fill exactly, in whole pages: the first is small, for the many
+   processes that hardly allocate, the others are large, for few mappings. */
+#define RAW_FIRST_CHUNK_RECORDS 4096u /* 96 KiB */
+#define RAW_CHUNK_RECORDS 131072u     /* 3 MiB */
 
 _Static_assert(sizeof(struct header) == 3 * sizeof(struct record), "records follow the header without a gap");
 

@@ -25,26 +25,41 @@ def trace() -> None:
 
 
 @trace.command("list")
-def list_() -> None:
+@click.option("--markdown", is_flag=True, help="As a table in Markdown, with what each program did.")
+def list_(*, markdown: bool) -> None:
     """List the bundled traces."""
-    rows = [("name", "events", "peak live", "processes", "threads", "program")]
-    for name in corpus.names():
-        header = open_trace(name).header
-        rows.append(
-            (
-                name,
-                f"{header.events:,}",
-                format_size(header.peak_live),
-                str(header.processes),
-                str(header.threads),
-                f"{header.program} {header.version}",
-            )
+    headers = [open_trace(name).header for name in corpus.names()]
+    if markdown:
+        lines = _markdown(headers)
+    else:
+        lines = _table(headers)
+    click.echo("\n".join(lines))
+
+
+def _table(headers: list[Header]) -> Iterator[str]:
+    rows: list[tuple[str, ...]] = [("name", "events", "peak live", "processes", "threads", "program")]
+    for header in headers:
+        numbers = (
+            f"{header.events:,}",
+            format_size(header.peak_live),
+            str(header.processes),
+            str(header.threads),
         )
+        rows.append((header.name, *numbers, f"{header.program} {header.version}"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        left, *right, last = row
-        cells = [cell.rjust(width) for cell, width in zip(right, widths[1:-1], strict=True)]
-        click.echo("  ".join([left.ljust(widths[0]), *cells, last]))
+    for name, *numbers, program in rows:
+        cells = [cell.rjust(width) for cell, width in zip(numbers, widths[1:-1], strict=True)]
+        yield "  ".join([name.ljust(widths[0]), *cells, program])
+
+
+def _markdown(headers: list[Header]) -> Iterator[str]:
+    yield "| name | program | command | what it does | events | peak live | processes | threads |"
+    yield "|---|---|---|---|--:|--:|--:|--:|"
+    for header in headers:
+        yield (
+            f"| {header.name} | {header.program} {header.version} | `{header.command}` | {header.note} "
+            f"| {header.events:,} | {format_size(header.peak_live)} | {header.processes} | {header.threads} |"
+        )
 
 
 @trace.command()

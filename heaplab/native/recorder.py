@@ -50,12 +50,14 @@ def record(
     provenance: Provenance | None = None,
     *,
     env: Mapping[str, str] | None = None,
+    stdout: int | None = None,
     level: int = 9,
 ) -> Recording:
     """Run `command` to its end and write the trace of its heap, and its children's, to `output`.
 
     provenance: for the trace; what it leaves empty is filled in from the command and the clock.
-    env: the program's environment, this process's if not given.  level: zstandard's.
+    env, stdout: the program's, as `subprocess` takes them; this process's if not given.
+    level: zstandard's.
     The raw records, 24 bytes an event, stand beside `output` until the trace is written.
     An interrupt (Ctrl-C) goes to the program alone; what it had done until then is written.
     Raises: UsageError when the program cannot be started or does nothing that can be recorded; OSError
@@ -70,7 +72,8 @@ def record(
         raise UsageError(f"{output}: there is no directory {target.parent}: make it first")
     provenance = _described(provenance or Provenance(target.stem), command)
     with tempfile.TemporaryDirectory(prefix=f".{target.name[:200]}.", dir=target.parent) as directory:
-        status = _run(command, executable, directory, os.environ if env is None else env)
+        settings = {**(os.environ if env is None else env), "HEAPLAB_RECORD_DIR": directory}
+        status = _run(command, executable, settings, stdout)
         try:
             images = open_images(Path(directory))
         except OSError as error:
@@ -103,13 +106,14 @@ def _described(provenance: Provenance, command: Sequence[str]) -> Provenance:
     )
 
 
-def _run(command: Sequence[str], executable: str, directory: str, env: Mapping[str, str]) -> int:
+def _run(command: Sequence[str], executable: str, env: Mapping[str, str], stdout: int | None) -> int:
     """Run the program with the recorder loaded; return its status as `subprocess` has it."""
     with _preloadable(library()) as recorder:
         preload = ":".join(filter(None, [str(recorder), env.get("LD_PRELOAD")]))
-        settings = {**env, "LD_PRELOAD": preload, "HEAPLAB_RECORD_DIR": directory}
         try:
-            process = subprocess.Popen(command, executable=executable, env=settings)
+            process = subprocess.Popen(
+                command, executable=executable, env={**env, "LD_PRELOAD": preload}, stdout=stdout
+            )
         except OSError as error:
             raise UsageError(f"{command[0]}: cannot be started: {error.strerror}") from None
         with _signals_go_to(process):

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
-_HERE = Path(__file__).parent
+
+def directory() -> Path:
+    """Where they are."""
+    return Path(__file__).parent
 
 
 def names() -> list[str]:
@@ -12,9 +15,9 @@ def names() -> list[str]:
     >>> all(open_trace(name).header.name == name for name in corpus.names())
     True
     """
-    return sorted(path.stem for path in _HERE.glob("*.hlt"))
+    return sorted(path.stem for path in directory().glob("*.hlt"))
 
 
 def path(name: str) -> Path:
     """The file of the bundled trace `name`."""
-    return _HERE / f"{name}.hlt"
+    return directory() / f"{name}.hlt"
