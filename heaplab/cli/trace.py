@@ -47,8 +47,8 @@ def _table(headers: list[Header]) -> Iterator[str]:
         )
         rows.append((header.name, *numbers, f"{header.program} {header.version}"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, *numbers, program in rows:
-        cells = [cell.rjust(width) for cell, width in zip(numbers, widths[1:-1], strict=True)]
+    for name, *figures, program in rows:
+        cells = [cell.rjust(width) for cell, width in zip(figures, widths[1:-1], strict=True)]
         yield "  ".join([name.ljust(widths[0]), *cells, program])
 
 
