@@ -1,6 +1,9 @@
-# make compare   environment, build, the bundled traces through every family of allocator
-# make test      environment, build, every check and test
-.PHONY: compare test lint build sanitize coverage clean
+# make compare     environment, build, the bundled traces through every family of allocator
+# make test        environment, build, every check and test
+# make sanitize    the tests that reach C, on a build with AddressSanitizer and UndefinedBehaviorSanitizer
+# make coverage    the tests, counting lines: heaplab/ and csrc/
+# make dist-check  wheel and sdist, built, installed apart, and tried
+.PHONY: compare test lint build sanitize coverage dist-check clean
 
 PYTHON ?= python3
 CC ?= cc
@@ -8,6 +11,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.built
 SOURCES := $(shell find csrc heaplab/_core -name '*.[ch]' -not -name '_heaplab.c') heaplab/_core/build.py setup.py pyproject.toml
+
+# The Python that builds and tests: that of the environment, unless told otherwise.
+PY = $(BIN)/python
+ENVIRONMENT = $(if $(findstring $(BIN),$(PY)),$(STAMP))
+
+comma := ,
+# heaplab built another way, in a directory of its own: $(call variant,NAME,COMPILER FLAGS,LINKER FLAGS)
+variant = HEAPLAB_CFLAGS="$(2)" HEAPLAB_LDFLAGS="$(3)" $(PY) setup.py -q build --build-base build/$(1) \
+	--build-lib build/$(1)/lib --build-temp build/$(1)/objects
+# Python that imports that build: $(call with,NAME)
+with = PYTHONSAFEPATH=1 PYTHONPATH=build/$(1)/lib $(PY)
 
 compare: $(STAMP)
 	$(BIN)/heaplab compare
@@ -21,6 +35,24 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 build: $(STAMP)
+
+# An error ends the process, and its report is not captured.  Python's own memory comes from malloc, so that the bounds of buffers it hands
+# to C are known; what Python never gives back is not a leak of ours.
+SANITIZED_TESTS ?= tests/machine tests/kernel tests/allocators tests/lab
+sanitize: $(ENVIRONMENT)
+	$(call variant,sanitized,-g -O1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,-fsanitize=address$(comma)undefined)
+	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	$(call with,sanitized) -m pytest -p no:cacheprovider --capture=sys $(SANITIZED_TESTS)
+
+coverage: $(ENVIRONMENT)
+	rm -f $$(find build/coverage -name '*.gcda' 2>/dev/null)
+	$(call variant,coverage,-g -O0 --coverage,--coverage)
+	$(call with,coverage) -m pytest -p no:cacheprovider -n auto --cov=build/coverage/lib/heaplab --cov-report= \
+	tests build/coverage/lib/heaplab
+	@$(PY) -m coverage report --format=total | sed 's/.*/heaplab: & % of lines/'
+	@$(PY) -m gcovr --root . --filter csrc/ --txt /dev/null --json-summary - build/coverage/objects | \
+	$(PY) -c 'import json, sys; print("csrc:", round(json.load(sys.stdin)["line_percent"]), "% of lines")'
 
 $(STAMP): $(SOURCES)
 	@command -v $(CC) >/dev/null || { echo "heaplab needs a C compiler: install gcc or clang, or set CC" >&2; exit 2; }

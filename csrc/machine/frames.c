@@ -12,17 +12,12 @@
 
 static int power_of_two(uint64_t n) { return n && !(n & (n - 1)); }
 
-/* Zeroed host memory that costs nothing until it is touched. */
-static void *reserve(uint64_t bytes)
+/* Zeroed host memory that costs nothing until it is touched, more of it than the host may have.  All that
+ * is not RAM comes from calloc, where a sanitizer sees its bounds. */
+static uint8_t *reserve(uint64_t bytes)
 {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return p == MAP_FAILED ? NULL : p;
-}
-
-static void give_back(void *p, uint64_t bytes)
-{
-    if (p)
-        munmap(p, bytes);
 }
 
 hl_machine *hl_machine_new(uint64_t frame_count, uint64_t page_size, uint64_t tlb_size, int poison)
@@ -43,12 +38,12 @@ hl_machine *hl_machine_new(uint64_t frame_count, uint64_t page_size, uint64_t tl
     m->tlb_size = tlb_size;
     m->poison = poison;
     m->ram = reserve(frame_count * page_size);
-    m->refcount = reserve(frame_count * sizeof *m->refcount);
-    m->mapcount = reserve(frame_count * sizeof *m->mapcount);
-    m->kind = reserve(frame_count * sizeof *m->kind);
-    m->free_stack = reserve(frame_count * sizeof *m->free_stack);
-    m->tlb = reserve(tlb_size * sizeof *m->tlb);
-    m->spaces = reserve(ASIDS * sizeof *m->spaces);
+    m->refcount = calloc(frame_count, sizeof *m->refcount);
+    m->mapcount = calloc(frame_count, sizeof *m->mapcount);
+    m->kind = calloc(frame_count, sizeof *m->kind);
+    m->free_stack = calloc(frame_count, sizeof *m->free_stack);
+    m->tlb = aligned_alloc(sizeof *m->tlb, tlb_size * sizeof *m->tlb); /* no entry in two cache lines */
+    m->spaces = calloc(ASIDS, sizeof *m->spaces);
     m->used[HL_FREE] = frame_count;
     if (!m->ram || !m->refcount || !m->mapcount || !m->kind || !m->free_stack || !m->tlb || !m->spaces) {
         hl_machine_delete(m);
@@ -66,13 +61,14 @@ void hl_machine_delete(hl_machine *m)
     if (m->spaces)
         for (uint64_t asid = 0; asid < ASIDS; asid++)
             free(m->spaces[asid]);
-    give_back(m->ram, m->frame_count * m->page_size);
-    give_back(m->refcount, m->frame_count * sizeof *m->refcount);
-    give_back(m->mapcount, m->frame_count * sizeof *m->mapcount);
-    give_back(m->kind, m->frame_count * sizeof *m->kind);
-    give_back(m->free_stack, m->frame_count * sizeof *m->free_stack);
-    give_back(m->tlb, m->tlb_size * sizeof *m->tlb);
-    give_back(m->spaces, ASIDS * sizeof *m->spaces);
+    if (m->ram)
+        munmap(m->ram, m->frame_count * m->page_size);
+    free(m->refcount);
+    free(m->mapcount);
+    free(m->kind);
+    free(m->free_stack);
+    free(m->tlb);
+    free(m->spaces);
     free(m);
 }
 

@@ -261,7 +261,9 @@ def test_a_request_beyond_all_addresses_is_refused(new_heap: NewHeap) -> None:
     heap = new_heap(f":mmap_threshold={2**63}")
     p = heap.malloc(24)
     for size in (2**46 - 7, 2**46, 2**63 - 9, 2**63 - 1, 2**64 - 1):
+        before = heap.process.context.mems
         assert heap.malloc(size) == 0
+        assert heap.process.context.mems - before <= 1  # at once: not even the end is looked at
         assert heap.process.errno == errno.ENOMEM
         assert heap.realloc(p, size) == 0
     heap.check()
