@@ -293,4 +293,4 @@ def _from_json(payload: bytes, shape: type[_Shape]) -> _Shape:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -47,7 +47,7 @@ def open_trace(source: str | os.PathLike[str]) -> Trace:
     if not path.exists():
         raise UsageError(_no_such_trace(os.fspath(source)))
     if not path.is_file():
-        raise UsageError(f"{source} is not a file: name a trace")
+        raise UsageError(f"{source}: is not a file: name a trace")
     shown = os.fspath(source)
     with path.open("rb") as file:
         start = file.read(_SNIFF)

@@ -23,7 +23,7 @@ _LETTERS = {Op.MALLOC: "a", Op.CALLOC: "a", Op.ALIGNED: "a", Op.REALLOC: "r", Op
 
 def is_rep(start: bytes) -> bool:
     """Whether a file that starts like this is meant as .rep: a number on a line of its own."""
-    return start.split(b"\n", 1)[0].strip().isdigit()
+    return start.lstrip().split(b"\n", 1)[0].strip().isdigit()
 
 
 def read_rep(source: str, file: BinaryIO) -> Iterator[Row]:
@@ -33,8 +33,8 @@ def read_rep(source: str, file: BinaryIO) -> Iterator[Row]:
     header: list[int] = []
     count = 0
     for words in lines:
-        if count == 0 and len(words) == 1:
-            header.append(_number(lines, words[0]))
+        if count == 0 and len(words) == 1 and words[0].isdigit():
+            header.append(int(words[0]))
             continue
         if count == 0 and len(header) not in (2, 4):
             raise lines.wrong(f"follows {len(header)} header lines: a .rep file has 2 or 4")
@@ -69,13 +69,6 @@ def _rep_event(lines: Lines, slots: SlotTable, words: list[bytes]) -> Row:
             return (Op.FREE, slots.release(name), 0, 0, 0, 0, 0)
         return (Op.REALLOC, slots.slot(name), size, 0, 0, 0, 0)
     raise ValueError
-
-
-def _number(lines: Lines, word: bytes) -> int:
-    try:
-        return int(word)
-    except ValueError:
-        raise lines.wrong("is no header line: it needs one number") from None
 
 
 def write_rep(trace: Trace, file: BinaryIO) -> None:

@@ -1,0 +1,1 @@
+"""What tests are made of: Hypothesis strategies, state machines, checks.  Needs the extra `test`."""

@@ -1,0 +1,80 @@
+"""The text of Android's memory_replay."""
+
+import pytest
+
+from heaplab.errors import UsageError
+from heaplab.traces import NULL_ID, Event, Op, open_trace
+
+
+@pytest.fixture
+def replay(tmp_path):
+    """Opens the text given as a memory_replay file."""
+
+    def open_text(text):
+        (tmp_path / "x.txt").write_text(text)
+        return open_trace(tmp_path / "x.txt")
+
+    return open_text
+
+
+def test_every_operation_is_read(replay):
+    trace = replay(
+        "202: malloc 0x1000 24\n"
+        "202: calloc 0x2000 3 8\n"
+        "485: memalign 0x3000 16 104\n"
+        "485: realloc 0x4000 0x1000 48\n"
+        "202: realloc 0x1000 0x0 7\n"
+        "202: free 0x0\n"
+        "485: free 0x2000\n"
+        "485: thread_done 0x4000\n"
+        "202: thread_done 0x0\n"
+    )
+    assert list(trace.events()) == [
+        Event(Op.MALLOC, 0, 24),
+        Event(Op.CALLOC, 1, 24),
+        Event(Op.ALIGNED, 2, 104, align=16, thread=1),
+        Event(Op.REALLOC, 0, 48, thread=1),
+        Event(Op.MALLOC, 3, 7),
+        Event(Op.FREE, NULL_ID),
+        Event(Op.FREE, 1, thread=1),
+        Event(Op.FREE, 0, thread=1),
+    ]
+    assert trace.header.threads == 2
+
+
+def test_what_failed_is_no_event(replay):
+    lines = "1: malloc 0x10 8\n1: malloc 0x0 8\n1: realloc 0x0 0x10 99\n1: realloc 0x0 0x10 0\n"
+    assert [event.op for event in replay(lines).events()] == [Op.MALLOC, Op.FREE]
+
+
+def test_a_realloc_may_stay_where_it_is_and_shrink_to_nothing(replay):
+    events = list(replay("1: malloc 0x10 8\n1: realloc 0x10 0x10 16\n1: realloc 0x10 0x10 0\n").events())
+    assert events[1:] == [Event(Op.REALLOC, 0, 16), Event(Op.REALLOC, 0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("1: free 0x99", "line 2 (1: free 0x99) names an address where no block is"),
+        ("1: realloc 0x20 0x99 8", "line 2 (1: realloc 0x20 0x99 8) names an address where no block is"),
+        ("1: malloc 0x10 8", "line 2 (1: malloc 0x10 8) allocates a block where one is"),
+        (
+            "1: malloc 0x20 8\n1: realloc 0x20 0x10 8",
+            "line 3 (1: realloc 0x20 0x10 8) moves a block to where",
+        ),
+        ("1: mallok 0x20 8", "is no operation of memory_replay"),
+        ("1: malloc 0x20", "is no operation of memory_replay"),
+        ("1: malloc 0x20 8 8", "is no operation of memory_replay"),
+        ("1: free 0x10 8", "is no operation of memory_replay"),
+        ("1: malloc", "is no operation of memory_replay"),
+        ("one: malloc 0x20 8", "is no operation of memory_replay"),
+        ("1: malloc twenty 8", "is no operation of memory_replay"),
+        ("1: malloc 0x20 999999999999999999", "has a size that no allocation can have"),
+        ("1: calloc 0x20 99999999999 99999999999", "has a size that no allocation can have"),
+        ("1: memalign 0x20 99999999999 8", "has an alignment above 2 GiB"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(replay, lines, message):
+    with pytest.raises(UsageError) as caught:
+        replay(f"1: malloc 0x10 8\n{lines}\n")
+    assert message in str(caught.value)
