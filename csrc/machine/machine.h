@@ -61,7 +61,7 @@ typedef int64_t (*hl_syscall_fn)(void *handle, int nr, uint64_t a0, uint64_t a1,
 typedef struct hl_tlb_entry {
     uint64_t read_tag;  /* asid << 48 | page address, or ~0: no entry */
     uint64_t write_tag; /* the same, only while the page may be written and is marked dirty */
-    uint8_t *page;      /* where the frame lies in the host's memory */
+    uintptr_t host;     /* what to add to an address of the page for its place in the host's memory */
     uint64_t reserved;  /* keeps an entry half a cache line */
 } hl_tlb_entry;
 
@@ -113,7 +113,13 @@ typedef struct hl_context {
     hl_space *space;
     void *handle;      /* handed to on_fault and on_syscall */
     void *escape;      /* jmp_buf to take when an access of C heap code fails, or NULL */
-    uint64_t asid_tag; /* asid << 48 */
+    /* what the MMU's fast path needs, here so that it need not be worked out from the machine each time */
+    uint8_t *tlb;
+    unsigned slot_shift; /* brings an address's page number to where a TLB entry's offset has its */
+    uint64_t slot_mask;
+    uint64_t page_mask; /* clears the offset within a page */
+    uint64_t word_mask; /* the same but for the bits that a word's address has clear */
+    uint64_t asid_tag;  /* asid << 48 */
     uint64_t loads;    /* of 1, 2, 4 or 8 bytes */
     uint64_t stores;
     uint64_t bulk;     /* bytes moved by copy, fill, read and write */

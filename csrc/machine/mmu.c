@@ -10,8 +10,15 @@
 hl_context *hl_context_new(hl_machine *m)
 {
     hl_context *c = calloc(1, sizeof *c);
-    if (c)
-        c->machine = m;
+    if (!c)
+        return NULL;
+    unsigned entry_bits = (unsigned)__builtin_ctzll(sizeof *m->tlb);
+    c->machine = m;
+    c->tlb = (uint8_t *)m->tlb;
+    c->slot_shift = m->page_shift - entry_bits;
+    c->slot_mask = (m->tlb_size - 1) << entry_bits;
+    c->page_mask = ~(m->page_size - 1);
+    c->word_mask = c->page_mask | 7;
     return c;
 }
 
@@ -29,8 +36,9 @@ static void drop(hl_tlb_entry *e) { e->read_tag = e->write_tag = UINT64_MAX; }
 
 void hl_flush_page(hl_space *s, uint64_t va)
 {
-    hl_tlb_entry *e = hl_tlb_slot(s->machine, va);
-    uint64_t tag = (va & ~(s->machine->page_size - 1)) | s->asid << 48;
+    const hl_machine *m = s->machine;
+    hl_tlb_entry *e = &m->tlb[(va >> m->page_shift) & (m->tlb_size - 1)];
+    uint64_t tag = (va & ~(m->page_size - 1)) | s->asid << 48;
     if (e->read_tag == tag)
         drop(e);
 }
@@ -56,7 +64,7 @@ uint64_t hl_tlb_stale(hl_machine *m, uint64_t *va)
         uint64_t frame = (entry & HL_PTE_FRAME_MASK) >> HL_PTE_FRAME_SHIFT;
         uint64_t write_bits = HL_PTE_W | HL_PTE_D;
         int agrees = (entry & HL_PTE_P) && (entry & HL_PTE_U) &&
-                     e->page == m->ram + frame * m->page_size &&
+                     hl_host(e, page) == m->ram + frame * m->page_size &&
                      (e->write_tag == UINT64_MAX || (entry & write_bits) == write_bits);
         if (!agrees) {
             stale++;
@@ -89,19 +97,20 @@ static hl_tlb_entry *walk(hl_context *c, uint64_t va, int write, unsigned *error
         return NULL;
     }
     *entry |= HL_PTE_A | (write ? HL_PTE_D : 0);
-    hl_tlb_entry *e = hl_tlb_slot(m, va);
+    hl_tlb_entry *e = hl_tlb_slot(c, va);
     uint64_t writable = HL_PTE_W | HL_PTE_D;
-    e->read_tag = (va & ~(m->page_size - 1)) | c->asid_tag;
+    uint64_t page = va & c->page_mask;
+    e->read_tag = page | c->asid_tag;
     e->write_tag = (*entry & writable) == writable ? e->read_tag : UINT64_MAX;
-    e->page = m->ram + table * m->page_size;
+    e->host = (uintptr_t)(m->ram + table * m->page_size) - (uintptr_t)page;
     return e;
 }
 
 uint8_t *hl_translate(hl_context *c, uint64_t va, int write)
 {
     hl_machine *m = c->machine;
-    hl_tlb_entry *e = hl_tlb_slot(m, va);
-    if (!hl_hit(c, write ? e->write_tag : e->read_tag, va, 1)) {
+    hl_tlb_entry *e = hl_tlb_slot(c, va);
+    if (!hl_hit(c, write ? e->write_tag : e->read_tag, va, c->page_mask)) {
         unsigned error = 0;
         e = NULL;
         for (int tries = 0; tries < MOST_RETRIES; tries++) {
@@ -120,7 +129,7 @@ uint8_t *hl_translate(hl_context *c, uint64_t va, int write)
             return NULL;
         }
     }
-    return e->page + (va & (m->page_size - 1));
+    return hl_host(e, va);
 }
 
 /* ---- loads and stores ---- */
