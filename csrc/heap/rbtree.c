@@ -25,17 +25,10 @@ static inline uint64_t tree_of(const hl_heap *h) { return h->root + ROOT_INDEX; 
 typedef struct node_links {
     uint64_t left, right;
     uint64_t parent; /* with the node's own colour */
+    uint64_t link;   /* the address of the word that points to the node */
 } node_links;
 
 static inline int may_link(const hl_heap *h, uint64_t link) { return !link || index_is_link(h, link); }
-
-static inline node_links links_of(hl_heap *h, uint64_t node)
-{
-    node_links links = {heap_load(h, node + LEFT), heap_load(h, node + RIGHT), heap_load(h, node + PARENT)};
-    if (!may_link(h, links.left) || !may_link(h, links.right) || !may_link(h, links.parent & ~RED))
-        heap_corrupt(h, node + BLOCK_HEADER, HL_BROKEN_LINK);
-    return links;
-}
 
 /* The address of the word that points to `node`. */
 static inline uint64_t link_to(hl_heap *h, uint64_t node, uint64_t parent)
@@ -49,6 +42,34 @@ static inline uint64_t link_to(hl_heap *h, uint64_t node, uint64_t parent)
         return parent + RIGHT;
     }
     heap_corrupt(h, node + BLOCK_HEADER, HL_BROKEN_LINK);
+}
+
+static inline node_links links_of(hl_heap *h, uint64_t node)
+{
+    node_links links = {heap_load(h, node + LEFT), heap_load(h, node + RIGHT), heap_load(h, node + PARENT), 0};
+    if (!may_link(h, links.left) || !may_link(h, links.right) || !may_link(h, links.parent & ~RED))
+        heap_corrupt(h, node + BLOCK_HEADER, HL_BROKEN_LINK);
+    links.link = link_to(h, node, links.parent & ~RED);
+    return links;
+}
+
+/* The next node in order, 0 after the last. */
+static uint64_t next_of(hl_heap *h, uint64_t node, node_links links)
+{
+    uint64_t next = links.right, smaller;
+    if (next) {
+        while ((smaller = heap_load(h, next + LEFT)))
+            next = smaller;
+        return next;
+    }
+    next = links.parent & ~RED;
+    if (!next || links.link == next + LEFT)
+        return next;
+    do {
+        node = next;
+        next = heap_load(h, node + PARENT) & ~RED;
+    } while (next && heap_load(h, next + LEFT) != node);
+    return next;
 }
 
 static inline int is_red(hl_heap *h, uint64_t node) { return (heap_load(h, node + PARENT) & RED) != 0; }
@@ -172,8 +193,8 @@ static void mend_black(hl_heap *h, uint64_t parent, uint64_t side)
     }
 }
 
-/* Takes out the node with two children that `link` points to: the next in order takes its place. */
-static void replace_by_next(hl_heap *h, uint64_t link, node_links links)
+/* Takes out a node with two children: the next in order takes its place. */
+static void replace_by_next(hl_heap *h, node_links links)
 {
     uint64_t parent = 0, node = links.right, smaller, side;
     while ((smaller = heap_load(h, node + LEFT))) {
@@ -181,7 +202,7 @@ static void replace_by_next(hl_heap *h, uint64_t link, node_links links)
         node = smaller;
     }
     uint64_t child = heap_load(h, node + RIGHT), gone = heap_load(h, node + PARENT);
-    heap_store(h, link, node);
+    heap_store(h, links.link, node);
     heap_store(h, node + PARENT, links.parent);
     heap_store(h, node + LEFT, links.left);
     set_parent(h, links.left, node);
@@ -250,28 +271,30 @@ static void index_insert(hl_heap *h, uint64_t block, uint64_t size)
         mend_red(h, block, parent);
 }
 
-static void index_remove(hl_heap *h, uint64_t block, uint64_t size)
+static void take_out(hl_heap *h, node_links links)
 {
-    (void)size;
-    node_links links = links_of(h, block);
-    uint64_t word = links.parent, link = link_to(h, block, word & ~RED);
     if (links.left && links.right) {
-        replace_by_next(h, link, links);
+        replace_by_next(h, links);
         return;
     }
     uint64_t child = links.left ? links.left : links.right;
-    heap_store(h, link, child);
+    heap_store(h, links.link, child);
     if (child) /* red, without children; and so the node was black */
-        heap_store(h, child + PARENT, word);
-    else if (word && !(word & RED))
-        mend_black(h, word, link - word);
+        heap_store(h, child + PARENT, links.parent);
+    else if (links.parent && !(links.parent & RED))
+        mend_black(h, links.parent, links.link - links.parent);
 }
 
-/* Lets `to` take the place of `node`. */
-static void move(hl_heap *h, uint64_t node, uint64_t to)
+static void index_remove(hl_heap *h, uint64_t block, uint64_t size)
 {
-    node_links links = links_of(h, node);
-    heap_store(h, link_to(h, node, links.parent & ~RED), to);
+    (void)size;
+    take_out(h, links_of(h, block));
+}
+
+/* Lets `to` take the place of the node with these links. */
+static void move(hl_heap *h, node_links links, uint64_t to)
+{
+    heap_store(h, links.link, to);
     heap_store(h, to + LEFT, links.left);
     heap_store(h, to + RIGHT, links.right);
     heap_store(h, to + PARENT, links.parent);
@@ -284,7 +307,7 @@ static void move(hl_heap *h, uint64_t node, uint64_t to)
 static void index_shrink(hl_heap *h, uint64_t block, uint64_t size, uint64_t to, uint64_t rest, uint64_t floor)
 {
     if (rest > floor) {
-        move(h, block, to);
+        move(h, links_of(h, block), to);
     } else {
         index_remove(h, block, size);
         index_insert(h, to, rest);
@@ -293,8 +316,16 @@ static void index_shrink(hl_heap *h, uint64_t block, uint64_t size, uint64_t to,
 
 static void index_grow(hl_heap *h, uint64_t block, uint64_t size, uint64_t to, uint64_t total)
 {
-    index_remove(h, block, size);
-    index_insert(h, to, total);
+    (void)size;
+    node_links links = links_of(h, block);
+    uint64_t next = next_of(h, block, links);
+    uint64_t next_size = next ? block_size(heap_load(h, next)) : UINT64_MAX;
+    if (total > next_size || (total == next_size && to > next)) {
+        take_out(h, links);
+        index_insert(h, to, total);
+    } else if (to != block) {
+        move(h, links, to);
+    }
 }
 
 /* ---- check ---- */

@@ -36,6 +36,8 @@ RED: Final = 1
 #: no tree of 2**48 nodes is higher: 2 log2(n + 1)
 HIGHEST: Final = 96
 
+#: a node's left and right child, its parent with its own colour, the address of the word that points to it
+Links = tuple[int, int, int, int]
 #: size and address: the order of the nodes
 Key = tuple[int, int]
 NO_KEY: Final = (0, 0)
@@ -99,35 +101,42 @@ class RedBlackTree(Index):
             self._mend_red(block, parent)
 
     def remove(self, block: int, size: int) -> None:
-        store = self._store
-        left, right, word = self._links(block)
-        link = self._link_to(block, word & ~RED)
-        if left and right:
-            self._replace_by_next(link, left, right, word)
-            return
-        child = left or right
-        store(link, child)
-        if child:  # red, without children; and so the node was black
-            store(child + PARENT, word)
-        elif word and not word & RED:
-            self._mend_black(word, link - word)
+        self._take_out(self._links(block))
 
     def shrink(self, block: int, size: int, to: int, rest: int, floor: int) -> None:
         if rest > floor:
-            self._move(block, to)
+            self._move(self._links(block), to)
         else:
             self.remove(block, size)
             self.insert(to, rest)
 
     def grow(self, block: int, size: int, to: int, total: int) -> None:
-        self.remove(block, size)
-        self.insert(to, total)
+        links = self._links(block)
+        following = self._next(block, links)
+        if following and (total, to) > (size_of(self._load(following)), following):
+            self._take_out(links)
+            self.insert(to, total)
+        elif to != block:
+            self._move(links, to)
 
-    def _move(self, node: int, to: int) -> None:
-        """Let `to` take the place of `node`."""
+    def _take_out(self, links: Links) -> None:
+        """Take out the node with these links."""
+        left, right, word, link = links
+        if left and right:
+            self._replace_by_next(links)
+            return
+        child = left or right
+        self._store(link, child)
+        if child:  # red, without children; and so the node was black
+            self._store(child + PARENT, word)
+        elif word and not word & RED:
+            self._mend_black(word, link - word)
+
+    def _move(self, links: Links, to: int) -> None:
+        """Let `to` take the place of the node with these links."""
         load, store = self._load, self._store
-        left, right, word = self._links(node)
-        store(self._link_to(node, word & ~RED), to)
+        left, right, word, link = links
+        store(link, to)
         store(to + LEFT, left)
         store(to + RIGHT, right)
         store(to + PARENT, word)
@@ -137,14 +146,29 @@ class RedBlackTree(Index):
 
     # ---- links ----
 
-    def _links(self, node: int) -> tuple[int, int, int]:
-        """Return a node's left and right child, and its parent with its colour."""
-        load = self._load
+    def _links(self, node: int) -> Links:
+        load, is_link = self._load, self._is_link
         left, right, word = load(node + LEFT), load(node + RIGHT), load(node + PARENT)
-        for link in left, right, word & ~RED:
-            if link and not self._is_link(link):
-                raise HeapCorruption(node + HEADER, Rule.BROKEN_LINK)
-        return left, right, word
+        parent = word & ~RED
+        if (left and not is_link(left)) or (right and not is_link(right)) or (parent and not is_link(parent)):
+            raise HeapCorruption(node + HEADER, Rule.BROKEN_LINK)
+        return left, right, word, self._link_to(node, parent)
+
+    def _next(self, node: int, links: Links) -> int:
+        """Return the next node in order, 0 after the last."""
+        load = self._load
+        _, right, word, link = links
+        if right:
+            while smaller := load(right + LEFT):
+                right = smaller
+            return right
+        parent = word & ~RED
+        if not parent or link == parent + LEFT:
+            return parent
+        while True:
+            node, parent = parent, load(parent + PARENT) & ~RED
+            if not parent or load(parent + LEFT) == node:
+                return parent
 
     def _link_to(self, node: int, parent: int) -> int:
         """Return the address of the word that points to `node`."""
@@ -158,9 +182,10 @@ class RedBlackTree(Index):
             return parent + RIGHT
         raise HeapCorruption(node + HEADER, Rule.BROKEN_LINK)
 
-    def _replace_by_next(self, link: int, left: int, right: int, word: int) -> None:
-        """Take out the node with two children that `link` points to: the next in order takes its place."""
+    def _replace_by_next(self, links: Links) -> None:
+        """Take out a node with two children: the next in order takes its place."""
         load, store = self._load, self._store
+        left, right, word, link = links
         parent, node = 0, right
         while smaller := load(node + LEFT):
             parent, node = node, smaller
