@@ -54,9 +54,17 @@ coverage: $(ENVIRONMENT)
 	@$(PY) -m gcovr --root . --filter csrc/ --txt /dev/null --json-summary - build/coverage/objects | \
 	$(PY) -c 'import json, sys; print("csrc:", round(json.load(sys.stdin)["line_percent"]), "% of lines")'
 
+# The sdist from the tree, the wheel from the sdist.
+dist-check: $(ENVIRONMENT)
+	rm -rf build/dist
+	$(PY) -m build --outdir build/dist . >build/dist.log 2>&1 || { cat build/dist.log >&2; exit 1; }
+	$(PY) tests/distribution.py build/dist
+
 $(STAMP): $(SOURCES)
-	@command -v $(CC) >/dev/null || { echo "heaplab needs a C compiler: install gcc or clang, or set CC" >&2; exit 2; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "heaplab needs Python 3.11 or newer: set PYTHON" >&2; exit 2; }
+	@command -v $(firstword $(CC)) >/dev/null || \
+	{ echo "heaplab needs a C compiler and finds no $(CC): install gcc or clang, or set CC" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	{ echo "heaplab needs Python 3.11 or newer and $(PYTHON) is none: set PYTHON" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $(STAMP)
