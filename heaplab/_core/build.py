@@ -25,7 +25,7 @@ ffibuilder.set_source(
     ),
     depends=sorted(str(header.relative_to(ROOT)) for header in (ROOT / "csrc").rglob("*.h")),
     include_dirs=["csrc"],
-    extra_compile_args=["-std=gnu11", "-O2", *shlex.split(os.environ.get("HEAPLAB_CFLAGS", ""))],
+    extra_compile_args=["-std=gnu11", "-O3", *shlex.split(os.environ.get("HEAPLAB_CFLAGS", ""))],
     extra_link_args=shlex.split(os.environ.get("HEAPLAB_LDFLAGS", "")),
 )
 
