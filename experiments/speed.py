@@ -209,7 +209,7 @@ def replay_and_measure(path: str) -> None:
     replay.advance(trace.header.events)
     status = Path("/proc/self/status").read_text()
     peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
-    print(replay.done, peak, int(kernel.machine.raw.fresh) * PAGE)
+    print(replay.done, peak, kernel.machine.touched_frames * PAGE)
 
 
 def ask_memory() -> Iterator[Answer]:

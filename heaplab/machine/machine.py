@@ -81,6 +81,11 @@ class Machine:
         """Frames nobody owns."""
         return int(self.raw.used[FrameKind.FREE])
 
+    @property
+    def touched_frames(self) -> int:
+        """Frames that were ever in use: the host has committed memory for no more."""
+        return int(self.raw.fresh)
+
     def used(self, kind: FrameKind) -> int:
         """Frames of this kind in use now."""
         return int(self.raw.used[kind])

@@ -65,6 +65,7 @@ def test_memory_is_committed_as_it_is_used() -> None:
     frame = machine.alloc(FrameKind.ANON)
     assert frame is not None
     machine.ram[frame][0] = 1
+    assert machine.touched_frames == 1
 
 
 @pytest.mark.parametrize("page_size", [64, 128, 256, 1024, 4096])
