@@ -18,7 +18,7 @@
 
 #define LEAVE(h) (h)->seam->escape = NULL
 
-static const hl_design *const designs[] = {&hl_freelist, &hl_buddy, &hl_rbtree, NULL};
+static const hl_design *const designs[] = {&hl_freelist, &hl_buddy, &hl_binheap, &hl_rbtree, NULL};
 
 int hl_heap_design(hl_heap *h, const char *name)
 {

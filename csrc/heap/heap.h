@@ -85,6 +85,7 @@ typedef struct hl_design {
 
 extern const hl_design hl_freelist;
 extern const hl_design hl_buddy;
+extern const hl_design hl_binheap;
 extern const hl_design hl_rbtree;
 
 /* ---- the contract (heap.c), called with an escape set ---- */

@@ -31,14 +31,20 @@
 
 enum { TAGGED_ROOT_SIZE = (ROOT_INDEX + 8 * INDEX_WORDS + BLOCK_HEADER + HL_ALIGN - 1) & ~(HL_ALIGN - 1) };
 
+/* The user's half of the addresses of x86-64. */
+#define MOST_BYTES (1ull << 47)
+
 /* ---- accessors ---- */
 
 /* The lowest place of a block.  Its header is the root's last word, when the heap is as small as can be. */
 static inline uint64_t lowest(hl_heap *h) { return h->root + TAGGED_ROOT_SIZE - BLOCK_HEADER; }
 
-/* Bytes of the block for a request of `size` bytes. */
+/* Bytes of the block for a request of `size` bytes; for one that no address space has room for, as many as
+ * no address space has room for. */
 static inline uint64_t block_size_for(uint64_t size)
 {
+    if (size > MOST_BYTES)
+        return MOST_BYTES;
     uint64_t need = heap_round_up(size + BLOCK_HEADER, HL_ALIGN);
     return need < INDEX_MIN_BLOCK ? INDEX_MIN_BLOCK : need;
 }
@@ -112,6 +118,10 @@ static inline uint64_t demand(hl_heap *h, uint64_t p)
 /* Grows the heap until it ends in a free block of at least `need` bytes: 1, or 0 with errno. */
 static int extend(hl_heap *h, uint64_t need)
 {
+    if (need >= MOST_BYTES) {
+        seam_set_errno(h->seam, ENOMEM);
+        return 0;
+    }
     uint64_t end = heap_load(h, h->root + HL_ROOT_END), epilogue = end - BLOCK_HEADER;
     uint64_t last = block_prev_is_allocated(header_at(h, epilogue)) ? 0 : last_size(h, epilogue);
     if (!index_reserve(h, heap_round_up(end - lowest(h) + need + h->top_pad, seam_page_size(h->seam))))

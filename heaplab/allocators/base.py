@@ -57,6 +57,8 @@ class Option(NamedTuple):
     default: str
     doc: str
     choices: tuple[str, ...] = ()
+    #: the largest number of bytes
+    most: int = SIZE_MAX
 
     def encode(self, value: str) -> int:
         """The value as a number: bytes, or the position among the choices."""
@@ -67,7 +69,7 @@ class Option(NamedTuple):
 COMMON_OPTIONS = (
     Option("mmap_threshold", "128KiB", "requests from here on get a mapping of their own"),
     Option("trim_threshold", "128KiB", "a free end of the heap from here on is given back to the kernel"),
-    Option("top_pad", "128KiB", "asked for beyond what a growth needs, and kept when trimming"),
+    Option("top_pad", "128KiB", "asked for beyond what a growth needs, and kept when trimming", most=1 << 46),
 )
 
 

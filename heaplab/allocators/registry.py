@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heaplab.allocators.base import COMMON_OPTIONS, Allocator, Option
+from heaplab.allocators.binheap import BinHeap
 from heaplab.allocators.buddy import Buddy
 from heaplab.allocators.ccore import CAllocator
 from heaplab.allocators.freelist import FreeList
@@ -48,7 +49,7 @@ class Spec:
 
 
 #: heaplab's own designs in Python; each has a twin of the same name in csrc/heap
-BUILTIN: tuple[type[Allocator], ...] = (FreeList, Buddy, RBTree)
+BUILTIN: tuple[type[Allocator], ...] = (FreeList, Buddy, BinHeap, RBTree)
 
 
 @cache
@@ -144,7 +145,8 @@ def _verify_value(name: str, option: Option, value: str) -> None:
     if option.choices and value not in option.choices:
         near = _near(value, option.choices)
         raise UsageError(f"{name} has no {option.name} {value!r}{near}")
-    option.encode(value)
+    if option.encode(value) > option.most:
+        raise UsageError(f"{option.name}={value} is too much for {name}: write {option.most} bytes or less")
 
 
 def _near(word: str, known: Iterable[str]) -> str:

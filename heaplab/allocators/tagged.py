@@ -22,6 +22,7 @@ Source          Knuth, TAOCP vol. 1, 2.5, algorithms A and C; Lea, dlmalloc (the
 A design is an Index with a name.  The twin is csrc/heap/tagged.h.
 """
 
+import errno
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
@@ -49,6 +50,8 @@ from heaplab.errors import HeapCorruption, Rule
 if TYPE_CHECKING:
     from heaplab.process import Process
 
+#: the user's half of the addresses of x86-64
+MOST_BYTES = 1 << 47
 ROOT_FIRST = ROOT_DESIGN
 ROOT_LAST = ROOT_DESIGN + 8
 ROOT_INDEX = ROOT_DESIGN + 16
@@ -248,6 +251,9 @@ class TaggedAllocator(PythonAllocator):
 
     def _extend(self, need: int) -> bool:
         """Grow the heap until it ends in a free block of at least `need` bytes; False with errno."""
+        if need >= MOST_BYTES:
+            self.process.errno = errno.ENOMEM
+            return False
         end = self._load(self.root + ROOT_END)
         epilogue = end - HEADER
         last = 0 if prev_is_allocated(self._header(epilogue)) else self._last_size(epilogue)
