@@ -18,7 +18,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
-        raise UsageError(f"{path} is not a regular file: name one to write")
+        raise UsageError(f"{path}: is not a regular file: name one to write")
     draft = target.with_name(f".{target.name[:200]}.{os.getpid()}.tmp")
     try:
         try:

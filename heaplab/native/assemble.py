@@ -8,7 +8,8 @@ its parent's log stood when it was forked.  How each image began is told by its 
     same pid and birth as an earlier    EXEC in that process
     anything else (vfork, posix_spawn)  FORK by the process that is its parent, or else by process 0, and EXEC
 
-A process ends when its program called exit, or else with the last thing that it or a child of it did.
+A process ends with its last record, which is the program's call of exit if it made one, or when its last
+child begins, whichever is later.
 """
 
 import heapq
@@ -159,5 +160,5 @@ def _steps(run: _Run) -> Iterator[Row]:
         yield (now, order, kind, thread, address, size, align)
     while forks:
         yield (now, order, _Step.FORK, 0, forks.pop().order, 0, 0)
-    if run.last:
-        yield (run.process.end, order, _Step.END, 0, 0, 0, 0)
+    if run.last:  # behind all that happens at the same time, as the beginning of a child
+        yield (run.process.end + 1, order, _Step.END, 0, 0, 0, 0)

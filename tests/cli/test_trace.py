@@ -1,0 +1,122 @@
+"""`heaplab trace`: info, list, convert."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from heaplab.cli import main
+from heaplab.traces import Event, Op, Provenance, Trace, TraceWriter, corpus, open_trace, synthetic
+
+
+def run(*args):
+    return CliRunner().invoke(main, ["trace", *map(str, args)])
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A small trace in a file."""
+    trace = Trace.of(
+        [
+            Event(Op.MALLOC, 0, 100),
+            Event(Op.CALLOC, 1, 24, time=2000),
+            Event(Op.FORK, 1, time=2000),
+            Event(Op.FREE, 0, time=3500, process=1),
+            Event(Op.REALLOC, 1, 3000, time=10**9),
+        ]
+    )
+    provenance = Provenance("small", "prog", "1.2", "prog -x", "2026-01-31", "an example", tick=500)
+    with TraceWriter.create(tmp_path / "small.hlt", provenance) as writer:
+        for block in trace:
+            writer.write(block)
+    return tmp_path / "small.hlt"
+
+
+def test_info_shows_what_a_trace_holds(small):
+    assert run("info", small).output.splitlines() == [
+        "small: prog 1.2, recorded 2026-01-31",
+        "  command     prog -x",
+        "  note        an example",
+        "  events      5 in 1.000 s, in steps of 500 ns",
+        "  run by      2 processes, 2 threads",
+        "  operations  malloc 1 (20.0%), free 1 (20.0%), calloc 1 (20.0%), realloc 1 (20.0%), fork 1 (20.0%)",
+        "  requested   3.05 KiB in all",
+        "  peak live   3.05 KiB (3,124 B) after event 4; at most 2 blocks live at once in one process",
+        "  sizes       p50 100 B, p90 3,000 B, p99 3,000 B, largest 3,000 B",
+        "                16 to 31 B           1  33.3% ########################################",
+        "               64 to 127 B           1  33.3% ########################################",
+        "          2,048 to 4,095 B           1  33.3% ########################################",
+    ]
+
+
+def test_info_for_programs(small):
+    told = json.loads(run("info", "--json", small).output)
+    assert told["peak_live"] == 3124
+    assert told["ops"] == {"malloc": 1, "free": 1, "calloc": 1, "realloc": 1, "fork": 1}
+    assert told["sizes"][0] == {"low": 16, "high": 31, "count": 1, "total": 24}
+
+
+@pytest.mark.parametrize("events", [[], [Event(Op.FREE, 0xFFFF_FFFF)]])
+def test_info_of_a_trace_without_sizes(tmp_path, events):
+    with TraceWriter.create(tmp_path / "x.hlt", Provenance("x")) as writer:
+        for block in Trace.of(events):
+            writer.write(block)
+    assert run("info", tmp_path / "x.hlt").exit_code == 0
+
+
+def test_list_names_the_bundled_traces():
+    lines = run("list").output.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == corpus.names()
+
+
+def test_convert_there_and_back(tmp_path):
+    with TraceWriter.create(tmp_path / "a.hlt", Provenance("a", program="p")) as writer:
+        for block in synthetic(70_000, aligned=0, slots=50):
+            writer.write(block)
+    assert run("convert", tmp_path / "a.hlt", tmp_path / "b.rep").exit_code == 0
+    assert run("convert", tmp_path / "b.rep", tmp_path / "c.hlt", "--level", "19").exit_code == 0
+    first, last = open_trace(tmp_path / "a.hlt").header, open_trace(tmp_path / "c.hlt").header
+    assert (last.ops, last.peak_live, last.peak_index) == (first.ops, first.peak_live, first.peak_index)
+    assert last.name == "b"
+
+
+def test_convert_can_make_times_coarser(tmp_path, small):
+    run("convert", small, tmp_path / "b.hlt", "--tick", "1000")
+    assert [event.time for event in open_trace(tmp_path / "b.hlt").events()] == [0, 2000, 2000, 3000, 10**9]
+    assert open_trace(tmp_path / "b.hlt").header.program == "prog"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["info", "none.hlt"], "none.hlt: there is no such file"),
+        (
+            ["convert", "small.hlt", "b.txt"],
+            "b.txt: heaplab writes .hlt and .rep: end the name in one of them",
+        ),
+        (
+            ["convert", "small.hlt", "b.rep"],
+            "small.hlt: has more than one program or process, .rep holds one",
+        ),
+        (["convert", "small.hlt", "none/b.hlt"], "none/b.hlt: No such file or directory"),
+        (["convert", "small.hlt", "small.hlt/b.hlt"], "small.hlt/b.hlt: Not a directory"),
+        (["convert", "small.hlt"], "Missing argument 'FILE'."),
+        (["show"], "No such command 'show'."),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(tmp_path, monkeypatch, small, args, message):
+    monkeypatch.chdir(tmp_path)
+    result = run(*args)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"heaplab: {message}")
+    assert result.stderr.count("\n") == 1
+    assert [each.name for each in tmp_path.iterdir()] == ["small.hlt"]
+
+
+def test_a_damaged_trace_is_one_line(small):
+    small.write_bytes(small.read_bytes()[:-30])
+    result = run("info", small)
+    assert (result.exit_code, result.stderr) == (
+        2,
+        f"heaplab: {small}: is truncated, its end is missing: copy or record it again\n",
+    )

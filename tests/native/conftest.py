@@ -1,0 +1,45 @@
+"""Small C programs, compiled for the tests and recorded."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from heaplab.native import record
+from heaplab.traces import open_trace
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory):
+    """Compiles `programs/NAME.c` and returns the path of what comes of it."""
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if compiler is None:
+        pytest.skip("no C compiler: set CC, or install gcc or clang")
+    directory = tmp_path_factory.mktemp("programs")
+
+    def compiled(name, *flags):
+        target = directory / "-".join([name, *flags])
+        if not target.exists():
+            source = PROGRAMS / f"{name}.c"
+            subprocess.run(
+                [compiler, "-O1", "-fno-builtin", "-pthread", *flags, "-o", target, source], check=True
+            )
+        return str(target)
+
+    return compiled
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    """Records a command; returns its Recording and its trace."""
+
+    def run(*command, **settings):
+        recording = record(command, tmp_path / "x.hlt", stdout=subprocess.DEVNULL, **settings)
+        assert [each.name for each in tmp_path.iterdir()] == ["x.hlt"]
+        return recording, open_trace(tmp_path / "x.hlt")
+
+    return run

@@ -1,0 +1,34 @@
+/* `ends WAY COUNT`: allocates COUNT blocks of 50 bytes, frees every other one, and ends in that way. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+int main(int count, char **argument)
+{
+    const char *way = argument[1];
+    if (count != 3)
+        return 1;
+    if (strcmp(way, "limit") == 0) { /* as a full disk: files may not grow beyond 1 MiB */
+        signal(SIGXFSZ, SIG_IGN);
+        setrlimit(RLIMIT_FSIZE, &(struct rlimit){1 << 20, 1 << 20});
+    }
+    for (int step = atoi(argument[2]); step > 0; step--) {
+        void *volatile block = malloc(50);
+        if (step % 2 == 0)
+            free(block);
+    }
+    if (strcmp(way, "kill") == 0)
+        raise(SIGKILL);
+    if (strcmp(way, "abort") == 0)
+        abort();
+    if (strcmp(way, "_exit") == 0)
+        _exit(9);
+    if (strcmp(way, "descriptor") == 0)
+        return open("/dev/null", O_RDONLY);
+    return 9;
+}

@@ -1,0 +1,221 @@
+"""Raw files put together by hand: orders, clocks and families that real programs show only now and then."""
+
+import struct
+
+import numpy as np
+import pytest
+
+from heaplab.native.assemble import Assembler
+from heaplab.native.raw import Image, Kind, open_images
+from heaplab.traces import Event, Op, Trace
+
+
+def image(*records, pid=100, started=0, parent=1, birth=None, forked_from=0, fork_index=0):
+    """An image of these records: (time, kind, thread, address, size)."""
+    words = [
+        [time << 8 | kind, thread << 48 | address, size] for time, kind, thread, address, size in records
+    ]
+    return Image(
+        pid=pid,
+        parent_pid=parent,
+        started=started,
+        birth=pid if birth is None else birth,
+        forked_from=forked_from,
+        fork_index=fork_index,
+        failed=0,
+        program="x",
+        words=np.array(words, np.uint64).reshape(-1, 3),
+    )
+
+
+def assembled(*images):
+    """The assembler, and its events; they have to be a valid trace."""
+    assembler = Assembler(images)
+    events = [Event(Op(row[0]), *row[1:]) for row in assembler.rows()]
+    assert list(Trace.of(events).events()) == events
+    return assembler, events
+
+
+def shown(events):
+    return [str(event) for event in events]
+
+
+def test_an_address_may_be_reused_while_a_realloc_is_under_way():
+    """Thread 1 is given the old address before thread 0's realloc has returned with the new one."""
+    assembler, events = assembled(
+        image(
+            (1, Kind.MALLOC, 0, 0xA0, 10),
+            (2, Kind.REALLOC_BEGIN, 0, 0xA0, 0),
+            (3, Kind.MALLOC, 1, 0xA0, 20),
+            (4, Kind.REALLOC_END, 0, 0xB0, 30),
+            (5, Kind.FREE, 1, 0xA0, 0),
+            (6, Kind.FREE, 0, 0xB0, 0),
+        )
+    )
+    assert shown(events) == [
+        "malloc 0 10",
+        "malloc 1 20 (process 0, thread 1)",
+        "realloc 0 30",
+        "free 1 (process 0, thread 1)",
+        "free 0",
+    ]
+    assert (assembler.strangers, assembler.lost_frees) == (0, 0)
+
+
+def test_reallocs_that_fail_or_free():
+    _, events = assembled(
+        image(
+            (1, Kind.MALLOC, 0, 0xA0, 10),
+            (2, Kind.REALLOC_BEGIN, 0, 0xA0, 0),
+            (3, Kind.REALLOC_END, 0, 0, 1),
+            (4, Kind.REALLOC_BEGIN, 0, 0xA0, 0),
+            (5, Kind.REALLOC_END, 0, 0xA0, 0),
+            (6, Kind.REALLOC_BEGIN, 0, 0xA0, 0),
+            (7, Kind.REALLOC_END, 0, 0, 0),
+        )
+    )
+    assert shown(events) == ["malloc 0 10", "realloc 0 1", "free 0"]
+
+
+def test_blocks_from_before_the_recording_and_frees_that_were_not_seen():
+    assembler, events = assembled(
+        image(
+            (1, Kind.FREE, 0, 0xF0, 0),
+            (2, Kind.REALLOC_BEGIN, 0, 0xF1, 0),
+            (3, Kind.REALLOC_END, 0, 0xA0, 10),
+            (4, Kind.MALLOC, 0, 0xA0, 20),
+            (5, Kind.CALLOC, 0, 0xA0, 30),
+            (6, Kind.FREE, 0, 0xA0, 0),
+        )
+    )
+    assert shown(events) == ["malloc 0 10", "free 0", "malloc 0 20", "free 0", "calloc 0 30", "free 0"]
+    assert (assembler.strangers, assembler.lost_frees) == (2, 2)
+
+
+def test_records_never_finished_are_skipped():
+    _, events = assembled(image((0, 0, 0, 0, 0), (1, Kind.MALLOC, 0, 0xA0, 10), (0, 0, 0, 0, 0)))
+    assert shown(events) == ["malloc 0 10"]
+
+
+def test_a_thread_that_reads_the_clock_late_does_not_turn_time_back():
+    _, events = assembled(image((9, Kind.MALLOC, 0, 0xA0, 1), (4, Kind.MALLOC, 1, 0xB0, 2)))
+    assert [event.time for event in events] == [9, 9]
+
+
+def test_a_child_begins_at_its_record_whatever_the_clocks_say():
+    """The parent's second record, before the fork, carries a later time than all the child did."""
+    _, events = assembled(
+        image(
+            (1, Kind.MALLOC, 0, 0xA0, 1),
+            (50, Kind.MALLOC, 1, 0xB0, 2),
+            (60, Kind.MALLOC, 0, 0xC0, 3),
+            started=1,
+        ),
+        image((21, Kind.FREE, 0, 0xB0, 0), pid=101, parent=100, started=20, forked_from=1, fork_index=2),
+    )
+    assert shown(events) == [
+        "malloc 0 1",
+        "malloc 1 2 (process 0, thread 1)",
+        "fork 1",
+        "free 1 (process 1, thread 0)",
+        "exit (process 1, thread 0)",
+        "malloc 2 3",
+    ]
+    assert [event.time for event in events] == [0, 19, 19, 20, 21, 59]
+
+
+def test_children_whose_files_begin_in_another_order_than_their_forks():
+    """The first child was slow to begin; each has the heap of its own record."""
+    _, events = assembled(
+        image((1, Kind.MALLOC, 0, 0xA0, 1), (2, Kind.FREE, 0, 0xA0, 0), started=1),
+        image((8, Kind.MALLOC, 0, 0xA0, 3), pid=102, parent=100, started=7, forked_from=1, fork_index=2),
+        image((9, Kind.FREE, 0, 0xA0, 0), pid=101, parent=100, started=8, forked_from=1, fork_index=1),
+    )
+    assert shown(events) == [
+        "malloc 0 1",
+        "fork 1",
+        "free 0",
+        "fork 2",
+        "malloc 0 3 (process 2, thread 0)",
+        "exit",
+        "exit (process 2, thread 0)",
+        "free 0 (process 1, thread 0)",
+    ]
+
+
+def test_a_process_that_execs_is_the_same_process():
+    _, events = assembled(
+        image((1, Kind.MALLOC, 0, 0xA0, 1), started=1),
+        image((5, Kind.MALLOC, 0, 0xA0, 2), started=4),
+    )
+    assert shown(events) == ["malloc 0 1", "exec", "malloc 0 2"]
+
+
+def test_a_pid_used_again_is_another_process():
+    _, events = assembled(
+        image((1, Kind.MALLOC, 0, 0xA0, 1), (9, Kind.FREE, 0, 0xA0, 0), pid=100, started=1),
+        image((2, Kind.MALLOC, 0, 0xA0, 1), pid=101, parent=100, started=2, birth=5),
+        image((5, Kind.MALLOC, 0, 0xA0, 2), pid=101, parent=100, started=4, birth=6),
+    )
+    assert [event.process for event in events if event.op == Op.MALLOC] == [0, 1, 2]
+
+
+def test_a_program_whose_parent_was_not_recorded_belongs_to_the_first():
+    _, events = assembled(
+        image((1, Kind.MALLOC, 0, 0xA0, 1), started=1),
+        image((5, Kind.MALLOC, 0, 0xA0, 2), pid=300, parent=200, started=4),
+    )
+    assert shown(events) == [
+        "malloc 0 1",
+        "fork 1",
+        "exec (process 1, thread 0)",
+        "exit",
+        "malloc 0 2 (process 1, thread 0)",
+    ]
+
+
+def test_a_parent_lives_until_its_last_child_has_begun():
+    """A shell does nothing more of its own while its children run."""
+    _, events = assembled(
+        image((1, Kind.MALLOC, 0, 0xA0, 1), started=1),
+        image((9, Kind.MALLOC, 0, 0xA0, 2), pid=101, parent=100, started=8),
+        image((20, Kind.MALLOC, 0, 0xA0, 3), pid=102, parent=101, started=15),
+        image((30, Kind.MALLOC, 0, 0xA0, 3), pid=103, parent=100, started=25),
+    )
+    assert [(event.op.name, event.process) for event in events if event.op != Op.MALLOC] == [
+        ("FORK", 0),
+        ("EXEC", 1),
+        ("FORK", 1),
+        ("EXEC", 2),
+        ("EXIT", 1),
+        ("EXIT", 2),
+        ("FORK", 0),
+        ("EXEC", 3),
+        ("EXIT", 0),
+    ]
+
+
+def raw_file(directory, *, magic=b"heaprec1", failed=0, records=b""):
+    header = struct.pack("<8s2I4Q2I16s", magic, 100, 1, 5, 7, 0, 0, failed, 0, b"x")
+    (directory / "100.5.rec").write_bytes(header + records)
+
+
+def test_files_are_read(tmp_path):
+    raw_file(tmp_path, records=struct.pack("<3Q", 6 << 8 | Kind.ALIGNED, 0xA0, 4 << 48 | 24) + bytes(24 * 9))
+    (opened,) = open_images(tmp_path)
+    assert (opened.pid, opened.started, opened.program, opened.last_time()) == (100, 5, "x", 6)
+    assert list(opened.records()) == [(0, 6, Kind.ALIGNED, 0, 0xA0, 24, 16)]
+
+
+def test_a_file_that_ended_for_want_of_room_is_an_error(tmp_path):
+    raw_file(tmp_path, failed=28)
+    with pytest.raises(OSError, match="No space left on device"):
+        open_images(tmp_path)
+    (tmp_path / "100.5.rec").write_bytes(b"")
+    with pytest.raises(OSError, match="No space left on device"):
+        open_images(tmp_path)
+
+
+def test_a_file_of_a_program_that_died_at_once_is_left_out(tmp_path):
+    raw_file(tmp_path, magic=bytes(8))
+    assert open_images(tmp_path) == []

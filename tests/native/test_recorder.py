@@ -1,0 +1,234 @@
+"""What is recorded of small C programs, against what they did."""
+
+import os
+import signal
+from collections import Counter
+
+import pytest
+
+from heaplab.errors import UsageError
+from heaplab.native import record, recorder
+from heaplab.traces import NULL_ID, Op
+
+
+def between_marks(events):
+    """The events after the block of 11111 bytes is freed and before the one of 22222 is allocated."""
+    sizes = [event.size for event in events]
+    return events[sizes.index(11111) + 2 : sizes.index(22222)]
+
+
+def by_name(events):
+    """Op, size and align of each event, and instead of its slot the number of the allocation that took it."""
+    owner, rows = {}, []
+    for number, event in enumerate(events):
+        if event.op in (Op.MALLOC, Op.CALLOC, Op.ALIGNED):
+            owner[event.id] = number
+        rows.append((event.op.name, event.size, event.align, owner.get(event.id)))
+    return rows
+
+
+def test_every_call_is_recorded_exactly(program, recorded):
+    recording, trace = recorded(program("calls"))
+    page = os.sysconf("SC_PAGESIZE")
+    assert recording.status == 5
+    assert (recording.strangers, recording.lost_frees) == (0, 0)
+    assert by_name(between_marks(list(trace.events()))) == [
+        ("MALLOC", 100, 0, 0),
+        ("CALLOC", 24, 0, 1),
+        ("REALLOC", 5000, 0, 0),
+        ("FREE", 0, 0, 1),
+        ("MALLOC", 7, 0, 4),
+        ("FREE", 0, 0, None),
+        ("REALLOC", 42, 0, 4),
+        ("FREE", 0, 0, 0),
+        ("FREE", 0, 0, 4),
+        ("ALIGNED", 200, 64, 9),
+        ("FREE", 0, 0, 9),
+        ("ALIGNED", 320, 32, 11),
+        ("FREE", 0, 0, 11),
+        ("ALIGNED", 10, 256, 13),
+        ("FREE", 0, 0, 13),
+        ("ALIGNED", 11, 32, 15),
+        ("FREE", 0, 0, 15),
+        ("ALIGNED", 12, page, 17),
+        ("FREE", 0, 0, 17),
+        ("ALIGNED", page, page, 19),
+        ("FREE", 0, 0, 19),
+        ("MALLOC", 0, 0, 21),
+        ("FREE", 0, 0, 21),
+        ("MALLOC", 40, 0, 23),
+        ("FREE", 0, 0, 23),
+        ("MALLOC", 41, 0, 25),
+        ("FREE", 0, 0, 25),
+    ]
+
+
+def requests_of_thread(number):
+    """What thread `number` of programs/threads.c asks for: the sizes, in order, and which by realloc."""
+    value = number * 7919 + 1
+    for _ in range(30_000):
+        value = (value * 1664525 + 1013904223) % (1 << 32)
+        yield (value >> 20) // 8 * 8 + number, (value >> 8) % 4 == 0
+
+
+def test_threads_are_recorded_exactly(program, recorded):
+    """Every thread's requests in its order; and blocks go from thread to thread without one being lost."""
+    recording, trace = recorded(program("threads"))
+    assert (recording.strangers, recording.lost_frees) == (0, 0)
+    assert trace.header.threads == 6
+    requests = {}
+    reallocs = Counter()
+    for event in trace.events():
+        if event.thread and event.op in (Op.MALLOC, Op.REALLOC):
+            requests.setdefault(event.thread, []).append(event.size)
+            reallocs[event.size % 8] += event.op == Op.REALLOC
+    seen = sorted(requests.values(), key=lambda sizes: sizes[0] % 8)
+    wanted = [list(requests_of_thread(number)) for number in range(1, 6)]
+    assert seen == [[size for size, _ in thread] for thread in wanted]
+    for number, thread in enumerate(wanted, 1):  # a realloc of NULL is a malloc
+        assert 0 < reallocs[number] <= sum(moves for _, moves in thread)
+
+
+def family(events):
+    """The events of programs/family.c: those whose slot was asked for with its sizes, and of processes."""
+    known, rows = set(), []
+    for event in events:
+        key = (event.process, event.id)
+        if event.op >= Op.FORK:
+            rows.append((event.process, event.op.name, event.id))
+            if event.op == Op.FORK:
+                known |= {(event.id, slot) for process, slot in known if process == event.process}
+            elif event.op == Op.EXEC:
+                known = {(process, slot) for process, slot in known if process != event.process}
+        elif event.op == Op.FREE and key in known:
+            known.remove(key)
+            rows.append((event.process, "FREE"))
+        elif event.op != Op.FREE and (
+            101 <= event.size <= 104 or 201 <= event.size <= 202 or event.size == 301
+        ):
+            known.add(key)
+            rows.append((event.process, event.op.name, event.size))
+    return rows
+
+
+def of_process(rows, process):
+    return [row[1:] for row in rows if row[0] == process]
+
+
+PARENT = [("MALLOC", 101), ("MALLOC", 102)]
+AFTERWARDS = [("FREE",), ("MALLOC", 103), ("FREE",), ("MALLOC", 104), ("FREE",)]
+CHILD = [("FREE",), ("MALLOC", 201), ("REALLOC", 202)]
+AFTER_EXEC = [("EXEC", 0), ("MALLOC", 301), ("FREE",), ("EXIT", 0)]
+
+
+@pytest.mark.parametrize(
+    ("way", "child"),
+    [
+        ("fork", [*CHILD, ("FREE",), ("EXIT", 0)]),
+        ("syscall", [*CHILD, ("FREE",), ("EXIT", 0)]),
+        ("exec", [*CHILD, *AFTER_EXEC]),
+        ("vfork", AFTER_EXEC),
+        ("spawn", AFTER_EXEC),
+    ],
+)
+def test_children_are_followed_however_they_are_made(program, recorded, way, child):
+    recording, trace = recorded(program("family"), way)
+    assert recording.status == 7
+    assert (recording.strangers, recording.lost_frees) == (0, 0)
+    assert trace.header.processes == 2
+    rows = family(trace.events())
+    assert of_process(rows, 1) == child
+    parent = of_process(rows, 0)
+    assert [row for row in parent if row != ("FORK", 1)] == [*PARENT, *AFTERWARDS]
+    if way in ("fork", "syscall", "exec"):
+        assert parent.index(("FORK", 1)) == 2
+
+
+@pytest.mark.parametrize(
+    ("way", "status"), [("kill", -signal.SIGKILL), ("abort", -signal.SIGABRT), ("_exit", 9), ("return", 9)]
+)
+def test_nothing_is_lost_however_a_program_ends(program, recorded, way, status):
+    recording, trace = recorded(program("ends"), way, "1001")
+    assert recording.status == status
+    assert sum(event.op == Op.MALLOC and event.size == 50 for event in trace.events()) == 1001
+
+
+@pytest.mark.parametrize("count", [2700, 2731, 90_000, 200_000])
+def test_logs_of_any_length(program, recorded, count):
+    """The log's chunks begin with records 4096, 135168, ...; there are three records for two steps."""
+    _, trace = recorded(program("ends"), "return", str(count))
+    ops = Counter(event.op for event in trace.events() if event.size == 50 or event.op == Op.FREE)
+    assert ops[Op.MALLOC] == count
+    assert ops[Op.FREE] >= count // 2
+    assert trace.header.slots >= count // 2
+
+
+def test_no_descriptor_is_held(program, recorded):
+    assert recorded(program("ends"), "descriptor", "10000")[0].status == 3
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(program, tmp_path):
+    with pytest.raises(OSError, match="File too large") as caught:
+        record([program("ends"), "limit", "100000"], tmp_path / "x.hlt")
+    assert caught.value.filename == str(tmp_path / "x.hlt")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ([], "there is no program to record: name one, with its arguments"),
+        (["no-such-program"], "no-such-program: there is no such program, or it may not be executed"),
+        (["/"], "/: there is no such program, or it may not be executed"),
+    ],
+)
+def test_a_program_that_cannot_be_run_is_refused(tmp_path, command, message):
+    with pytest.raises(UsageError) as caught:
+        record(command, tmp_path / "x.hlt")
+    assert str(caught.value) == message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_program_is_refused(tmp_path):
+    (tmp_path / "junk").write_text("\x00")
+    (tmp_path / "junk").chmod(0o755)
+    with pytest.raises(UsageError, match="junk: cannot be started: Exec format error"):
+        record([str(tmp_path / "junk")], tmp_path / "x.hlt")
+
+
+def test_a_directory_that_does_not_exist_is_refused_before_the_program_runs(tmp_path, program):
+    with pytest.raises(UsageError, match=r"there is no directory .*none: make it first"):
+        record([program("calls")], tmp_path / "none" / "x.hlt")
+
+
+def test_a_static_program_is_told_apart(tmp_path, program):
+    with pytest.raises(UsageError, match="recorded no events: the recorder is not loaded into programs that"):
+        record([program("calls", "-static")], tmp_path / "x.hlt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_provenance_is_filled_in(program, recorded):
+    _, trace = recorded(program("ends"), "return", "5")
+    header = trace.header
+    assert (header.name, header.program, header.command) == ("x", "ends", "ends return 5")
+    assert len(header.date) == len("2026-01-31")
+
+
+def test_what_was_preloaded_before_stays(program, recorded):
+    """And its absence does: the environment is the caller's but for two variables."""
+    env = {**os.environ, "LD_PRELOAD": "libm.so.6"}
+    assert recorded(program("ends"), "return", "5", env=env)[0].status == 9
+
+
+def test_the_library_may_stand_where_ld_preload_cannot_point(
+    program, recorded, monkeypatch, tmp_path_factory
+):
+    place = tmp_path_factory.mktemp("my: things") / "recorder.so"
+    place.write_bytes(recorder.library().read_bytes())
+    monkeypatch.setattr(recorder, "library", lambda: place)
+    assert recorded(program("ends"), "return", "1001")[1].header.ops["malloc"] >= 1001
+
+
+def test_free_of_null_is_kept(program, recorded):
+    _, trace = recorded(program("calls"))
+    assert sum(event.id == NULL_ID for event in trace.events()) >= 1
