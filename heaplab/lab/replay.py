@@ -51,6 +51,10 @@ def hl_py_heap(handle: Any, op: int, p: int, size: int, align: int) -> int:
     return heap.aligned_alloc(align, size)
 
 
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
 @dataclass(frozen=True)
 class End:
     """Why a replay ended before the trace did: `reason` is a sentence."""
@@ -142,6 +146,11 @@ class Replay:
                 if why != lib.HL_REPLAY_DONE:
                     self.end = End(True, f"after the last event: {self._explain(why, member)}")
 
+    def fail(self, what: str, error: Exception) -> None:
+        """End the replay because `what` raised, unless it has failed before."""
+        if self.end is None or not self.end.failed:
+            self.end = End(True, f"{what}: {_told(error)}")
+
     def _next_block(self) -> None:
         self._block = next(self._blocks, None)
         self.raw.row = 0
@@ -161,7 +170,7 @@ class Replay:
             try:
                 reason = self._process_event(event)
             except (OSError, MemoryError) as error:
-                reason = f"{type(error).__name__}: {error}"
+                reason = _told(error)
             if reason is None:
                 lib.hl_replay_passed(self.raw)
                 return
@@ -182,7 +191,7 @@ class Replay:
         if why == lib.HL_REPLAY_RAISED and member is not None:
             return self._raised(member)
         if why == lib.HL_REPLAY_KILLED or member is None:
-            return f"process {raw.bad_process} was killed before: out of memory, chosen by the OOM killer"
+            return f"process {raw.bad_process} is dead, though the trace does not say so"
         return {
             lib.HL_REPLAY_NO_MEMORY: "the allocator gave no memory",
             lib.HL_REPLAY_MISALIGNED: f"the block at {at:#x} is not aligned",
@@ -201,7 +210,7 @@ class Replay:
                 member.heap.raise_failure()
             member.process.context.check()
         except Exception as error:
-            return f"{type(error).__name__}: {error}"
+            return _told(error)
         raise AssertionError("the replay says that something was raised, and nothing was")
 
     # ---- processes ----
@@ -267,9 +276,13 @@ class Replay:
         return sum(calls[name] for calls in (self._calls, *alive) for name in names)
 
     def timeline(self) -> Timeline:
-        """The samples so far."""
-        taken = self._samples[: int(self.raw.sampled)]
-        return Timeline(*(tuple(taken[name].tolist()) for name in _SAMPLE.names or ()))
+        """The samples so far, and how things stand now."""
+        names = _SAMPLE.names or ()
+        columns = [self._samples[name][: int(self.raw.sampled)].tolist() for name in names]
+        if not columns[0] or columns[0][-1] < self.done:
+            for column, name in zip(columns, names, strict=True):
+                column.append(int(getattr(self.raw.now, name)))
+        return Timeline(*map(tuple, columns))
 
     def mems_counts(self) -> np.ndarray[Any, np.dtype[np.uint64]]:
         """Operations by bucket of mems."""

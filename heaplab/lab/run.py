@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from heaplab.allocators import Spec, parse
-from heaplab.errors import HeaplabError
 from heaplab.kernel import Kernel
 from heaplab.lab import census, metrics
 from heaplab.lab.record import FAILED, FINISHED, STOPPED, HeapMap, Run, Seconds
@@ -62,7 +61,10 @@ def _advance(replay: Replay, until: int, progress: Callable[[int], None]) -> Non
 
 
 def _measure(replay: Replay) -> tuple[metrics.Fragmentation | None, HeapMap | None]:
-    """Walk all heaps: their fragmentation now, and the map of the largest; None when a heap is broken."""
+    """Walk all heaps: their fragmentation now, and the map of the largest.
+
+    None when a heap cannot be walked: after a failure that may be; without one it is the failure.
+    """
     page = replay.kernel.machine.page_size
     allocated = heap_pages = most = 0
     largest = None
@@ -78,7 +80,8 @@ def _measure(replay: Replay) -> tuple[metrics.Fragmentation | None, HeapMap | No
         if largest is not None:
             number, heap, blocks = largest
             heap_map = census.draw(heap, blocks, replay.slots(number), process=number, event=replay.done)
-    except HeaplabError:
+    except Exception as error:
+        replay.fail(f"the walk over the heap after {replay.done:,} events", error)
         return None, None
     fragmentation = metrics.Fragmentation.of(
         event=replay.done,

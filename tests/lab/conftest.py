@@ -1,0 +1,81 @@
+"""A design simple enough to compute every figure by hand, and specs of designs that only tests know."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from heaplab.allocators import Block, Spec, State
+from heaplab.allocators.base import COMMON_OPTIONS, ROOT_DESIGN, ROOT_END, Allocator, round_up
+from heaplab.allocators.pyheap import PythonAllocator
+
+HEADER = 16
+ROOT_TOP = ROOT_DESIGN
+
+
+class Shelf(PythonAllocator):
+    """Puts block behind block and never takes one back: free only marks.
+
+        block: | size of the payload | 1 allocated, 0 free | payload, rounded up to 16 bytes |
+
+    malloc costs 5 mems, 2 more when it grows the heap, free 3.
+    """
+
+    NAME = "shelf"
+    MAGIC = 0x5E1F
+    ROOT_SIZE = 32
+
+    def _init(self, end: int) -> None:
+        self._store(self.root + ROOT_TOP, self._start)
+
+    def _malloc(self, size: int) -> int:
+        return self._aligned_alloc(16, size)
+
+    def _aligned_alloc(self, alignment: int, size: int) -> int:
+        top = self._load(self.root + ROOT_TOP)
+        p = round_up(top + HEADER, alignment)
+        after = round_up(p + size, 16)
+        end = self._load(self.root + ROOT_END)
+        if after > end and not self._grow(after - end):
+            return 0
+        self._store(p - 16, size)
+        self._store(p - 8, 1)
+        self._store(self.root + ROOT_TOP, after)
+        return p
+
+    def _free(self, p: int) -> None:
+        self._load(p - 8)
+        self._store(p - 8, 0)
+
+    def _usable_size(self, p: int) -> int:
+        return round_up(self._load(p - 16), 16)
+
+    def _resize(self, p: int, size: int) -> bool:
+        return False
+
+    def _blocks(self) -> Iterator[Block]:
+        p, top = self._start + HEADER, self._load(self.root + ROOT_TOP)
+        while p < top:
+            usable = round_up(self._load(p - 16), 16)
+            state = State.ALLOCATED if self._load(p - 8) else State.FREE
+            yield Block(p, usable + HEADER, usable, state)
+            p += usable + HEADER
+
+    def _check(self) -> None:
+        pass
+
+
+@pytest.fixture
+def spec_of() -> Callable[..., Spec]:
+    """Return the spec of a design that the registry does not know; options are bytes."""
+
+    def spec_of(design: type[Allocator] = Shelf, **given: int) -> Spec:
+        options = {option.name: option.encode(option.default) for option in COMMON_OPTIONS}
+        return Spec(design.NAME, design.LANGUAGE, design, {**options, "top_pad": 0, **given})
+
+    return spec_of
+
+
+@pytest.fixture
+def shelf() -> type[Shelf]:
+    """The design, for tests to derive worse ones from."""
+    return Shelf

@@ -1,0 +1,150 @@
+"""Many runs in worker processes: order, crashes, interruption, traces from anywhere."""
+
+import dataclasses
+import os
+import textwrap
+
+import pytest
+
+from heaplab import lab
+from heaplab.errors import UsageError
+from heaplab.traces import Event, Op, Provenance, Trace, TraceWriter, synthetic
+
+CRASHING = """
+import os, signal
+from heaplab.allocators.buddy import Buddy
+
+class Crashing(Buddy):
+    NAME = "crashing"
+
+    def _free(self, p):
+        {deed}
+"""
+
+
+def same(runs):
+    return [dataclasses.replace(run, seconds=None) for run in runs]
+
+
+@pytest.fixture(scope="module")
+def traces():
+    return [synthetic(3000, seed=seed, slots=100) for seed in (1, 2, 3)]
+
+
+@pytest.fixture
+def design(tmp_path):
+    """Write a design into a file and return its spec."""
+
+    def design(deed):
+        path = tmp_path / "design.py"
+        path.write_text(textwrap.dedent(CRASHING).format(deed=deed))
+        return str(path)
+
+    return design
+
+
+def test_runs_come_in_the_order_asked_for_and_equal_those_of_one_process(traces):
+    comparison = lab.compare(traces, ["rbtree", "buddy"], jobs=2)
+    wanted = [
+        lab.run(trace, spec, max_mems=lab.DEFAULT_MAX_MEMS)
+        for trace in traces
+        for spec in ("rbtree", "buddy")
+    ]
+    assert same(comparison.runs) == same(wanted)
+    assert same(lab.compare(traces, ["rbtree", "buddy"], jobs=1).runs) == same(comparison.runs)
+    assert comparison.of_trace(traces[1].header.name) == list(comparison.runs[2:4])
+    assert not comparison.interrupted
+
+
+def test_progress_ends_with_all_events_of_all_runs(traces):
+    news = []
+    comparison = lab.compare(traces[:2], ["buddy"], progress=news.append)
+    assert (news[-1].events, news[-1].total, news[-1].runs) == (6000, 6000, 2)
+    assert {run.trace for run in comparison.runs} == {now.latest.trace for now in news if now.latest}
+    assert [now.events for now in news] == sorted(now.events for now in news)
+
+
+@pytest.mark.parametrize(
+    ("deed", "reason"),
+    [
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "its process was ended by SIGSEGV"),
+        ("os._exit(7)", "its process ended with status 7"),
+    ],
+)
+def test_a_crash_costs_its_own_run_alone(traces, design, deed, reason):
+    comparison = lab.compare(traces[:2], [design(deed), "buddy"], "python", jobs=2)
+    assert [run.outcome for run in comparison.runs] == ["crashed", "finished", "crashed", "finished"]
+    crashed = comparison.runs[0]
+    assert (crashed.reason, crashed.events, crashed.operations) == (reason, 3000, 0)
+
+
+def test_a_heap_that_fails_leaves_the_worker_alive(traces, design):
+    comparison = lab.compare(traces[:1], [design("raise IndexError"), "buddy"], "python", jobs=1)
+    assert [run.outcome for run in comparison.runs] == ["failed", "finished"]
+
+
+def test_ctrl_c_keeps_what_is_finished(traces):
+    def interrupt(progress):
+        if progress.runs == 2:
+            raise KeyboardInterrupt
+
+    comparison = lab.compare(traces, ["buddy"], jobs=1, progress=interrupt)
+    assert comparison.interrupted
+    assert (len(comparison.runs), comparison.planned) == (2, 3)
+    assert same(comparison.runs) == same(lab.compare(traces[:2], ["buddy"]).runs)
+
+
+def test_no_worker_is_left_behind(traces):
+    before = set(os.listdir("/proc"))
+    with pytest.raises(RuntimeError):
+        lab.compare(traces, ["buddy"], jobs=2, progress=lambda now: (_ for _ in ()).throw(RuntimeError))
+    for pid in set(os.listdir("/proc")) - before:
+        try:
+            with open(f"/proc/{pid}/cmdline") as file:
+                assert "heaplab.lab.worker" not in file.read()
+        except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
+            pass
+
+
+def test_traces_from_files_of_all_kinds(tmp_path):
+    events = [Event(Op.MALLOC, 0, 100), Event(Op.FREE, 0)]
+    with TraceWriter.create(tmp_path / "x.hlt", Provenance("named")) as writer:
+        for block in Trace.of(events):
+            writer.write(block)
+    (tmp_path / "y.rep").write_text("100\n1\n2\n1\na 0 100\nf 0\n")
+    comparison = lab.compare([tmp_path / "x.hlt", str(tmp_path / "y.rep"), Trace.of(events, "z")], ["buddy"])
+    assert [run.trace for run in comparison.runs] == ["named", "y", "z"]
+    assert len({dataclasses.replace(run, seconds=None, trace="") for run in comparison.runs}) == 1
+
+
+def test_traces_of_one_name_are_told_apart_by_their_place(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.rep").write_text("100\n1\n2\n1\na 0 100\nf 0\n")
+    paths = [str(tmp_path / folder / "x.rep") for folder in ("a", "b")]
+    assert [run.trace for run in lab.compare(paths, ["buddy"]).runs] == paths
+    with pytest.raises(UsageError, match="given twice"):
+        lab.compare([paths[0], paths[0]], ["buddy"])
+
+
+def test_a_trace_damaged_in_its_middle_is_a_users_mistake(tmp_path):
+    path = tmp_path / "x.hlt"
+    with TraceWriter.create(path, Provenance("x")) as writer:
+        for block in synthetic(200_000, slots=50):
+            writer.write(block)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"x\.hlt"):
+        lab.compare([path], ["buddy"])
+
+
+@pytest.mark.parametrize(("traces", "allocators"), [([], ["buddy"]), (["x"], [])])
+def test_nothing_to_compare(traces, allocators):
+    with pytest.raises(UsageError):
+        lab.compare(traces, allocators)
+
+
+def test_defaults_name_every_family_that_stands():
+    families = {spec.split(":")[0] for spec in lab.DEFAULT_ALLOCATORS}
+    assert families == {"freelist", "buddy", "binheap", "rbtree"}

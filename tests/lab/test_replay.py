@@ -1,0 +1,336 @@
+"""The replay: twins agree, planted mistakes are caught and named, processes fork, exec and exit."""
+
+import dataclasses
+
+import pytest
+
+from heaplab._core import lib
+from heaplab.allocators import Allocator, Spec, names, parse
+from heaplab.errors import Rule
+from heaplab.kernel import Kernel
+from heaplab.lab import Run, run
+from heaplab.lab.replay import Replay
+from heaplab.traces import NULL_ID, Event, Op, Trace, synthetic
+
+KIB = 1024
+
+
+def without_seconds(record: Run) -> Run:
+    return dataclasses.replace(record, language="", seconds=None)
+
+
+@pytest.fixture(scope="module")
+def forking() -> Trace:
+    """Three processes that share blocks, with an exec in one, and each op in each of them."""
+    events = [Event(Op.MALLOC, slot, 50 + 997 * slot % 3000) for slot in range(400)]
+    events += [Event(Op.CALLOC, 400, 150_000), Event(Op.ALIGNED, 401, 700, 512), Event(Op.FREE, NULL_ID)]
+    events += [Event(Op.FORK, 1), Event(Op.FORK, 2, process=1)]
+    for process in (0, 1, 2):
+        events += [Event(Op.FREE, slot, process=process) for slot in range(process, 400, 4)]
+        events += [Event(Op.REALLOC, 400, 90_000 + process, process=process)]
+        events += [Event(Op.REALLOC, 401, 3000, process=process)]
+    events += [Event(Op.EXEC, process=1), Event(Op.MALLOC, 0, 5000, process=1), Event(Op.EXIT, process=0)]
+    events += [
+        Event(Op.REALLOC, 0, 6000, process=1),
+        Event(Op.FREE, 401, process=2),
+        Event(Op.EXIT, process=2),
+    ]
+    return Trace.of(events, "forking")
+
+
+# ---- twins ----
+
+VARIANTS = {"freelist": ["", ":fit=best", ":fit=next:order=address", ":fit=worst:order=fifo"]}
+
+
+@pytest.mark.parametrize(
+    "spec", [name + variant for name in names("c") for variant in VARIANTS.get(name, [""])]
+)
+def test_python_and_c_agree_in_every_figure_but_seconds(spec, forking):
+    for trace in (synthetic(5000, seed=2, slots=300, median=200, spread=2.0), forking):
+        records = [run(trace, spec, language, seed=3) for language in ("python", "c")]
+        assert [record.outcome for record in records] == ["finished", "finished"]
+        assert without_seconds(records[0]) == without_seconds(records[1])
+
+
+def test_two_runs_are_equal_and_the_seed_moves_the_heap(forking):
+    records = [run(forking, "buddy", seed=seed) for seed in (5, 5, 6)]
+    assert without_seconds(records[0]) == without_seconds(records[1])
+    assert records[0].heap_map.regions != records[2].heap_map.regions
+
+
+def test_verification_changes_no_figure(forking):
+    records = [run(forking, "freelist", verify=verify) for verify in (True, False)]
+    assert without_seconds(records[0]) == without_seconds(records[1])
+
+
+def test_ops_have_the_numbers_of_the_c_side():
+    assert [getattr(lib, f"HL_OP_{op.name}") for op in Op] == list(Op)
+    assert lib.HL_NULL_ID == NULL_ID
+
+
+# ---- processes ----
+
+
+def test_live_heap_and_resident_across_fork_exec_and_exit(spec_of):
+    events = [
+        Event(Op.MALLOC, 0, 3000),
+        Event(Op.FORK, 1),  # live counts twice, frames once
+        Event(Op.REALLOC, 0, 5000, process=1),  # moves; its heap grows to three pages; the first is copied
+        Event(Op.EXEC, process=1),  # a fresh heap: one page
+        Event(Op.MALLOC, 0, 100, process=1),
+        Event(Op.EXIT, process=0),
+        Event(Op.EXIT, process=1),
+    ]
+    record = run(Trace.of(events), spec_of())
+    page = 4096
+    assert record.outcome == "finished"
+    assert record.operations == 3
+    assert record.timeline.live == (3000, 6000, 8000, 3000, 3100, 100, 0)
+    assert record.timeline.heap == tuple(page * n for n in (1, 2, 3, 2, 2, 1, 0))
+    assert record.timeline.resident == tuple(page * n for n in (1, 1, 3, 2, 2, 1, 0))
+    assert (record.processes, record.brk_calls) == (2, 1 + 1 + 1)
+
+
+def test_more_processes_than_pids_can_come_and_go():
+    events = [Event(Op.MALLOC, 0, 10)]
+    for child in range(1, 600):
+        events += [Event(Op.FORK, child), Event(Op.FREE, 0, process=child), Event(Op.EXIT, process=child)]
+    kernel = Kernel(ram="64 MiB", pid_max=310)
+    replay = Replay(Trace.of(events), parse("buddy", "c"), kernel)
+    replay.advance(len(events))
+    assert replay.end is None
+    assert len(kernel.system.tasks) == 2
+
+
+def test_all_frames_come_back():
+    kernel = Kernel(ram="64 MiB")
+    free = kernel.machine.free_frames
+    events = [
+        Event(Op.MALLOC, 0, 50_000),
+        Event(Op.FORK, 1),
+        Event(Op.EXIT, process=0),
+        Event(Op.EXIT, process=1),
+    ]
+    replay = Replay(Trace.of(events), parse("rbtree", "c"), kernel)
+    replay.advance(2)
+    assert kernel.machine.free_frames < free
+    replay.advance(4)
+    kernel.check()
+    assert kernel.machine.free_frames == free
+
+
+# ---- the limit ----
+
+
+def test_the_limit_stops_every_run_after_the_same_event():
+    trace = synthetic(20_000, seed=4, slots=500)
+    whole = run(trace, "freelist:fit=best")
+    records = [
+        run(trace, "freelist:fit=best", language, max_mems=50_000) for language in ("c", "c", "python")
+    ]
+    assert {record.outcome for record in records} == {"stopped"}
+    assert len({without_seconds(record) for record in records}) == 1
+    stopped = records[0]
+    assert stopped.mems.total > 50_000 >= stopped.mems.total - stopped.mems.max
+    assert 0 < stopped.events_done < whole.events_done
+    assert f"{stopped.events_done:,}" in stopped.reason
+    one_less = run(trace, "freelist:fit=best", max_mems=stopped.mems.total)
+    assert one_less.events_done > stopped.events_done
+
+
+def test_a_run_stopped_before_the_peak_measures_fragmentation_where_it_stopped():
+    trace = Trace.of([Event(Op.MALLOC, slot, 100) for slot in range(1000)])
+    stopped = run(trace, "rbtree", max_mems=500)
+    assert not stopped.fragmentation.at_peak
+    assert stopped.fragmentation.event == stopped.events_done == stopped.timeline.event[-1]
+    assert stopped.fragmentation.live == stopped.peak_live == 100 * stopped.events_done
+    assert run(trace, "rbtree").fragmentation.at_peak
+
+
+# ---- planted mistakes ----
+
+
+def fails(spec: Spec, *events: Event) -> str:
+    """Run the events, which must fail; return why."""
+    record = run(Trace.of(events), spec)
+    assert record.outcome == "failed"
+    return record.reason
+
+
+M, F, R, C, A = Op.MALLOC, Op.FREE, Op.REALLOC, Op.CALLOC, Op.ALIGNED
+
+
+def test_an_overlap_is_caught_when_the_block_is_freed(spec_of, shelf):
+    class Overlapping(shelf):
+        def _malloc(self, size: int) -> int:
+            p = super()._malloc(size)
+            self._store(self.root + 24, self._load(self.root + 24) - 32)  # the top: gives 32 bytes away again
+            return p
+
+    reason = fails(spec_of(Overlapping), Event(M, 0, 100), Event(M, 1, 100), Event(F, 0))
+    assert reason.startswith("event 2 (free 0): block 0 at 0x")
+    assert "from byte 80 on" in reason  # 112 bytes of room less 32; the neighbour's header comes first
+
+
+def test_an_overlap_is_caught_at_the_end(spec_of, shelf):
+    class Twice(shelf):
+        def _malloc(self, size: int) -> int:
+            return super()._malloc(size) if self._load(self.root + 24) == self._start else self._start + 16
+
+    reason = fails(spec_of(Twice), Event(M, 0, 24), Event(M, 1, 24))
+    assert reason.startswith("after the last event: block 0 at 0x")
+    assert "from byte 0 on" in reason
+
+
+def test_data_lost_by_realloc_is_caught(spec_of, shelf):
+    class Forgetful(shelf):
+        def realloc(self, p: int, size: int) -> int:
+            to = self.malloc(size)
+            self.process.copy(to, p, min(self.usable_size(p), size) - 17)
+            return to
+
+    spec = spec_of(Forgetful)
+    assert "from byte 63 on" in fails(spec, Event(M, 0, 75), Event(R, 0, 300))
+    assert "from byte 23 on" in fails(spec, Event(M, 0, 300), Event(R, 0, 40))
+
+
+def test_realloc_keeps_the_shorter_of_both_sizes_whatever_they_are(spec_of):
+    sizes = [1, 7, 8, 9, 15, 16, 17, 4095, 4096, 4097, 10_000, 3, 130_000, 140_000, 5, 0, 12]
+    events = [Event(M, 0, sizes[0]), *(Event(R, 0, size) for size in sizes if size), Event(F, 0)]
+    assert run(Trace.of(events), spec_of()).outcome == "finished"
+    for name in names("c"):
+        assert run(Trace.of(events), name).outcome == "finished"
+
+
+@pytest.mark.parametrize(("event", "off"), [(Event(M, 0, 10), 8), (Event(A, 0, 10, 64), 32)])
+def test_misalignment_is_caught(spec_of, shelf, event, off):
+    class Askew(shelf):
+        def _aligned_alloc(self, alignment: int, size: int) -> int:
+            return super()._aligned_alloc(max(alignment, 64), size + off) + off
+
+    assert "is not aligned" in fails(spec_of(Askew), event)
+
+
+def test_what_calloc_leaves_unclean_is_caught(spec_of, shelf):
+    class Unclean(shelf):
+        def calloc(self, n: int, size: int) -> int:
+            p = super().calloc(n, size)
+            self.process.store(p + 4999, 1, 1)
+            return p
+
+    assert "is not zero at byte 4999" in fails(spec_of(Unclean), Event(C, 0, 5000))
+
+
+def test_an_address_that_is_nobodys_is_caught(spec_of, shelf):
+    class Wild(shelf):
+        def _malloc(self, size: int) -> int:
+            return 0x10
+
+    assert "SegmentationFault" in fails(spec_of(Wild), Event(M, 0, 10))
+
+
+def test_what_a_heap_in_python_raises_is_told(spec_of, shelf):
+    class Buggy(shelf):
+        def _free(self, p: int) -> None:
+            raise IndexError("no bin 7")
+
+    reason = fails(spec_of(Buggy), Event(M, 0, 10), Event(F, 0))
+    assert reason == "event 1 (free 0): IndexError: no bin 7"
+
+
+def test_ctrl_c_within_a_heap_in_python_is_heard(spec_of, shelf):
+    class Interrupted(shelf):
+        def _free(self, p: int) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Trace.of([Event(M, 0, 10), Event(F, 0)]), spec_of(Interrupted))
+
+
+# ---- heaps broken from outside, in both languages ----
+
+
+@pytest.fixture(params=["python", "c"])
+def begun(request) -> Replay:
+    """A replay that has allocated blocks of 100 bytes, 0 to 9, and has yet to free them."""
+    events = [Event(M, slot, 100) for slot in range(10)] + [Event(F, slot) for slot in range(10)]
+    replay = Replay(Trace.of(events), parse("rbtree", request.param), Kernel(ram="64 MiB"))
+    replay.advance(10)
+    return replay
+
+
+def heap_of(replay: Replay) -> Allocator:
+    [(_, heap)] = replay.heaps()
+    return heap
+
+
+def test_a_byte_changed_from_outside_is_named(begun):
+    address = int(begun.slots(0)["address"][3])
+    process = heap_of(begun).process
+    process.store(address + 41, process.load(address + 41, 1) ^ 0x80, 1)
+    begun.advance(20)
+    assert begun.done == 13
+    assert begun.end.reason == (
+        f"event 13 (free 3): block 3 at {address:#x} has lost what was written to it, from byte 41 on"
+    )
+
+
+def test_a_broken_header_ends_the_run_with_its_rule(begun):
+    address = int(begun.slots(0)["address"][3])
+    heap_of(begun).process.store64(address - 8, 0xBAD)
+    begun.advance(20)
+    assert begun.end.failed
+    assert f"HeapCorruption: {address:#x}: {Rule.BROKEN_HEADER.text}" in begun.end.reason
+
+
+def test_a_heap_that_is_unmapped_ends_the_run(begun):
+    heap = heap_of(begun)
+    heap.process.munmap(heap.root // 4096 * 4096, 1 << 20)
+    begun.advance(20)
+    assert begun.end.reason.startswith("event 10 (free 0): SegmentationFault")
+    begun.advance(20)
+    assert begun.done == 10
+
+
+def test_a_process_killed_from_outside_ends_the_run(begun):
+    process = heap_of(begun).process
+    process.kill(process.pid, 9)
+    begun.advance(20)
+    assert begun.end.reason == "event 10 (free 0): process 0 is dead, though the trace does not say so"
+
+
+# ---- memory that is not there ----
+
+
+@pytest.mark.parametrize("language", ["python", "c"])
+def test_no_memory_from_the_kernel_ends_the_run(language):
+    record = run(Trace.of([Event(M, 0, 10), Event(M, 1, 1 << 40)]), "buddy", language, ram="64 MiB")
+    assert record.reason == "event 1 (malloc 1 1099511627776): the allocator gave no memory"
+    assert record.events_done == 1
+    assert record.fragmentation.live == 10
+
+
+@pytest.mark.parametrize("language", ["python", "c"])
+def test_a_machine_without_frames_ends_the_run(language):
+    events = [Event(M, slot, 100_000) for slot in range(100)]
+    record = run(Trace.of(events), "buddy", language, ram="4 MiB")
+    assert record.outcome == "failed"
+    assert "OutOfMemory" in record.reason
+    assert 0 < record.events_done < 40
+
+
+def test_an_empty_trace_is_a_run_too():
+    record = run(Trace.of([]), "buddy")
+    assert (record.outcome, record.operations, record.peak_live, record.mems.mean) == ("finished", 0, 0, 0)
+
+
+def test_a_walk_that_raises_is_a_failure_with_a_reason(spec_of, shelf):
+    class Lost(shelf):
+        def _blocks(self):
+            raise IndexError("no block 3")
+
+    assert (
+        fails(spec_of(Lost), Event(M, 0, 10))
+        == "the walk over the heap after 1 events: IndexError: no block 3"
+    )
