@@ -42,13 +42,9 @@ def run(
     spec = parse(allocator, language) if isinstance(allocator, str) else allocator
     kernel = Kernel(ram=ram, seed=seed)
     replay = Replay(trace, spec, kernel, verify=verify, max_mems=max_mems)
-    fragmentation, heap_map = None, None
     _advance(replay, replay.peak, progress)
-    if replay.end is None or replay.done == replay.peak:
-        fragmentation, heap_map = _measure(replay)
+    fragmentation, heap_map = _measure(replay)  # at the peak of live, or where the run ended before it
     _advance(replay, trace.header.events, progress)
-    if fragmentation is None:
-        fragmentation, heap_map = _measure(replay)
     if verify:
         replay.verify()
     return _record(replay, seed, fragmentation, heap_map)

@@ -6,7 +6,7 @@ import pytest
 
 from heaplab._core import lib
 from heaplab.allocators import Allocator, Spec, names, parse
-from heaplab.errors import Rule
+from heaplab.errors import Rule, SegmentationFault
 from heaplab.kernel import Kernel
 from heaplab.lab import Run, run
 from heaplab.lab.replay import Replay
@@ -89,6 +89,7 @@ def test_live_heap_and_resident_across_fork_exec_and_exit(spec_of):
     assert record.timeline.live == (3000, 6000, 8000, 3000, 3100, 100, 0)
     assert record.timeline.heap == tuple(page * n for n in (1, 2, 3, 2, 2, 1, 0))
     assert record.timeline.resident == tuple(page * n for n in (1, 1, 3, 2, 2, 1, 0))
+    assert (record.peak_live, record.peak_heap, record.peak_resident) == (8000, 3 * page, 3 * page)
     assert (record.processes, record.brk_calls) == (2, 1 + 1 + 1)
 
 
@@ -239,6 +240,28 @@ def test_what_a_heap_in_python_raises_is_told(spec_of, shelf):
     assert reason == "event 1 (free 0): IndexError: no bin 7"
 
 
+def test_a_heap_in_python_can_mend_what_its_access_raised(spec_of, shelf):
+    class Mending(shelf):
+        def _free(self, p: int) -> None:
+            try:
+                self._load(0x10)
+            except SegmentationFault as error:
+                raise ValueError("seen") from error
+
+    assert fails(spec_of(Mending), Event(M, 0, 10), Event(F, 0)) == "event 1 (free 0): ValueError: seen"
+
+
+def test_what_a_slot_held_before_is_not_what_it_holds_now(spec_of, shelf):
+    class Restoring(shelf):
+        def _malloc(self, size: int) -> int:
+            if size == 8:
+                self.process.copy(self._start + 64, self._start + 16, 24)
+            return super()._malloc(size)
+
+    events = [Event(M, 0, 24), Event(F, 0), Event(M, 0, 24), Event(M, 1, 8), Event(F, 0)]
+    assert "from byte 0 on" in fails(spec_of(Restoring), *events)
+
+
 def test_ctrl_c_within_a_heap_in_python_is_heard(spec_of, shelf):
     class Interrupted(shelf):
         def _free(self, p: int) -> None:
@@ -265,14 +288,15 @@ def heap_of(replay: Replay) -> Allocator:
     return heap
 
 
-def test_a_byte_changed_from_outside_is_named(begun):
+@pytest.mark.parametrize("byte", [0, 41, 95, 96, 99])
+def test_a_byte_changed_from_outside_is_named(begun, byte):
     address = int(begun.slots(0)["address"][3])
     process = heap_of(begun).process
-    process.store(address + 41, process.load(address + 41, 1) ^ 0x80, 1)
+    process.store(address + byte, process.load(address + byte, 1) ^ 0x80, 1)
     begun.advance(20)
     assert begun.done == 13
     assert begun.end.reason == (
-        f"event 13 (free 3): block 3 at {address:#x} has lost what was written to it, from byte 41 on"
+        f"event 13 (free 3): block 3 at {address:#x} has lost what was written to it, from byte {byte} on"
     )
 
 
