@@ -1,10 +1,10 @@
 """The figures of a comparison: one function each, runs in, a matplotlib Figure out."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -18,19 +18,18 @@ from heaplab.report.columns import rate
 
 #: of a row of panels
 _COLUMNS = 3
-_PANEL_WIDTH, _PANEL_HEIGHT = 3.1, 2.1
+_PANEL_WIDTH, _PANEL_HEIGHT = 3.1, 2.2
+#: inches that the widest legend needs
+_LEGEND_WIDTH = 6.4
 #: pixels of a heap map: in a row, and rows at most
 _MAP_WIDTH, _MAP_ROWS = 96, 40
 
 
 def timeline(runs: Sequence[Run]) -> Figure:
     """Live payload, heap and resident memory over the trace, a panel for each allocator, on equal axes."""
-    rows = -(-len(runs) // _COLUMNS)
-    columns = min(len(runs), _COLUMNS)
-    figure = style.figure(_PANEL_WIDTH * columns + 0.6, _PANEL_HEIGHT * rows + 0.7)
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    figure, panels = _panels(len(runs))
     unit, name = style.unit_of(run.peak_heap for run in runs)
-    for axes, run in zip(panels.flat, runs, strict=False):
+    for axes, run in zip(panels, runs, strict=True):
         style.plain(axes)
         line = run.timeline
         axes.fill_between(line.event, np.array(line.live) / unit, color=style.LIVE, alpha=0.45, linewidth=0)
@@ -39,8 +38,7 @@ def timeline(runs: Sequence[Run]) -> Figure:
         if run.outcome != FINISHED:
             axes.axvline(run.events_done, color=style.GREY, linestyle=":", linewidth=1)
         axes.set_title(_labelled(run), fontsize=8.5)
-    _hide_empty(panels, len(runs))
-    first = panels[0, 0]
+    first = panels[0]
     first.set_xlim(0, max(1, *(run.events for run in runs)))
     first.set_ylim(0)
     style.counts(first.xaxis)
@@ -71,11 +69,9 @@ def heap_map(runs: Sequence[Run]) -> Figure:
     cell = max(16, -(-largest // (_MAP_WIDTH * _MAP_ROWS)))
     unit, name = style.unit_of([largest])
     height = -(-largest // (cell * _MAP_WIDTH)) or 1
-    rows, columns = -(-len(shown) // _COLUMNS) or 1, min(len(shown), _COLUMNS) or 1
-    figure = style.figure(_PANEL_WIDTH * columns + 0.6, 2.3 * rows + 0.7)
-    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    figure, panels = _panels(len(shown))
     row_bytes = cell * _MAP_WIDTH
-    for axes, (run, heap) in zip(panels.flat, shown, strict=False):
+    for axes, (run, heap) in zip(panels, shown, strict=True):
         style.plain(axes)
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.imshow(
@@ -85,7 +81,6 @@ def heap_map(runs: Sequence[Run]) -> Figure:
             extent=(0, row_bytes / 1024, height * row_bytes / unit, 0),
         )
         axes.set_title(_labelled(run), fontsize=8.5)
-    _hide_empty(panels, len(shown))
     figure.supxlabel("place in the row, KiB", fontsize=9)
     figure.supylabel(f"offset in the heap, {name}", fontsize=9)
     figure.legend(
@@ -239,10 +234,13 @@ def _labelled(run: Run) -> str:
     return style.name_lines(run.allocator) + ("" if run.outcome == FINISHED else f" ({run.outcome})")
 
 
-def _hide_empty(panels: Any, used: int) -> None:
-    """Hide the panels behind the first `used`; the ones above them carry the labels of the axis then."""
-    _, columns = panels.shape
-    for number, axes in enumerate(panels.flat):
-        if number >= used:
-            axes.set_visible(False)
-            panels.flat[number - columns].tick_params(labelbottom=True)
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure with `count` panels on equal axes."""
+    rows, columns = max(1, -(-count // _COLUMNS)), max(1, min(count, _COLUMNS))
+    width = max(_PANEL_WIDTH * columns + 0.6, _LEGEND_WIDTH)
+    figure = style.figure(width, _PANEL_HEIGHT * rows + 0.7)
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for number in range(count, rows * columns):
+        panels.flat[number].set_visible(False)
+        panels.flat[number - columns].tick_params(labelbottom=True)  # it ends its column now
+    return figure, list(panels.flat)[:count]

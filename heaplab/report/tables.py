@@ -16,14 +16,18 @@ from heaplab.traces import Header
 WIDE = 240
 
 LEGEND = """\
-peak        the most after any operation.  live: payload requested and not freed.  heap: address space (VMAs)
-            from brk and anonymous mmap.  resident: distinct anonymous frames.  KiB, MiB: powers of 1024
-utilisation peak live / peak heap
-fragm.      at the peak of live, as shares of the heap: internal = (allocated blocks - live) / heap,
-            external = (heap - allocated blocks) / heap
-page faults minor faults, the payload's included.  mmap calls: mmap and munmap
-mems/op     memory references: loads and stores of the allocator's own, without the payload's
-ns/op       wall time within the allocator, with its system calls and faults; the one column that varies"""
+peak         the most after any operation. live: payload requested and not freed; heap: address
+             space (VMAs) from brk and anonymous mmap; resident: distinct anonymous frames
+KiB, MiB     2^10 and 2^20 bytes; k, M: a thousand and a million
+utilisation  peak live / peak heap
+fragm.       at the peak of live, shares of the heap. internal: (allocated blocks - live) / heap;
+             external: (heap - allocated blocks) / heap
+page faults  minor faults, the payload's included
+mmap calls   mmap and munmap
+mems/op      memory references per operation: loads and stores of the allocator's own, not the
+             payload's; p99: 99 % of the operations need no more
+ns/op        wall time within the allocator, with its system calls and faults; the one column
+             that differs from run to run"""
 
 
 def show(comparison: Comparison, console: Console | None = None) -> None:

@@ -1,0 +1,45 @@
+"""JSON and CSV: every figure, exact, and seconds apart."""
+
+import csv
+import dataclasses
+import io
+import json
+
+from heaplab import report
+from heaplab.report.columns import COLUMNS
+
+
+def test_json_says_all_that_the_records_do(comparison):
+    read = json.loads(report.to_json(comparison))
+    assert read["runs"] == json.loads(json.dumps([dataclasses.asdict(run) for run in comparison.runs]))
+    assert read["settings"]["seed"] == 1
+    assert list(read["traces"]) == list(comparison.headers)
+
+
+def test_json_differs_in_seconds_alone(comparison):
+    other = dataclasses.replace(
+        comparison,
+        runs=tuple(
+            dataclasses.replace(run, seconds=dataclasses.replace(run.seconds, ns_per_op=1.5, replay=2.5))
+            for run in comparison.runs
+        ),
+    )
+
+    def without_seconds(text):
+        read = json.loads(text)
+        assert all(run.pop("seconds") for run in read["runs"])
+        return read
+
+    first, second = report.to_json(comparison), report.to_json(other)
+    assert first != second
+    assert without_seconds(first) == without_seconds(second)
+
+
+def test_csv_has_a_row_a_run_and_figures_that_read_back(comparison):
+    rows = list(csv.DictReader(io.StringIO(report.to_csv(comparison))))
+    assert len(rows) == len(comparison.runs)
+    for row, run in zip(rows, comparison.runs, strict=True):
+        assert (row["trace"], row["allocator"], row["outcome"]) == (run.trace, run.allocator, run.outcome)
+        for column in COLUMNS:
+            value = column.value(run)
+            assert row[column.key] == "" if value is None else float(row[column.key]) == value
