@@ -26,8 +26,8 @@ DEFAULT_ALLOCATORS = (
     "binheap",
     "rbtree",
 )
-#: a run stops above this many mems: some seconds of the model
-DEFAULT_MAX_MEMS = 2_000_000_000
+#: a run stops above this many mems: ten seconds or so
+DEFAULT_MAX_MEMS = 1_000_000_000
 
 
 @dataclass(frozen=True)

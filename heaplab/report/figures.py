@@ -170,16 +170,17 @@ def cost(runs: Sequence[Run]) -> Figure:
     mems.set_xlabel("memory references per operation (log scale)", fontsize=9)
     mems.grid(axis="x", color=style.LIGHT)
     mems.set_yticks(places, [_labelled(run) for run in shown], fontsize=8)
-    mems.invert_yaxis()
+    mems.set_ylim(max(len(shown), 1) - 0.5, -0.5)
     times = [max(run.seconds.ns_per_op, 0.1) for run in shown]
-    seconds.barh(places, times, color=style.GREEN, height=0.6)
+    seconds.scatter(times, places, color=style.GREEN, s=42)
     for place, time in zip(places, times, strict=True):
         seconds.annotate(
-            rate(time), (time, place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8
+            rate(time), (time, place), xytext=(7, 0), textcoords="offset points", va="center", fontsize=8
         )
     seconds.set_xscale("log")
-    seconds.set_xlim(min(times, default=1) / 2, max(times, default=1) * 3)
+    seconds.set_xlim(min(times, default=1) / 2, max(times, default=1) * 4)
     style.log_counts(seconds.xaxis)
+    seconds.grid(axis="x", color=style.LIGHT)
     seconds.set_xlabel("ns per operation (log scale)", fontsize=9)
     for axes in (mems, seconds):
         style.plain(axes)

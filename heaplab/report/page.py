@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from heaplab import __version__
 from heaplab.files import replacing
 from heaplab.lab import Comparison, Run
-from heaplab.lab.record import CRASHED
+from heaplab.lab.record import CRASHED, FINISHED
 from heaplab.report import figures
 from heaplab.report.columns import COLUMNS
 from heaplab.report.tables import LEGEND, heading, notes, summary_rows
@@ -79,9 +79,11 @@ def write(comparison: Comparison, directory: str | os.PathLike[str]) -> Path:
         if runs:
             slug = f"{number:02}-{re.sub(r'[^A-Za-z0-9.-]+', '-', name)[-60:].strip('-')}"
             parts += [f"<h2>{escape(str(heading(name, header)))}</h2>", _table(runs), *_notes(runs)]
-            parts += [
-                _figure(draw(runs), folder, f"{slug}-{what}.png", caption) for what, draw, caption in _FIGURES
-            ]
+            if any(run.operations for run in runs):
+                parts += [
+                    _figure(draw(runs), folder, f"{slug}-{what}.png", caption)
+                    for what, draw, caption in _FIGURES
+                ]
     parts.append(f"<h2>Definitions</h2><pre>{escape(LEGEND)}</pre>")
     page = folder / "index.html"
     with replacing(page) as file:
@@ -116,15 +118,16 @@ def _opening(comparison: Comparison) -> str:
 
 def _summary(comparison: Comparison, folder: Path) -> str:
     titles, rows = summary_rows(comparison)
+    whole = (
+        "<h2>Over all traces</h2>\n<p class=note>Geometric means over the traces an allocator finished.</p>\n"
+    ) + _html_table(titles, rows)
+    if not any(run.outcome == FINISHED for run in comparison.runs):
+        return whole
     caption = (
         "Small marks are traces, large ones geometric means over the traces an allocator finished. Better is "
         "up and left."
     )
-    return (
-        "<h2>Over all traces</h2>\n<p class=note>Geometric means over the traces an allocator finished.</p>\n"
-        + _html_table(titles, rows)
-        + _figure(figures.summary(comparison), folder, "summary.png", caption)
-    )
+    return whole + _figure(figures.summary(comparison), folder, "summary.png", caption)
 
 
 def _table(runs: Sequence[Run]) -> str:

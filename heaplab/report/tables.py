@@ -17,7 +17,8 @@ WIDE = 240
 
 LEGEND = """\
 peak         the most after any operation. live: payload requested and not freed; heap: address
-             space (VMAs) from brk and anonymous mmap; resident: distinct anonymous frames
+             space (VMAs) from brk and anonymous mmap; resident: distinct anonymous frames, so what
+             fork shares counts once
 KiB, MiB     2^10 and 2^20 bytes; k, M: a thousand and a million
 utilisation  peak live / peak heap
 fragm.       at the peak of live, shares of the heap. internal: (allocated blocks - live) / heap;

@@ -1,0 +1,200 @@
+"""`heaplab compare`: the main job from the command line."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from heaplab.cli import main
+from heaplab.traces import Provenance, TraceWriter, corpus, synthetic
+
+
+def compare(*args):
+    return CliRunner().invoke(main, ["compare", *map(str, args)])
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory):
+    """A trace file of 3000 events."""
+    path = tmp_path_factory.mktemp("traces") / "small.hlt"
+    with TraceWriter.create(path, Provenance("small")) as writer:
+        for block in synthetic(3000, seed=1, slots=200):
+            writer.write(block)
+    return path
+
+
+def without_seconds(path):
+    read = json.loads(path.read_text())
+    for run in read["runs"]:
+        assert run.pop("seconds")["replay"] > 0
+    return read
+
+
+def test_tables_json_csv_and_report(trace, tmp_path):
+    result = compare(
+        trace,
+        "--allocators=buddy,freelist:fit=best:order=address",
+        f"--json={tmp_path / 'a.json'}",
+        f"--csv={tmp_path / 'a.csv'}",
+        f"--report={tmp_path / 'report'}",
+    )
+    assert (result.exit_code, result.stderr) == (0, "")
+    for text in (
+        "small, 3,000 events",
+        "buddy ",
+        "freelist:fit=best:order=address ",
+        "utilisation  peak live",
+    ):
+        assert text in result.stdout
+    runs = without_seconds(tmp_path / "a.json")["runs"]
+    assert [run["allocator"] for run in runs] == ["buddy", "freelist:fit=best:order=address"]
+    with open(tmp_path / "a.csv") as file:
+        assert [row["allocator"] for row in csv.DictReader(file)] == [run["allocator"] for run in runs]
+    assert (tmp_path / "report" / "index.html").exists()
+
+
+def test_two_runs_write_the_same_json_but_for_seconds(trace, tmp_path):
+    for name, jobs in (("a", 1), ("b", 2)):
+        compare(trace, "--allocators=rbtree,buddy,freelist", "--jobs", jobs, "--json", tmp_path / name)
+    first, second = (without_seconds(tmp_path / name) for name in "ab")
+    assert first == second
+    compare(trace, "--allocators=rbtree,buddy,freelist", "--seed=2", "--json", tmp_path / "c")
+    assert without_seconds(tmp_path / "c") != first
+
+
+def test_the_language_is_chosen(trace, tmp_path):
+    compare(trace, "--allocators=buddy", "--language=python", "--json", tmp_path / "a")
+    [run] = without_seconds(tmp_path / "a")["runs"]
+    assert (run["language"], run["outcome"]) == ("python", "finished")
+
+
+def test_a_bundled_trace_by_name(tmp_path):
+    name = min(corpus.names(), key=lambda name: corpus.path(name).stat().st_size)
+    result = compare(name, "--allocators=buddy")
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"{name}: ")
+
+
+def test_the_limit_is_told_when_it_was_hit(trace):
+    result = compare(trace, "--allocators=buddy", "--max-mems=1000")
+    assert result.exit_code == 0
+    assert "* buddy stopped: more than 1,000 mems after" in result.stdout
+
+
+def test_a_heap_that_breaks_the_contract_is_status_1(trace, tmp_path):
+    design = tmp_path / "d.py"
+    design.write_text(
+        "from heaplab.allocators.buddy import Buddy\n"
+        "class Same(Buddy):\n"
+        "    NAME = 'same'\n"
+        "    def malloc(self, size):\n"
+        "        return self._start + 64\n"
+    )
+    result = compare(trace, "--language=python", "--allocators", design)
+    assert result.exit_code == 1
+    assert f"! {design} failed: event " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--allocators=budy"], "there is no allocator 'budy' in c: did you mean 'buddy'?"),
+        (["--allocators=buddy:fit=best"], "buddy has no parameter 'fit'"),
+        (["--allocators="], "names no allocator"),
+        (["--language=cobol"], "Invalid value for '--language'"),
+        (["--max-mems=0"], "Invalid value for '--max-mems'"),
+        (["--jobs=0"], "Invalid value for '--jobs'"),
+        (["--json={tmp}"], "--json {tmp}: this is a directory: name a file"),
+        (["--json={tmp}/no/x.json"], "there is no directory {tmp}/no: make it first"),
+        (["--csv=/proc/self/x.csv"], "--csv /proc/self/x.csv: you may not write"),
+        (["--report={trace}"], "--report {trace}: this is no directory"),
+        (["{tmp}/nowhere.hlt"], "nowhere.hlt: there is no such file"),
+        (["{tmp}"], "{tmp}: is not a file: name a trace"),
+        (["sqllite"], "did you mean sqlite?"),
+        (["{trace}"], "is given twice"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2_before_any_work(trace, tmp_path, args, sentence):
+    fill = {"tmp": tmp_path, "trace": trace}
+    started = time.monotonic()
+    result = compare(trace, "--allocators=buddy", *(arg.format(**fill) for arg in args))
+    assert result.exit_code == 2
+    assert sentence.format(**fill) in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+    assert time.monotonic() - started < 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_trace_leaves_nothing_half_written(tmp_path, trace):
+    damaged = tmp_path / "damaged.hlt"
+    damaged.write_bytes(trace.read_bytes()[:-30])
+    result = compare(damaged, "--allocators=buddy", "--json", tmp_path / "a.json")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert str(damaged) in result.stderr
+    assert list(tmp_path.iterdir()) == [damaged]
+
+
+# ---- as a process ----
+
+COMMAND = [sys.executable, "-m", "heaplab", "compare"]
+
+
+def test_ctrl_c_shows_and_writes_what_is_finished(trace, tmp_path):
+    slow = tmp_path / "slow.py"
+    slow.write_text(
+        "import time\n"
+        "from heaplab.allocators.buddy import Buddy\n"
+        "class Slow(Buddy):\n"
+        "    NAME = 'slow'\n"
+        "    def malloc(self, size):\n"
+        f"        open({str(tmp_path / 'begun')!r}, 'w').close()\n"
+        "        time.sleep(60)\n"
+    )
+    written = tmp_path / "a.json"
+    command = [
+        *COMMAND,
+        trace,
+        "--language=python",
+        f"--allocators=buddy,{slow}",
+        "--jobs=1",
+        "--json",
+        written,
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert stderr == "heaplab: interrupted after 1 of 2 runs\n"
+    assert "buddy " in stdout
+    read = json.loads(written.read_text())
+    assert read["interrupted"]
+    assert [run["allocator"] for run in read["runs"]] == ["buddy"]
+
+
+def test_into_a_pipe_nothing_is_cut_and_no_progress_is_shown(trace):
+    environment = {**os.environ, "COLUMNS": "60"}
+    spec = "freelist:fit=first:order=address:trim_threshold=1MiB"
+    shown = subprocess.run(
+        [*COMMAND, trace, f"--allocators={spec}"], capture_output=True, text=True, env=environment, check=True
+    )
+    assert shown.stderr == ""
+    [row] = [line for line in shown.stdout.splitlines() if line.startswith(spec)]
+    assert len(row.split()) == 1 + 14 + 3  # sizes and their units are two words
+    assert "\x1b" not in shown.stdout
+
+
+def test_a_closed_pipe_is_quiet(trace):
+    line = f"{' '.join(COMMAND)} {trace} --allocators=buddy | true; echo ${{PIPESTATUS[0]}}"
+    shown = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert shown.stderr == ""
+    assert shown.stdout in ("0\n", "1\n")
