@@ -16,8 +16,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import chdir
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -194,8 +194,9 @@ JOBS = [
 ]
 
 
-def record_job(job: Job, output: Path) -> None:
-    """Run `job` in a directory of its own and write its trace."""
+@contextmanager
+def at_work(job: Job) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """Give the words of the job's command and its environment, in a directory with its inputs."""
     words = shlex.split(job.command)
     settings = {}
     while "=" in words[0]:
@@ -205,13 +206,13 @@ def record_job(job: Job, output: Path) -> None:
         for script in SCRIPTS.iterdir():
             shutil.copy(script, place)
         job.prepare(random.Random(job.name))
-        env = {
-            "PATH": os.environ["PATH"],
-            "HOME": place,
-            "LC_ALL": "C.UTF-8",
-            "PYTHONHASHSEED": "0",
-            **settings,
-        }
+        fixed = {"HOME": place, "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"}
+        yield words, {"PATH": os.environ["PATH"], **fixed, **settings}
+
+
+def record_job(job: Job, output: Path) -> None:
+    """Run `job` in a directory of its own and write its trace."""
+    with at_work(job) as (words, env):
         told = subprocess.run(
             shlex.split(job.version),
             env=env,
@@ -220,14 +221,8 @@ def record_job(job: Job, output: Path) -> None:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        provenance = Provenance(
-            job.name,
-            program=words[0],
-            version=version_in(told.stdout),
-            command=job.command,
-            note=job.note,
-            tick=TICK,
-        )
+        version = version_in(told.stdout)
+        provenance = Provenance(job.name, words[0], version, job.command, note=job.note, tick=TICK)
         recording = record(words, output, provenance, env=env, stdout=subprocess.DEVNULL, level=LEVEL)
     if recording.status != 0:
         sys.exit(f"{job.command} ended with status {recording.status}")

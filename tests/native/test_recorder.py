@@ -71,9 +71,13 @@ def requests_of_thread(number):
         yield (value >> 20) // 8 * 8 + number, (value >> 8) % 4 == 0
 
 
-def test_threads_are_recorded_exactly(program, recorded):
-    """Every thread's requests in its order; and blocks go from thread to thread without one being lost."""
-    recording, trace = recorded(program("threads"))
+@pytest.mark.parametrize("tunables", ["", "glibc.malloc.arena_max=1:glibc.malloc.tcache_count=0"])
+def test_threads_are_recorded_exactly(program, recorded, tunables):
+    """Every thread's requests in its order; and blocks go from thread to thread without one being lost.
+
+    With one arena and no caches, an address that one thread frees is another's at once.
+    """
+    recording, trace = recorded(program("threads"), env={**os.environ, "GLIBC_TUNABLES": tunables})
     assert (recording.strangers, recording.lost_frees) == (0, 0)
     assert trace.header.threads == 6
     requests = {}
