@@ -38,7 +38,7 @@ build: $(STAMP)
 
 # An error ends the process, and its report is not captured.  Python's own memory comes from malloc, so that the bounds of buffers it hands
 # to C are known; what Python never gives back is not a leak of ours.
-SANITIZED_TESTS ?= tests/machine tests/kernel tests/allocators tests/lab
+SANITIZED_TESTS ?= tests/machine tests/kernel tests/allocators tests/lab/test_replay.py tests/traces
 sanitize: $(ENVIRONMENT)
 	$(call variant,sanitized,-g -O1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,-fsanitize=address$(comma)undefined)
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
@@ -52,7 +52,7 @@ coverage: $(ENVIRONMENT)
 	tests build/coverage/lib/heaplab
 	@$(PY) -m coverage report --format=total | sed 's/.*/heaplab: & % of lines/'
 	@$(PY) -m gcovr --root . --filter csrc/ --txt /dev/null --json-summary - build/coverage/objects | \
-	$(PY) -c 'import json, sys; print("csrc:", round(json.load(sys.stdin)["line_percent"]), "% of lines")'
+	$(PY) -c 'import json, sys; print("csrc, without the recorder:", round(json.load(sys.stdin)["line_percent"]), "% of lines")'
 
 # The sdist from the tree, the wheel from the sdist.
 dist-check: $(ENVIRONMENT)
