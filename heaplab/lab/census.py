@@ -1,5 +1,8 @@
-"""Looking at a heap as a whole: the blocks its walk finds, as arrays, and the map drawn from them."""
+"""Looking at a heap as a whole: the allocated blocks, as arrays, and the map drawn from them."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,74 +16,84 @@ from heaplab.lab.record import HeapMap
 #: the most cells of a map
 CELLS = 4096
 
-_WALK_AT_ONCE = 16384
+#: blocks looked at together
+_AT_ONCE = 65536
 #: hl_block of csrc/heap/heap.h
 _BLOCK = np.dtype([("address", "<u8"), ("size", "<u8"), ("usable", "<u8"), ("state", "<i4"), ("", "<i4")])
 #: hl_slot of csrc/replay/slots.h; `size` has the stamp in its high 16 bits
 SLOT = np.dtype([("address", "<u8"), ("size", "<u8")])
+_SIZE = np.uint64(2**48 - 1)
 
 Array = npt.NDArray[Any]
 
 
-def walk(heap: Allocator) -> Array:
-    """Return every block as a row of (address, size, usable, state), in address order.
+@dataclass(frozen=True)
+class Census:
+    """The allocated blocks of a heap.
 
-    Cost: a walk over the heap; 32 bytes a block.  Raises: HeapCorruption when the walk breaks off.
+    spans: a row (start, end) for each, in address order; what of a block is no payload is taken to lie in
+    front of it.  large: which of them have a mapping of their own.
     """
-    if not isinstance(heap, CAllocator):
-        rows = [(*block, 0) for block in heap.walk()]
-        return np.array(rows, _BLOCK)
-    cursor, parts = ffi.new("uint64_t[2]"), []
-    while True:
-        part = np.empty(_WALK_AT_ONCE, _BLOCK)
-        count = lib.hl_heap_walk(heap.raw, cursor, ffi.cast("hl_block *", part.ctypes.data), len(part))
+
+    spans: Array
+    large: Array
+
+    @property
+    def allocated(self) -> int:
+        """Bytes of all allocated blocks, metadata included."""
+        return int((self.spans[:, 1] - self.spans[:, 0]).sum())
+
+
+def take(heap: Allocator) -> Census:
+    """Walk the heap.
+
+    Cost: one walk; 17 bytes of memory for each allocated block.
+    Raises: HeapCorruption when the walk breaks off.
+    """
+    spans, large = [], []
+    for blocks in _walk_c(heap) if isinstance(heap, CAllocator) else _walk_python(heap):
+        taken = blocks[blocks["state"] != State.FREE]
+        start = (taken["address"] - (taken["size"] - taken["usable"])).astype(np.int64)
+        spans.append(np.stack((start, start + taken["size"].astype(np.int64)), axis=1))
+        large.append(taken["state"] == State.LARGE)
+    all_spans = np.concatenate([np.empty((0, 2), np.int64), *spans])
+    all_large = np.concatenate([np.empty(0, np.bool_), *large])
+    # the walk in C gives large blocks last, as they were made
+    order = np.argsort(all_spans[:, 0], kind="stable") if all_large.any() else slice(None)
+    return Census(all_spans[order], all_large[order])
+
+
+def _walk_python(heap: Allocator) -> Iterator[Array]:
+    walk = iter(heap.walk())
+    while rows := [(*block, 0) for block in islice(walk, _AT_ONCE)]:
+        yield np.array(rows, _BLOCK)
+
+
+def _walk_c(heap: CAllocator) -> Iterator[Array]:
+    """What heap.walk() gives, without an object for each block."""
+    cursor, blocks = ffi.new("uint64_t[2]"), np.empty(_AT_ONCE, _BLOCK)
+    out = ffi.cast("hl_block *", blocks.ctypes.data)
+    while count := lib.hl_heap_walk(heap.raw, cursor, out, len(blocks)):
         if count < 0:
             heap.raise_failure()
-        parts.append(part[:count])
-        if count == 0:
-            break
-    blocks = np.concatenate(parts)
-    return blocks[np.argsort(blocks["address"], kind="stable")]
+        yield blocks[:count]
 
 
-def allocated_bytes(blocks: Array) -> int:
-    """Return the bytes of all allocated blocks, metadata included."""
-    return int(blocks["size"][blocks["state"] != State.FREE].sum())
-
-
-def draw(heap: Allocator, blocks: Array, slots: Array, *, process: int, event: int) -> HeapMap:
+def draw(heap: Allocator, census: Census, slots: Array, *, process: int, event: int) -> HeapMap:
     """Return the map of a heap.
 
-    blocks: of `walk`.  slots: of the replay: the payloads that live in it.
+    slots: of the replay: the payloads that live in it.  process, event: as HeapMap says.
     """
-    spans = _spans(blocks)
-    large = spans[blocks["state"] == State.LARGE]
     page = heap.process.page_size
     brk = (heap.root // page * page, heap.process.sbrk(0))
-    regions = np.array(sorted([brk, *(tuple(span) for span in large.tolist())]), np.int64)
+    regions = np.array(sorted([brk, *map(tuple, census.spans[census.large].tolist())]), np.int64)
     sizes = regions[:, 1] - regions[:, 0]
-    places = np.concatenate(([0], np.cumsum(sizes)))
-    total = int(places[-1])
+    total = int(sizes.sum())
     cell = max(16, -(-total // CELLS // 16) * 16)
     edges = np.minimum(np.arange(-(-total // cell) + 1) * cell, total)
 
-    def covered(intervals: Array) -> Array:
-        """How many bytes of each cell the intervals cover, which are sorted and do not overlap."""
-        if not len(intervals):
-            return np.zeros(len(edges) - 1, np.int64)
-        region = np.searchsorted(regions[:, 0], intervals[:, 0], side="right") - 1
-        start = intervals[:, 0] - regions[region, 0] + places[region]
-        length = intervals[:, 1] - intervals[:, 0]
-        before = np.concatenate(([0], np.cumsum(length)))
-        at = np.searchsorted(start, edges, side="right") - 1
-        within = np.clip(edges - start[at], 0, length[at])
-        return np.diff(np.where(at < 0, 0, before[at] + within))
-
-    alive = slots[slots["address"] != 0]
-    alive = alive[np.argsort(alive["address"], kind="stable")]
-    begin = alive["address"].astype(np.int64)
-    payload = covered(np.stack((begin, begin + (alive["size"] & (2**48 - 1)).astype(np.int64)), axis=1))
-    occupied = covered(spans[blocks["state"] != State.FREE])
+    payload = _covered(_payloads(slots), regions, edges)
+    occupied = _covered(census.spans, regions, edges)
     return HeapMap(
         process=process,
         event=event,
@@ -91,7 +104,28 @@ def draw(heap: Allocator, blocks: Array, slots: Array, *, process: int, event: i
     )
 
 
-def _spans(blocks: Array) -> Array:
-    """Where each block starts and ends: what of it is no payload is taken to lie in front of the payload."""
-    start = (blocks["address"] - (blocks["size"] - blocks["usable"])).astype(np.int64)
-    return np.stack((start, start + blocks["size"].astype(np.int64)), axis=1)
+def _payloads(slots: Array) -> Array:
+    """Return where the payloads lie: rows (start, end) in address order."""
+    alive = slots[slots["address"] != 0]
+    alive = alive[np.argsort(alive["address"], kind="stable")]
+    start = alive["address"].astype(np.int64)
+    return np.stack((start, start + (alive["size"] & _SIZE).astype(np.int64)), axis=1)
+
+
+def _covered(spans: Array, regions: Array, edges: Array) -> Array:
+    """Return how many bytes between each edge and the next the spans cover.
+
+    spans, regions: rows (start, end) in address order, none overlapping.  edges: offsets in the regions put
+    end to end.
+    """
+    places = np.concatenate(([0], np.cumsum(regions[:, 1] - regions[:, 0])))
+    reached = np.zeros(len(edges), np.int64)  # bytes covered up to each edge
+    for first in range(0, len(spans), _AT_ONCE):
+        part = spans[first : first + _AT_ONCE]
+        region = np.searchsorted(regions[:, 0], part[:, 0], side="right") - 1
+        start = part[:, 0] - regions[region, 0] + places[region]
+        length = part[:, 1] - part[:, 0]
+        before = np.concatenate(([0], np.cumsum(length)))
+        at = np.searchsorted(start, edges, side="right") - 1
+        reached += np.where(at < 0, 0, before[at] + np.clip(edges - start[at], 0, length[at]))
+    return np.diff(reached)

@@ -289,12 +289,15 @@ class Replay:
         return np.frombuffer(ffi.buffer(self.raw.mems_count), np.uint64).copy()
 
     def slots(self, number: int) -> census.Array:
-        """The slots of a process: address and size of each live payload; `census.SLOT` says how."""
+        """The slots of a process: address and size of each live payload; `census.SLOT` says how.
+
+        They are those of the C side itself: good until the replay goes on.
+        """
         count = ffi.new("uint64_t *")
         at = lib.hl_replay_slots(self.raw, number, count)
         if not count[0]:
             return np.empty(0, census.SLOT)
-        return np.frombuffer(ffi.buffer(at, count[0] * census.SLOT.itemsize), census.SLOT).copy()
+        return np.frombuffer(ffi.buffer(at, count[0] * census.SLOT.itemsize), census.SLOT)
 
     def heaps(self) -> Iterator[tuple[int, Allocator]]:
         """The heaps of the living processes, by number."""

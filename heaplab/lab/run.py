@@ -66,16 +66,16 @@ def _measure(replay: Replay) -> tuple[metrics.Fragmentation | None, HeapMap | No
     largest = None
     try:
         for number, heap in replay.heaps():
-            blocks = census.walk(heap)
-            allocated += census.allocated_bytes(blocks)
+            taken = census.take(heap)
+            allocated += taken.allocated
             pages = int(heap.process.context.raw.space.heap_pages)
             heap_pages += pages
             if pages > most:
-                most, largest = pages, (number, heap, blocks)
+                most, largest = pages, (number, heap, taken)
         heap_map = None
         if largest is not None:
-            number, heap, blocks = largest
-            heap_map = census.draw(heap, blocks, replay.slots(number), process=number, event=replay.done)
+            number, heap, taken = largest
+            heap_map = census.draw(heap, taken, replay.slots(number), process=number, event=replay.done)
     except Exception as error:
         replay.fail(f"the walk over the heap after {replay.done:,} events", error)
         return None, None
