@@ -1,164 +1,175 @@
 """From the raw files of a recording to the events of a trace: processes, threads and slots get numbers.
 
 Within one file the order of the records is the truth.  Files are merged by time, and a child begins where
-its parent's log stood when it was forked.  How each image began is told by its header:
-
-    the first of all                    process 0
-    forked from an image                FORK by that image's process, at the very record
-    same pid and birth as an earlier    EXEC in that process
-    anything else (vfork, posix_spawn)  FORK by the process that is its parent, or else by process 0, and EXEC
-
-A process ends with its last record, which is the program's call of exit if it made one, or when its last
-child begins, whichever is later.
+its parent's log stood when it was forked.  A process ends with its last record, which is the program's call
+of exit if it made one, or when its last child begins, whichever is later.
 """
 
-import heapq
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
 from itertools import accumulate
 
-from heaplab.native.heaplog import HeapLog
-from heaplab.native.raw import Image
-from heaplab.traces import Op
-from heaplab.traces.event import Row
+import numpy as np
+import numpy.typing as npt
 
+from heaplab.native.family import Run, relate
+from heaplab.native.raw import Image, Records
+from heaplab.traces import Block, Op
 
-class _Step(IntEnum):
-    """What a run does beside what its records say."""
-
-    BEGIN = 100
-    FORK = 101
-    END = 102
-
-
-@dataclass(eq=False)
-class _Process:
-    """A process, through all its images.  end: when it is known to have been there last."""
-
-    end: int
-    number: int = 0
-
-
-@dataclass(eq=False)
-class _Run:
-    """An image in its place among the others.
-
-    order: its index.  process: whose it is.  parent: the run that made the process, unless it is process 0.
-    forks: the runs forked from this one.  execs: it began with an exec.  last: of its process.
-    """
-
-    image: Image
-    order: int
-    process: _Process
-    parent: "_Run | None" = None
-    forks: "list[_Run]" = field(default_factory=list)
-    execs: bool = False
-    last: bool = True
-    heap: HeapLog = field(default_factory=HeapLog)
-    threads: dict[int, int] = field(default_factory=dict)
+_MAX_ALIGN = 1 << 31
 
 
 class Assembler:
-    """The events that `images`, in the order in which they began, amount to."""
+    """The events that `images`, in the order in which they began, amount to.
+
+    Raises: UsageError when there are more processes than a trace can number.
+    """
 
     def __init__(self, images: Sequence[Image]) -> None:
-        self._runs: list[_Run] = []
-        self._processes = 1
-        for image in images:
-            self._place(_Run(image, len(self._runs), _Process(image.started)))
-        for run in reversed(self._runs):
-            run.process.end = max(run.process.end, run.image.last_time())
-            if run.parent is not None:
-                run.parent.process.end = max(run.parent.process.end, run.image.started)
+        self._runs = relate(images)
 
     @property
     def strangers(self) -> int:
-        """Frees and reallocs of blocks whose allocation was not seen."""
+        """Frees and reallocs of blocks whose allocation was not seen, in the blocks given out."""
         return sum(run.heap.strangers for run in self._runs)
 
     @property
     def lost_frees(self) -> int:
-        """Addresses handed out again with no free in between."""
+        """Addresses handed out again with no free in between, in the blocks given out."""
         return sum(run.heap.lost_frees for run in self._runs)
 
-    def _place(self, run: _Run) -> None:
-        """Find out how `run` began."""
-        image = run.image
-        for other in reversed(self._runs):
-            if image.forked_from and other.image.started == image.forked_from:
-                run.parent = other
-                other.forks.append(run)
-                break
-            if not image.forked_from and (other.image.pid, other.image.birth) == (image.pid, image.birth):
-                run.process, run.execs = other.process, True
-                other.last = False
-                break
-        else:
-            if self._runs:
-                parents = [other for other in self._runs if other.image.pid == image.parent_pid]
-                run.parent, run.execs = (parents[-1] if parents else self._runs[0]), True
-        self._runs.append(run)
+    def blocks(self, tick: int = 1) -> Iterator[Block]:
+        """The events in order, once; times in nanoseconds since the first began, multiples of `tick`.
 
-    def rows(self, tick: int = 1) -> Iterator[Row]:
-        """The events in order; times in nanoseconds since the first image began, multiples of `tick`."""
-        origin = self._runs[0].image.started
-        exits: list[Row] = []  # held back: behind the last event of all they would say nothing
-        for time, order, kind, raw_thread, address, size, align in heapq.merge(*map(_steps, self._runs)):
-            run = self._runs[order]
-            when = (time - origin) // tick * tick
-            if kind == _Step.END:
-                exits.append((Op.EXIT, 0, 0, 0, 0, when, run.process.number))
-                continue
-            if kind == _Step.BEGIN:
-                rows = self._begin(run, when)
-            elif kind == _Step.FORK:
-                rows = [self._fork(run, self._runs[address], when)]
-            else:
-                acts = run.heap.acts(kind, thread=raw_thread, address=address, size=size, align=align)
-                thread = run.threads.setdefault(raw_thread, len(run.threads))
-                rows = [(*act, thread, when, run.process.number) for act in acts]
-            if rows and exits:
-                yield from exits
-                exits.clear()
-            yield from rows
-
-    def _begin(self, run: _Run, when: int) -> list[Row]:
-        """The events by which `run` begins; one that was forked has begun with its parent's step."""
-        rows = []
-        if run.execs:
-            if run.parent is not None:
-                rows.append(self._fork(run.parent, run, when))
-            run.heap = HeapLog()
-            rows.append((Op.EXEC, 0, 0, 0, 0, when, run.process.number))
-        return rows
-
-    def _fork(self, parent: _Run, child: _Run, when: int) -> Row:
-        child.process.number = self._processes
-        child.heap = parent.heap.forked()
-        self._processes += 1
-        return (Op.FORK, child.process.number, 0, 0, 0, when, parent.process.number)
+        Cost: O(1) an event, one to two microseconds; memory for one batch of records of each process at a time.
+        """
+        origin, step = np.uint64(self._runs[0].image.started), np.uint64(tick)
+        numbers = np.zeros(len(self._runs), np.uint16)  # of processes, by key: in the order of their forks
+        born = 1
+        exits = Block.of([])  # held back: behind the last event of all they would say nothing
+        for block in _merged(self._runs):
+            forks = block.op == Op.FORK
+            children = block.id[forks]
+            numbers[children] = np.arange(born, born + len(children))
+            born += len(children)
+            block.id[forks] = numbers[children]
+            columns = block.columns()
+            columns["process"] = numbers[block.process]
+            columns["time"] = (block.time - origin) // step * step
+            told = Block.join([exits, Block(**columns)])
+            others = np.flatnonzero(told.op != Op.EXIT)
+            end = int(others[-1]) + 1 if len(others) else 0
+            exits = told[end:]
+            if end:
+                yield told[:end]
 
 
-def _steps(run: _Run) -> Iterator[Row]:
-    """What `run` does, in order of time: its beginning, its records, its children's forks, its end.
+def _merged(runs: Sequence[Run]) -> Iterator[Block]:
+    """The events of all runs by time.
 
-    A step is time, order of the run, kind, thread, address (for FORK the child's order), size, align.
+    Each round gives out what happened up to the horizon, which is as far as every stream under way is known.
     """
-    order = run.order
+    waiting = deque(runs)
+    streams: list[tuple[Block, Iterator[Block]]] = []
+    while waiting or streams:
+        while waiting and (not streams or waiting[0].image.started <= _horizon(streams)):
+            stream = _stream(waiting.popleft())
+            if (block := next(stream, None)) is not None:
+                streams.append((block, stream))
+        if not streams:
+            return
+        horizon = _horizon(streams)
+        parts, going_on = [], []
+        for block, stream in streams:
+            known = int(np.searchsorted(block.time, horizon, "right"))
+            parts.append(block[:known])
+            rest = block[known:] if known < len(block) else next(stream, None)
+            if rest is not None:
+                going_on.append((rest, stream))
+        streams = going_on
+        whole = Block.join(parts)
+        order = np.argsort(whole.time, kind="stable")
+        yield Block(**{name: column[order] for name, column in whole.columns().items()})
+
+
+def _horizon(streams: list[tuple[Block, Iterator[Block]]]) -> np.uint64:
+    return min(block.time[-1] for block, _ in streams)
+
+
+def _stream(run: Run) -> Iterator[Block]:
+    """The events of `run` in blocks, none empty; processes by key, times of CLOCK_MONOTONIC.
+
+    What a forked child's heap holds is handed to the child when the FORK is given out.
+    """
     forks = sorted(run.forks, key=lambda fork: fork.image.fork_index, reverse=True)
-    # A thread may have read the clock late, after a fork that its record precedes: no record is later than
-    # the beginning of any child that is still to be forked.
-    latest = list(accumulate((fork.image.started for fork in forks), min))
+    # A thread may be late in reading the clock, even later than a fork that its record precedes.  But all
+    # that precedes a fork is earlier than the beginning of that child, and of the children after it.
+    latest = list(accumulate((fork.image.started - 1 for fork in forks), min))
     now = run.image.started
-    yield (now, order, _Step.BEGIN, 0, 0, 0, 0)
-    for index, time, kind, thread, address, size, align in run.image.records():
-        while forks and index >= forks[-1].image.fork_index:
-            yield (now, order, _Step.FORK, 0, forks.pop().order, 0, 0)
-            latest.pop()
-        now = min(time, latest[-1]) if latest else time
-        yield (now, order, kind, thread, address, size, align)
+    if run.execs:
+        yield _beginning(run)
+    for records in run.image.batches():
+        start = 0
+        while start < len(records.index):
+            stop = len(records.index)
+            if forks:
+                stop = int(np.searchsorted(records.index, forks[-1].image.fork_index))
+            if stop > start:
+                block = _events(run, records[start:stop], latest[-1] if latest else None)
+                now = max(now, int(block.time[-1])) if len(block) else now
+                if len(block):
+                    yield block
+            if stop < len(records.index):
+                yield _fork(run, forks.pop(), now)
+                latest.pop()
+            start = stop
     while forks:
-        yield (now, order, _Step.FORK, 0, forks.pop().order, 0, 0)
-    if run.last:  # behind all that happens at the same time, as the beginning of a child
-        yield (run.process.end + 1, order, _Step.END, 0, 0, 0, 0)
+        yield _fork(run, forks.pop(), now)
+    if run.last:
+        yield _process_event(Op.EXIT, run, run.process.end + 1)
+
+
+def _events(run: Run, records: Records, latest: int | None) -> Block:
+    """The events of consecutive records; none is later than `latest`."""
+    columns = (records.kind, records.thread, records.address, records.size)
+    acts = run.heap.follow(zip(*(column.tolist() for column in columns), strict=True))
+    if not acts:
+        return Block.of([])
+    row, op, slot = (np.array(column) for column in zip(*acts, strict=True))
+    size = np.where(op == Op.FREE, 0, records.size[row])
+    return Block.build(
+        len(acts),
+        op=op,
+        id=slot,
+        size=np.where(op == Op.REALLOC, np.maximum(size, 1), size),  # some C libraries shrink to size 0
+        align=np.where(op == Op.ALIGNED, np.minimum(records.align[row], _MAX_ALIGN), 0),
+        thread=_threads(run, records.thread[row]),
+        time=records.time[row] if latest is None else np.minimum(records.time[row], latest),
+        process=run.process.key,
+    )
+
+
+def _threads(run: Run, raw: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The threads' numbers in the trace: in the order of their first event."""
+    known, first, where = np.unique(raw, return_index=True, return_inverse=True)
+    for thread in known[np.argsort(first)].tolist():
+        run.threads.setdefault(thread, len(run.threads))
+    return np.array([run.threads[thread] for thread in known.tolist()])[where]
+
+
+def _beginning(run: Run) -> Block:
+    """The events by which a run begins that began with an exec."""
+    now = run.image.started
+    execs = _process_event(Op.EXEC, run, now)
+    if run.parent is None:
+        return execs
+    return Block.join([_process_event(Op.FORK, run.parent, now, run.process.key), execs])
+
+
+def _fork(run: Run, child: Run, now: int) -> Block:
+    child.heap = run.heap.forked()
+    return _process_event(Op.FORK, run, now, child.process.key)
+
+
+def _process_event(op: Op, run: Run, now: int, child: int = 0) -> Block:
+    return Block.of([(op, child, 0, 0, 0, now, run.process.key)])

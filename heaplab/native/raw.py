@@ -17,7 +17,7 @@ _HEADER_RECORDS = _HEADER.size // _RECORD
 _MAGIC = b"heaprec1"
 _BATCH = 65_536
 _ADDRESS_BITS = 48
-_ADDRESS_MASK = np.uint64((1 << _ADDRESS_BITS) - 1)
+_ADDRESS_MASK = (1 << _ADDRESS_BITS) - 1
 
 
 class Kind(IntEnum):
@@ -32,8 +32,23 @@ class Kind(IntEnum):
     EXIT = 7
 
 
-Record = tuple[int, int, int, int, int, int, int]
-"""index in the log, time (nanoseconds of CLOCK_MONOTONIC), kind, thread, address, size, align"""
+@dataclass(frozen=True, eq=False)
+class Records:
+    """Finished records of one log, in order, as columns.
+
+    index: their places in the log.  time: nanoseconds of CLOCK_MONOTONIC, never falling.
+    """
+
+    index: npt.NDArray[np.int64]
+    time: npt.NDArray[np.int64]
+    kind: npt.NDArray[np.int64]
+    thread: npt.NDArray[np.int64]
+    address: npt.NDArray[np.int64]
+    size: npt.NDArray[np.int64]
+    align: npt.NDArray[np.int64]
+
+    def __getitem__(self, rows: slice) -> "Records":
+        return Records(**{name: column[rows] for name, column in vars(self).items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,26 +96,26 @@ class Image:
                 return int(times.max() >> np.uint64(8))
         return self.started
 
-    def records(self) -> Iterator[Record]:
-        """The finished records in order; times never fall (a thread may be late in reading the clock)."""
+    def batches(self) -> Iterator[Records]:
+        """The finished records in order, up to 65,536 at a time."""
         latest = self.started
         for start in range(0, len(self.words), _BATCH):
-            batch = np.asarray(self.words[start : start + _BATCH])
+            batch = np.asarray(self.words[start : start + _BATCH]).view(np.int64)
             index = np.flatnonzero(batch[:, 0])
             if len(index) == 0:
                 continue
             first, second, third = batch[index].T
-            time = np.maximum.accumulate(np.maximum(first >> np.uint64(8), np.uint64(latest)))
+            # A thread may be late in reading the clock: the order is the log's
+            time = np.maximum.accumulate(np.maximum(first >> 8, latest))
             latest = int(time[-1])
-            yield from zip(
-                (index + start).tolist(),
-                time.tolist(),
-                (first & np.uint64(0xFF)).tolist(),
-                (second >> np.uint64(_ADDRESS_BITS)).tolist(),
-                (second & _ADDRESS_MASK).tolist(),
-                (third & _ADDRESS_MASK).tolist(),
-                (np.uint64(1) << (third >> np.uint64(_ADDRESS_BITS))).tolist(),
-                strict=True,
+            yield Records(
+                index=index + start,
+                time=time,
+                kind=first & 0xFF,
+                thread=second >> _ADDRESS_BITS & 0xFFFF,
+                address=second & _ADDRESS_MASK,
+                size=third & _ADDRESS_MASK,
+                align=1 << (third >> _ADDRESS_BITS),
             )
 
 

@@ -18,7 +18,6 @@ from heaplab.errors import UsageError
 from heaplab.native.assemble import Assembler
 from heaplab.native.raw import open_images
 from heaplab.traces import Header, Provenance, TraceWriter
-from heaplab.traces.event import in_blocks
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def record(
             )
         assembler = Assembler(images)
         with TraceWriter.create(output, provenance, level) as writer:
-            for block in in_blocks(assembler.rows(provenance.tick)):
+            for block in assembler.blocks(provenance.tick):
                 writer.write(block)
             if writer.header().events == 0:
                 raise UsageError(

@@ -7,7 +7,7 @@ import pytest
 
 from heaplab.native.assemble import Assembler
 from heaplab.native.raw import Image, Kind, open_images
-from heaplab.traces import Event, Op, Trace
+from heaplab.traces import Op, Trace
 
 
 def image(*records, pid=100, started=0, parent=1, birth=None, forked_from=0, fork_index=0):
@@ -31,7 +31,7 @@ def image(*records, pid=100, started=0, parent=1, birth=None, forked_from=0, for
 def assembled(*images):
     """The assembler, and its events; they have to be a valid trace."""
     assembler = Assembler(images)
-    events = [Event(Op(row[0]), *row[1:]) for row in assembler.rows()]
+    events = [event for block in assembler.blocks() for event in block]
     assert list(Trace.of(events).events()) == events
     return assembler, events
 
@@ -121,7 +121,7 @@ def test_a_child_begins_at_its_record_whatever_the_clocks_say():
         "exit (process 1, thread 0)",
         "malloc 2 3",
     ]
-    assert [event.time for event in events] == [0, 19, 19, 20, 21, 59]
+    assert [event.time for event in events] == [0, 18, 18, 20, 21, 59]
 
 
 def test_children_whose_files_begin_in_another_order_than_their_forks():
@@ -204,7 +204,16 @@ def test_files_are_read(tmp_path):
     raw_file(tmp_path, records=struct.pack("<3Q", 6 << 8 | Kind.ALIGNED, 0xA0, 4 << 48 | 24) + bytes(24 * 9))
     (opened,) = open_images(tmp_path)
     assert (opened.pid, opened.started, opened.program, opened.last_time()) == (100, 5, "x", 6)
-    assert list(opened.records()) == [(0, 6, Kind.ALIGNED, 0, 0xA0, 24, 16)]
+    (records,) = opened.batches()
+    assert {name: column.tolist() for name, column in vars(records).items()} == {
+        "index": [0],
+        "time": [6],
+        "kind": [Kind.ALIGNED],
+        "thread": [0],
+        "address": [0xA0],
+        "size": [24],
+        "align": [16],
+    }
 
 
 def test_a_file_that_ended_for_want_of_room_is_an_error(tmp_path):

@@ -1,0 +1,88 @@
+"""How the images of a recording are related: which process each belongs to, and how it began.
+
+the first of all                    process 0
+forked from an image                a child of that image's process, from that record on
+same pid and birth as an earlier    the same process, after an exec
+anything else (vfork, posix_spawn)  a child of the process that is its parent, or else of process 0,
+                                    that did exec at once
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from heaplab.errors import UsageError
+from heaplab.native.heaplog import HeapLog
+from heaplab.native.raw import Image
+
+_MAX_PROCESSES = 1 << 16
+
+
+@dataclass(eq=False)
+class Process:
+    """A process, through all its images.
+
+    key: its number in the order in which files were begun.  end: when it, or its youngest child's
+    beginning, was seen last.
+    """
+
+    key: int
+    end: int
+
+
+@dataclass(eq=False)
+class Run:
+    """An image in its place among the others.
+
+    process: whose it is.  parent: the run that made the process; None for process 0 and after an exec.
+    forks: the runs forked from this one.  execs: it began with an exec.  last: of its process.
+    heap: as far as it was followed.  threads: their numbers in the trace, by those in the log.
+    """
+
+    image: Image
+    process: Process
+    parent: "Run | None" = None
+    forks: "list[Run]" = field(default_factory=list)
+    execs: bool = False
+    last: bool = True
+    heap: HeapLog = field(default_factory=HeapLog)
+    threads: dict[int, int] = field(default_factory=dict)
+
+
+def relate(images: Sequence[Image]) -> list[Run]:
+    """Return the runs of `images`, which are in the order in which they began.
+
+    Raises: UsageError when there are more processes than a trace can number.
+    """
+    runs: list[Run] = []
+    processes = 0
+    for image in images:
+        run = Run(image, Process(processes, image.started))
+        _place(run, runs)
+        runs.append(run)
+        processes += run.process.key == processes
+    if processes > _MAX_PROCESSES:
+        raise UsageError(
+            f"{processes:,} processes were recorded, a trace holds {_MAX_PROCESSES:,}: record less"
+        )
+    for run in reversed(runs):
+        run.process.end = max(run.process.end, run.image.last_time())
+        if run.parent is not None:
+            run.parent.process.end = max(run.parent.process.end, run.image.started)
+    return runs
+
+
+def _place(run: Run, runs: list[Run]) -> None:
+    """Find out how `run` began; `runs` began before it."""
+    image = run.image
+    for other in reversed(runs):
+        if image.forked_from and other.image.started == image.forked_from:
+            run.parent = other
+            other.forks.append(run)
+            return
+        if not image.forked_from and (other.image.pid, other.image.birth) == (image.pid, image.birth):
+            run.process, run.execs = other.process, True
+            other.last = False
+            return
+    if runs:
+        parents = [other for other in runs if other.image.pid == image.parent_pid]
+        run.parent, run.execs = (parents[-1] if parents else runs[0]), True
