@@ -41,7 +41,7 @@ class Assembler:
     def blocks(self, tick: int = 1) -> Iterator[Block]:
         """The events in order, once; times in nanoseconds since the first began, multiples of `tick`.
 
-        Cost: O(1) an event, one to two microseconds; memory for one batch of records of each process at a time.
+        Cost: O(1) an event, one to two microseconds; memory for a batch of records of each process.
         """
         origin, step = np.uint64(self._runs[0].image.started), np.uint64(tick)
         numbers = np.zeros(len(self._runs), np.uint16)  # of processes, by key: in the order of their forks
