@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from heaplab.errors import UsageError
+from heaplab.files import naming
 from heaplab.native.assemble import Assembler
 from heaplab.native.raw import open_images
 from heaplab.traces import Header, Provenance, TraceWriter
@@ -73,11 +74,8 @@ def record(
     with tempfile.TemporaryDirectory(prefix=f".{target.name[:200]}.", dir=target.parent) as directory:
         settings = {**(os.environ if env is None else env), "HEAPLAB_RECORD_DIR": directory}
         status = _run(command, executable, settings, stdout)
-        try:
+        with naming(output):
             images = open_images(Path(directory))
-        except OSError as error:
-            error.filename = os.fspath(output)
-            raise
         if not images:
             raise UsageError(
                 f"{command[0]} recorded no events: the recorder is not loaded into programs that are "

@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 import zstandard
 
 from heaplab.errors import UsageError
+from heaplab.files import naming
 from heaplab.traces import corpus
 from heaplab.traces.event import Row, in_blocks
 from heaplab.traces.hlt import MAGIC, TraceWriter, open_hlt
@@ -82,11 +83,12 @@ def _open_text(shown: str, path: Path, file: io.BufferedReader) -> Trace:
 def _spooled(shown: str, rows: Iterator[Row], provenance: Provenance) -> Trace:
     """Write `rows` to a temporary .hlt file that lives as long as the trace does, and open that."""
     spool = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the trace is gone
-    writer = TraceWriter(cast(BinaryIO, spool), provenance, level=1)
-    for block in in_blocks(rows):
-        writer.write(block)
-    writer.finish()
-    spool.flush()
+    with naming(tempfile.gettempdir()):
+        writer = TraceWriter(cast(BinaryIO, spool), provenance, level=1)
+        for block in in_blocks(rows):
+            writer.write(block)
+        writer.finish()
+        spool.flush()
     return open_hlt(shown, lambda: open(f"/proc/self/fd/{spool.fileno()}", "rb"))
 
 
