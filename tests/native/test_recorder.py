@@ -148,6 +148,19 @@ def test_children_are_followed_however_they_are_made(program, recorded, way, chi
         assert parent.index(("FORK", 1)) == 2
 
 
+def test_children_forked_out_of_a_crowd_of_threads(program, recorded):
+    """Each child frees its parent's block and does what it does; no other thread's work is among it."""
+    recording, trace = recorded(program("crowd"))
+    assert (recording.strangers, recording.lost_frees) == (0, 0)
+    assert trace.header.processes == 26
+    children = {}
+    for event in trace.events():
+        if event.process:
+            children.setdefault(event.process, []).append((event.op, event.size))
+    steps = [step for size in range(20_000, 20_200) for step in ((Op.MALLOC, size), (Op.FREE, 0))]
+    assert list(children.values()) == [[(Op.FREE, 0), *steps, (Op.EXIT, 0)]] * 25
+
+
 @pytest.mark.parametrize(
     ("way", "status"), [("kill", -signal.SIGKILL), ("abort", -signal.SIGABRT), ("_exit", 9), ("return", 9)]
 )
