@@ -17,6 +17,7 @@ from heaplab.allocators.registry import LANGUAGES
 from heaplab.errors import UsageError
 from heaplab.files import replacing
 from heaplab.traces import corpus
+from heaplab.units import parse_size
 
 OK, FOUND_WRONG, INTERRUPTED = 0, 1, 130
 
@@ -42,6 +43,7 @@ OK, FOUND_WRONG, INTERRUPTED = 0, 1, 130
     help="Stop a run after the operation that takes its memory references above this.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the kernel's random placement.")
+@click.option("--ram", metavar="SIZE", default=lab.RAM, show_default=True, help="Of the simulated machine.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.  [default: one a core]")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 def compare(
@@ -53,6 +55,7 @@ def compare(
     report_path: str | None,
     max_mems: int,
     seed: int,
+    ram: str,
     jobs: int | None,
     quiet: bool,
 ) -> None:
@@ -64,6 +67,7 @@ def compare(
     Exit status: 1 when an allocator broke the contract or crashed; 130 when interrupted.
     """
     specs = parse_list(allocators, language)
+    parse_size(ram)
     for option, path in (("--json", json_path), ("--csv", csv_path)):
         _demand_writable_file(option, path)
     _demand_writable_folder("--report", report_path)
@@ -73,6 +77,7 @@ def compare(
             specs,
             max_mems=max_mems,
             seed=seed,
+            ram=ram,
             jobs=jobs,
             progress=show_progress,
         )

@@ -7,11 +7,12 @@ metrics                       what is measured, each quantity defined once
 
 from heaplab.lab.compare import DEFAULT_ALLOCATORS, DEFAULT_MAX_MEMS, Comparison, Progress, compare
 from heaplab.lab.record import HeapMap, Run, Seconds, Timeline
-from heaplab.lab.run import run
+from heaplab.lab.run import RAM, run
 
 __all__ = [
     "DEFAULT_ALLOCATORS",
     "DEFAULT_MAX_MEMS",
+    "RAM",
     "Comparison",
     "HeapMap",
     "Progress",

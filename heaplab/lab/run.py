@@ -10,7 +10,7 @@ from heaplab.lab.replay import Replay
 from heaplab.traces import Trace
 
 #: of the simulated machine; committed as it is touched
-RAM = "16 GiB"
+RAM = "4 GiB"
 #: events between two reports of progress
 _REPORT_EVERY = 32_768
 

@@ -72,6 +72,7 @@ def write(comparison: Comparison, directory: str | os.PathLike[str]) -> Path:
     folder = Path(directory)
     folder.mkdir(exist_ok=True)
     parts = [_opening(comparison)]
+    seed = f"Seed {comparison.settings['seed']}."
     if comparison.runs:
         parts.append(_summary(comparison, folder))
     for number, (name, header) in enumerate(comparison.headers.items(), 1):
@@ -81,7 +82,7 @@ def write(comparison: Comparison, directory: str | os.PathLike[str]) -> Path:
             parts += [f"<h2>{escape(str(heading(name, header)))}</h2>", _table(runs), *_notes(runs)]
             if any(run.operations for run in runs):
                 parts += [
-                    _figure(draw(runs), folder, f"{slug}-{what}.png", caption)
+                    _figure(draw(runs), folder, f"{slug}-{what}.png", f"{caption} {seed}")
                     for what, draw, caption in _FIGURES
                 ]
     parts.append(f"<h2>Definitions</h2><pre>{escape(LEGEND)}</pre>")

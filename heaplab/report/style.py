@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from heaplab.report.columns import short
@@ -48,7 +49,7 @@ DPI = 130
 
 def figure(width: float, height: float) -> Figure:
     """Return an empty figure, in inches, whose parts make room for each other."""
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    return Figure(figsize=(width, height), dpi=DPI, layout=ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.05))
 
 
 def plain(axes: Axes) -> None:

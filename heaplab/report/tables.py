@@ -42,7 +42,9 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
         if not runs:
             continue
         console.print(heading(name, header), style="bold")
-        for table in _tables(runs, console.width):
+        for number, table in enumerate(_tables(runs, console.width)):
+            if number:
+                console.print()
             console.print(table)
         for mark, text in notes(runs):
             console.print(Text(f"{mark} {text}"), soft_wrap=True)

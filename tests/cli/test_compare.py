@@ -109,6 +109,8 @@ def test_a_heap_that_breaks_the_contract_is_status_1(trace, tmp_path):
         (["--allocators="], "names no allocator"),
         (["--language=cobol"], "Invalid value for '--language'"),
         (["--max-mems=0"], "Invalid value for '--max-mems'"),
+        (["--ram=much"], "'much' is not a size"),
+        (["--ram=1"], "no machine has 1 bytes"),
         (["--jobs=0"], "Invalid value for '--jobs'"),
         (["--json={tmp}"], "--json {tmp}: this is a directory: name a file"),
         (["--json={tmp}/no/x.json"], "there is no directory {tmp}/no: make it first"),
