@@ -398,6 +398,14 @@ def test_check_finds_a_list_that_does_not_point_back(heap: Allocator) -> None:
     assert broken(heap.check) == (p, Rule.BROKEN_LINK)
 
 
+def test_check_finds_a_block_whose_prev_is_not_the_one_before_it(heap: Allocator) -> None:
+    a, _, c, _ = (heap.malloc(120) for _ in range(4))
+    heap.free(a)
+    heap.free(c)  # the list is c, a
+    heap.process.store64(a + 8, heap.process.load64(c + 8))
+    assert broken(heap.check) == (a, Rule.BROKEN_LINK)
+
+
 @pytest.mark.parametrize("wild", [0x10, "p", "root", "used"])
 def test_check_finds_a_wild_link(heap: Allocator, wild: int | str) -> None:
     used, p = heap.malloc(500), heap.root + 0x400
