@@ -14,6 +14,7 @@ RECORDER = Extension(  # preloaded into other programs, never imported: it neith
     sources=["csrc/record/recorder.c"],
     depends=["csrc/record/recorder.h"],
     extra_compile_args=["-std=gnu11", "-O2", "-fvisibility=hidden", "-ftls-model=initial-exec"],
+    extra_link_args=["-pthread", "-ldl"],
     py_limited_api=True,
 )
 

@@ -50,6 +50,7 @@ static atomic_uint_fast64_t next_record; /* NOT wiped: a child learns from its c
 static _Atomic(struct record *) chunks[MAX_CHUNKS];
 static atomic_uint next_thread;
 static uint64_t started;
+static char directory[3968]; /* where logs go: kept, as programs may change their environment */
 static char log_path[4096];
 
 static _Thread_local unsigned thread_number; /* 0: not yet numbered */
@@ -124,28 +125,34 @@ static void describe_process(struct header *header)
 /* Begin this process's file.  Returns the phase that follows. */
 static enum phase begin_file(void)
 {
-    const char *directory = getenv("HEAPLAB_RECORD_DIR");
-    if (directory == NULL)
-        return OFF;
+    if (started == 0) {
+        const char *given = getenv("HEAPLAB_RECORD_DIR");
+        if (given == NULL || strlen(given) >= sizeof directory)
+            return OFF;
+        strcpy(directory, given);
+    }
+    uint64_t parents_records = started == 0 ? 0 : atomic_load(&next_record);
     struct header header = {
         .magic = RAW_MAGIC,
         .pid = (uint32_t)getpid(),
         .parent_pid = (uint32_t)getppid(),
         .started = now(),
         .forked_from = started,
-        .fork_index = started == 0 ? 0 : atomic_load(&next_record) - HEADER_RECORDS,
+        .fork_index = started == 0 ? 0 : parents_records - HEADER_RECORDS,
     };
     describe_process(&header);
-    int length = snprintf(log_path, sizeof log_path, "%s/%u.%llu.rec", directory, header.pid,
-                          (unsigned long long)header.started);
-    if (length < 0 || (size_t)length >= sizeof log_path)
-        return OFF;
-    memset(chunks, 0, sizeof chunks); /* the parent's mappings did not come along */
+    snprintf(log_path, sizeof log_path, "%s/%u.%llu.rec", directory, header.pid,
+             (unsigned long long)header.started);
+    for (size_t number = 0; number < MAX_CHUNKS && number <= chunk_of(parents_records).number; number++)
+        atomic_store(&chunks[number], NULL); /* the parent's mappings did not come along */
     atomic_store(&next_record, HEADER_RECORDS);
     started = header.started;
     struct record *first = map_chunk(chunk_of(0), O_CREAT | O_EXCL);
-    if (first == NULL)
+    if (first == NULL) {
+        int emptied = truncate(log_path, 0); /* which says that there was no room */
+        (void)emptied;
         return OFF;
+    }
     memcpy(first, &header, sizeof header);
     atomic_store(&chunks[0], first);
     return RECORDING;
@@ -166,36 +173,58 @@ static _Atomic int *make_phase_page(void)
     return page;
 }
 
-/* The way in when this process does not record, or not yet.  Returns whether it does now. */
-static __attribute__((noinline)) bool enter(void)
+/* What malloc may not disturb, though the recorder's system calls would: errno, and that malloc is no
+   cancellation point. */
+struct calm {
+    int error;
+    int cancelling;
+};
+
+static struct calm be_calm(void)
 {
-    int error = errno;
+    struct calm calm = {.error = errno};
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &calm.cancelling);
+    return calm;
+}
+
+static void calm_ends(struct calm calm)
+{
+    pthread_setcancelstate(calm.cancelling, NULL);
+    errno = calm.error;
+}
+
+/* The way in when this process does not record yet.  Returns the phase that follows. */
+static __attribute__((noinline)) int enter(void)
+{
+    struct calm calm = be_calm();
+    int reached = OFF;
     _Atomic int *phase = atomic_load(&phase_page);
     if (phase == NULL)
         phase = make_phase_page();
-    if (phase == NULL)
-        return errno = error, false;
-    int expected = UNSET;
-    if (atomic_compare_exchange_strong(phase, &expected, OPENING))
-        atomic_store(phase, begin_file());
-    while (atomic_load(phase) == OPENING)
-        sched_yield();
-    errno = error;
-    return atomic_load(phase) == RECORDING;
+    if (phase != NULL) {
+        int expected = UNSET;
+        if (atomic_compare_exchange_strong(phase, &expected, OPENING))
+            atomic_store(phase, begin_file());
+        while ((reached = atomic_load(phase)) == OPENING)
+            sched_yield();
+    }
+    calm_ends(calm);
+    return reached;
 }
 
 static bool recording(void)
 {
-    _Atomic int *phase = atomic_load_explicit(&phase_page, memory_order_acquire);
-    if (LIKELY(phase != NULL && atomic_load_explicit(phase, memory_order_acquire) == RECORDING))
-        return true;
-    return enter();
+    _Atomic int *page = atomic_load_explicit(&phase_page, memory_order_acquire);
+    int phase = page == NULL ? UNSET : atomic_load_explicit(page, memory_order_acquire);
+    if (!LIKELY(phase == RECORDING) && phase != OFF)
+        phase = enter();
+    return phase == RECORDING;
 }
 
 /* A chunk made by the first thread that needs it.  NULL: the recording has ended for want of room. */
 static __attribute__((noinline)) struct record *new_chunk(struct chunk chunk)
 {
-    int error = errno;
+    struct calm calm = be_calm();
     struct record *records = NULL;
     if (chunk.number >= MAX_CHUNKS)
         errno = EFBIG;
@@ -211,7 +240,7 @@ static __attribute__((noinline)) struct record *new_chunk(struct chunk chunk)
             records = other;
         }
     }
-    errno = error;
+    calm_ends(calm);
     return records;
 }
 

@@ -71,7 +71,9 @@ def record(
     if not target.parent.is_dir():
         raise UsageError(f"{output}: there is no directory {target.parent}: make it first")
     provenance = _described(provenance or Provenance(target.stem), command)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name[:200]}.", dir=target.parent) as directory:
+    with tempfile.TemporaryDirectory(
+        prefix=f".{target.name[:200]}.", dir=target.parent, ignore_cleanup_errors=True
+    ) as directory:
         settings = {**(os.environ if env is None else env), "HEAPLAB_RECORD_DIR": directory}
         status = _run(command, executable, settings, stdout)
         with naming(output):

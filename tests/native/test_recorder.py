@@ -173,7 +173,8 @@ def test_nothing_is_lost_however_a_program_ends(program, recorded, way, status):
 @pytest.mark.parametrize("count", [2700, 2731, 90_000, 200_000])
 def test_logs_of_any_length(program, recorded, count):
     """The log's chunks begin with records 4096, 135168, ...; there are three records for two steps."""
-    _, trace = recorded(program("ends"), "return", str(count))
+    recording, trace = recorded(program("ends"), "return", str(count))
+    assert recording.status == 9
     ops = Counter(event.op for event in trace.events() if event.size == 50 or event.op == Op.FREE)
     assert ops[Op.MALLOC] == count
     assert ops[Op.FREE] >= count // 2
