@@ -1,9 +1,8 @@
 /* Worst fit by a binary heap: the free blocks in a max-heap of sizes, an array in a mapping of its own.
  *
- *   root -> +24  first block
- *           +32  array      its address
- *           +40  capacity   slots it has
- *           +48  count      slots in use: the free blocks there are
+ *   root -> +40  array      its address
+ *           +48  capacity   slots it has
+ *           +56  count      slots in use: the free blocks there are
  *
  *   array   | block | block | block | ...        slot i lies above slots 2i + 1 and 2i + 2
  *                      |

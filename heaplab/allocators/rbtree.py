@@ -1,7 +1,6 @@
 """Best fit by a red-black tree: the free blocks are its nodes, in the order of size, then address.
 
-    root -> +24  first block
-            +32  the tree's root, 0 when it is empty
+    root -> +40  the tree's root, 0 when it is empty
 
     block  +0         +8       +16      +24                           size - 8
            | header   | left   | right  | parent, red in bit 0  | ... | footer |       a free block

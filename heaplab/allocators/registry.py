@@ -43,6 +43,12 @@ class Spec:
     def __str__(self) -> str:
         return ":".join([self.name, *(f"{key}={value}" for key, value in self.given)])
 
+    @classmethod
+    def of(cls, design: type[Allocator]) -> "Spec":
+        """Return the spec of a class that is under no name, with its default parameters."""
+        options = {option.name: option.encode(option.default) for option in _options(design)}
+        return cls(design.__name__, design.LANGUAGE, design, options)
+
     def create(self, process: "Process") -> Allocator:
         """Build an empty heap of this design at the break of `process`."""
         return self.design.create(process, self.options)
@@ -87,7 +93,7 @@ def parse(text: str, language: str = "python") -> Spec:
         raise UsageError(f"there are no allocators in {language!r}: write python or c")
     name, *pairs = text.strip().split(":")
     design = _from_file(name) if name.endswith(".py") else _from_name(name, language)
-    known = {option.name: option for option in (*design.OPTIONS, *COMMON_OPTIONS)}
+    known = {option.name: option for option in _options(design)}
     values = {option.name: option.default for option in known.values()}
     given: dict[str, str] = {}
     for pair in pairs:
@@ -113,6 +119,10 @@ def parse_list(text: str, language: str = "python") -> list[Spec]:
 def create(text: str, process: "Process", language: str = "python") -> Allocator:
     """Build an empty heap at the break of `process`, as the spec `text` says."""
     return parse(text, language).create(process)
+
+
+def _options(design: type[Allocator]) -> tuple[Option, ...]:
+    return (*design.OPTIONS, *COMMON_OPTIONS)
 
 
 def _from_name(name: str, language: str) -> type[Allocator]:
