@@ -9,6 +9,7 @@
  *
  *   root -> +24   orders    bit k is set when list k is not empty
  *           +32   heads     of the lists of free blocks, one an order: the first payload, or 0
+ *           +368            16 bytes for the first payload's header, or the fence of a heap without a block
  *
  * A block is named by its payload's address p, and its buddy is p ^ 2^k.  The heap is [first, end) in
  * payload addresses.  The header before the end is the fence, of an allocated block of order 0, so that
@@ -36,7 +37,7 @@ static inline uint64_t head_of(const hl_heap *h, unsigned k) { return h->root + 
 
 static inline uint64_t first_of(const hl_heap *h)
 {
-    return heap_round_up(h->root + ROOT_SIZE + HEADER, power(LEAST));
+    return heap_round_up(h->root + ROOT_SIZE, power(LEAST));
 }
 
 /* The order of the smallest block with room for `size` bytes; MOST + 1 when there is none. */

@@ -22,7 +22,7 @@ says who its buddy is, p ^ 2^k, and no offset from a base is ever taken:
 
     root -> +24   orders    bit k is set when list k is not empty
             +32   heads     of the lists of free blocks, one an order, from 5 to 46: the first payload, or 0
-            +368            16 bytes unused, so that the header before the end never falls into the heads
+            +368            16 bytes for the first payload's header, or the fence of a heap without a block
 
 next is a payload, 0 at the end of a list; prev is the address of the word that points here, a next or a head,
 so that a block leaves its list without asking whether it is the first.  The heap is [first, end) in payload
@@ -83,7 +83,7 @@ class Buddy(PythonAllocator):
         super().__init__(process, options, root)
         self._orders = root + ROOT_ORDERS
         self._heads = root + ROOT_HEADS - 8 * LEAST  # head of list k: + 8 * k
-        self._first = round_up(self._start + HEADER, 1 << LEAST)
+        self._first = round_up(self._start, 1 << LEAST)
         self._page_order = self._page_size.bit_length() - 1
 
     def _init(self, end: int) -> None:

@@ -19,9 +19,9 @@ from heaplab.process import Process
 
 KIB = 1024
 #: where the first payload is, from a root that is a multiple of 64 KiB
-FIRST = 0x1A0
+FIRST = 0x180
 #: what a fresh heap of two pages is cut into: up to larger and larger alignments
-FRESH = [(0x1A0, 32), (0x1C0, 64), (0x200, 512), (0x400, 1024), (0x800, 2048), (0x1000, 4096)]
+FRESH = [(0x180, 128), (0x200, 512), (0x400, 1024), (0x800, 2048), (0x1000, 4096)]
 
 NewHeap = Callable[..., Allocator]
 
@@ -109,26 +109,26 @@ def test_a_fresh_heap(heap: Allocator) -> None:
 
 
 def test_an_exact_fit_is_taken_whole(heap: Allocator) -> None:
-    assert heap.malloc(24) == heap.root + 0x1A0
-    assert heap.malloc(56) == heap.root + 0x1C0
+    assert heap.malloc(120) == heap.root + 0x180
+    assert heap.malloc(504) == heap.root + 0x200
     assert free_blocks(heap) == FRESH[2:]
 
 
 def test_splitting_leaves_the_upper_halves(heap: Allocator) -> None:
-    assert heap.malloc(65) == heap.root + 0x200
-    assert used_blocks(heap) == [(0x200, 128)]
-    assert free_blocks(heap) == [*FRESH[:2], (0x280, 128), (0x300, 256), *FRESH[3:]]
+    assert heap.malloc(24) == heap.root + 0x180
+    assert used_blocks(heap) == [(0x180, 32)]
+    assert free_blocks(heap) == [(0x1A0, 32), (0x1C0, 64), *FRESH[1:]]
 
 
 def test_freeing_merges_all_the_way_up(heap: Allocator) -> None:
-    p = heap.malloc(65)
+    p = heap.malloc(24)
     heap.free(p)
     assert free_blocks(heap) == FRESH
 
 
 def test_only_buddies_merge(heap: Allocator) -> None:
     """0x280 and 0x300 are neighbours of one size, but not the halves of one block."""
-    a, b, c, d = (heap.malloc(120) for _ in range(4))
+    _, a, b, c, d = (heap.malloc(120) for _ in range(5))
     assert [p - heap.root for p in (a, b, c, d)] == [0x200, 0x280, 0x300, 0x380]
     heap.free(b)
     heap.free(c)
@@ -137,7 +137,7 @@ def test_only_buddies_merge(heap: Allocator) -> None:
     heap.free(a)
     assert (0x200, 256) in free_blocks(heap)
     heap.free(d)
-    assert free_blocks(heap) == FRESH
+    assert free_blocks(heap) == FRESH[1:]
 
 
 def test_the_block_freed_last_is_taken_first(heap: Allocator) -> None:
@@ -153,14 +153,30 @@ def test_the_bytes_of_a_small_heap(new_heap: NewHeap, process: Process) -> None:
     root, p = heap.root, heap.malloc(24)
     load = process.load64
     assert load(root + ROOT_MAGIC).to_bytes(8, "little") == b"hl-buddy"
-    assert load(root + ROOT_ORDERS) == 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12
+    assert load(root + ROOT_ORDERS) == 1 << 5 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12
     heads = [load(root + ROOT_HEADS + 8 * (k - LEAST)) for k in range(LEAST, MOST + 1)]
-    assert heads[:8] == [0, root + 0x1C0, 0, 0, root + 0x200, root + 0x400, root + 0x800, root + 0x1000]
+    assert heads[:8] == [root + 0x1A0, root + 0x1C0, 0, 0, *(root + (0x200 << i) for i in range(4))]
     assert not any(heads[8:])
     assert load(p - 8) == seal(p, 64 | 5)
     free = root + 0x1C0
     assert [load(free - 8), load(free), load(free + 8)] == [seal(free, 6), 0, root + ROOT_HEADS + 8]
     assert load(root + 0x2000 - 8) == seal(root + 0x2000, 64)
+
+
+@pytest.mark.parametrize("language", allocators.LANGUAGES)
+def test_a_heap_as_small_as_can_be_has_no_block(language: str) -> None:
+    """With pages of 64 bytes the root can end where the heap does: then the fence stands in the root."""
+    process = Kernel(ram="64 KiB", page_size=64, seed=1).init.fork()
+    process.sbrk(-process.sbrk(0) % 128)
+    heap = allocators.create("buddy:top_pad=0:trim_threshold=0", process, language)
+    for _ in range(2):
+        assert free_blocks(heap) == []
+        assert end_of(heap) == Buddy.ROOT_SIZE
+        heap.check()
+        p = heap.malloc(24)
+        assert p == heap.root + Buddy.ROOT_SIZE
+        heap.check()
+        heap.free(p)
 
 
 # ---- growth and trimming ----
@@ -294,11 +310,11 @@ def test_shrinking_splits_off_upper_halves(heap: Allocator) -> None:
     p = heap.malloc(1000)
     assert heap.realloc(p, 100) == p
     assert used_blocks(heap) == [(0x400, 128)]
-    assert free_blocks(heap) == [*FRESH[:3], (0x480, 128), (0x500, 256), (0x600, 512), *FRESH[4:]]
+    assert free_blocks(heap) == [*FRESH[:2], (0x480, 128), (0x500, 256), (0x600, 512), *FRESH[3:]]
 
 
 def test_growing_absorbs_right_buddies(heap: Allocator) -> None:
-    p = heap.malloc(100)
+    p = heap.malloc(200)
     assert p == heap.root + 0x200
     assert heap.realloc(p, 500) == p
     assert used_blocks(heap) == [(0x200, 512)]
@@ -307,13 +323,13 @@ def test_growing_absorbs_right_buddies(heap: Allocator) -> None:
 
 
 def test_growing_past_a_live_buddy_moves_and_changes_nothing_else(heap: Allocator) -> None:
-    p, q = heap.malloc(100), heap.malloc(100)
-    assert q == p + 128
+    p, q = heap.malloc(56), heap.malloc(56)
+    assert q == p + 64
     heap.process.store64(p, 0xABCD)
-    to = heap.realloc(p, 300)
+    to = heap.realloc(p, 100)
     assert to not in (p, 0)
     assert heap.process.load64(to) == 0xABCD
-    assert (p - heap.root, 128) in free_blocks(heap)
+    assert (p - heap.root, 64) in free_blocks(heap)
     heap.check()
 
 
@@ -329,8 +345,8 @@ def test_a_double_free(heap: Allocator) -> None:
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_double_free_of_either_merged_half(heap: Allocator, first: int) -> None:
     """Merged with the buddy to the right or to the left: the old header lies inside a free block."""
-    pair = [heap.malloc(120), heap.malloc(120)]
-    assert pair[0] ^ pair[1] == 128
+    pair = [heap.malloc(56), heap.malloc(56)]
+    assert pair[0] ^ pair[1] == 64
     heap.free(pair[first])
     heap.free(pair[1 - first])
     for p in pair:
@@ -338,9 +354,9 @@ def test_a_double_free_of_either_merged_half(heap: Allocator, first: int) -> Non
 
 
 def test_a_double_free_after_the_block_was_absorbed(heap: Allocator) -> None:
-    p, q = heap.malloc(100), heap.malloc(100)
+    p, q = heap.malloc(56), heap.malloc(56)
     heap.free(q)
-    assert heap.realloc(p, 200) == p
+    assert heap.realloc(p, 100) == p
     assert broken(lambda: heap.free(q)) == (q, Rule.DOUBLE_FREE)
 
 
@@ -354,7 +370,7 @@ def test_a_pointer_into_a_block_is_foreign(heap: Allocator, offset: int) -> None
 
 def test_pointers_outside_the_heap_are_foreign(heap: Allocator) -> None:
     heap.malloc(200)
-    for p in (heap.root, heap.root + 0x180, heap.root + end_of(heap), 16, 2**47):
+    for p in (heap.root, heap.root + 0x170, heap.root + end_of(heap), 16, 2**47):
         assert broken(lambda p=p: heap.free(p)) == (p, Rule.FOREIGN_POINTER)
 
 
@@ -375,8 +391,8 @@ def test_a_header_copied_elsewhere_is_not_one(heap: Allocator) -> None:
 
 
 def test_an_overflow_into_the_buddy_is_noticed_when_it_would_merge(heap: Allocator) -> None:
-    p, q = heap.malloc(120), heap.malloc(120)
-    heap.process.fill(p, 0x41, 130)
+    p, q = heap.malloc(56), heap.malloc(56)
+    heap.process.fill(p, 0x41, 66)
     assert broken(lambda: heap.free(p)) == (q, Rule.BROKEN_HEADER)
 
 
@@ -424,7 +440,7 @@ def test_check_finds_a_wrong_bit_of_orders(heap: Allocator) -> None:
 
 def test_check_finds_free_blocks_that_no_list_leads_to(heap: Allocator) -> None:
     """Two free blocks that point at each other, and at nobody else."""
-    a, _, c, _ = (heap.malloc(120) for _ in range(4))
+    a, _, c, _, _ = (heap.malloc(120) for _ in range(5))
     heap.free(a)
     heap.free(c)
     store = heap.process.store64
@@ -436,14 +452,14 @@ def test_check_finds_free_blocks_that_no_list_leads_to(heap: Allocator) -> None:
 
 
 def test_check_finds_buddies_that_were_not_merged(heap: Allocator) -> None:
-    a, b = heap.malloc(120), heap.malloc(120)
+    a, b = heap.malloc(56), heap.malloc(56)
     heap.free(b)
-    write_header(heap, a, seal(a, 7))
+    write_header(heap, a, seal(a, 6))
     assert broken(heap.check) == (a, Rule.UNCOALESCED)
 
 
 def test_check_finds_a_block_where_none_of_its_order_can_be(heap: Allocator) -> None:
-    p = heap.malloc(24)
+    p = [heap.malloc(24), heap.malloc(24)][1]
     for k in (3, 7, 60):
         write_header(heap, p, seal(p, 64 | k))
         assert broken(heap.check) == (p, Rule.BROKEN_HEADER)
@@ -466,7 +482,7 @@ def test_the_vital_statistics_hold(heap: Allocator) -> None:
         call()
         return context.mems - before
 
-    blocks = [heap.malloc(120) for _ in range(4)]
+    _, *blocks = [heap.malloc(120) for _ in range(5)]
     assert mems(lambda: heap.malloc(1000)) == 6  # of the order wanted, the last of its list
     assert mems(lambda: heap.malloc(400)) == 6 + 2 * 4  # split twice
     assert mems(lambda: heap.free(blocks[0])) == 10  # first in its list
