@@ -21,7 +21,7 @@ comma := ,
 variant = HEAPLAB_CFLAGS="$(2)" HEAPLAB_LDFLAGS="$(3)" $(PY) setup.py -q build --build-base build/$(1) \
 	--build-lib build/$(1)/lib --build-temp build/$(1)/objects
 # Python that imports that build: $(call with,NAME)
-with = PYTHONSAFEPATH=1 PYTHONPATH=build/$(1)/lib $(PY)
+with = PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/$(1)/lib $(PY)
 
 compare: $(STAMP)
 	$(BIN)/heaplab compare
