@@ -91,6 +91,8 @@ def compare(
     if not opened or not specs:
         raise UsageError("there is nothing to compare: name at least one trace and one allocator")
     labels = _labels(opened)
+    _demand_distinct("trace", labels)
+    _demand_distinct("allocator", [str(spec) for spec in specs])
     with _sources(opened, traces) as sources:
         plan = [
             _Planned(label, trace.header, spec, Job(source, str(spec), spec.language, options))
@@ -158,13 +160,15 @@ def _carry_out(
 def _labels(traces: Sequence[Trace]) -> list[str]:
     """What to call the traces: their names, or where names are not distinct their sources."""
     names = [trace.header.name for trace in traces]
-    labels = [
+    return [
         trace.source if names.count(name) > 1 else name for name, trace in zip(names, traces, strict=True)
     ]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise UsageError(f"the trace {label} is given twice")
-    return labels
+
+
+def _demand_distinct(what: str, names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"the {what} {name} is given twice")
 
 
 @contextmanager

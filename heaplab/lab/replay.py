@@ -103,7 +103,10 @@ class Replay:
         self._blocks = iter(trace)
         self._block: Block | None = None
         self._events: Any = None
-        self.raw: Any = ffi.gc(lib.hl_replay_new(kernel.machine.raw, lib.hl_py_heap), lib.hl_replay_delete)
+        raw = lib.hl_replay_new(kernel.machine.raw, lib.hl_py_heap)
+        if raw == ffi.NULL:
+            raise MemoryError("this computer has no memory for the replay")
+        self.raw: Any = ffi.gc(raw, lib.hl_replay_delete)
         self.raw.verify = verify
         self.raw.mems_limit = _NO_LIMIT if max_mems is None else max_mems
         events = max(trace.header.events, 1)
@@ -113,7 +116,10 @@ class Replay:
         self._samples = np.zeros(len(wanted), _SAMPLE)
         self.raw.sample_at = ffi.cast("uint64_t *", self._sample_at.ctypes.data)
         self.raw.samples = ffi.cast("hl_sample *", self._samples.ctypes.data)
-        self._start(0, kernel.init.fork())
+        try:
+            self._start(0, kernel.init.fork())
+        except Exception as error:
+            self.fail("before the first event", error)
 
     # ---- progress ----
 
@@ -169,7 +175,7 @@ class Replay:
         if why == lib.HL_REPLAY_PROCESS:
             try:
                 reason = self._process_event(event)
-            except (OSError, MemoryError) as error:
+            except Exception as error:
                 reason = _told(error)
             if reason is None:
                 lib.hl_replay_passed(self.raw)

@@ -1,7 +1,7 @@
 """A worker: a process of its own that does one run after another, as it is told through a connection.
 
 Messages to it: Job, or None to end.  Messages from it: (what, value):
-    "progress", events done     "run", Run     "usage", a UsageError's sentence     "error", a traceback
+    "progress", events done     "run", Run     "usage", a UsageError's sentence     "error", what was raised
 """
 
 import gc
@@ -43,7 +43,7 @@ def serve(connection: Connection) -> None:
         except UsageError as error:
             answer = ("usage", str(error))
         except Exception:
-            answer = ("error", traceback.format_exc())
+            answer = ("error", traceback.format_exc().strip().rpartition("\n")[2])
         connection.send(answer)
         gc.collect()  # a machine's memory is held by cycles
 

@@ -27,15 +27,6 @@ class Column:
     best: Callable[..., float] | None = None
 
 
-def exact(value: float) -> str:
-    """Write a whole number.
-
-    >>> exact(1234567)
-    '1,234,567'
-    """
-    return f"{value:,.0f}"
-
-
 def short(value: float) -> str:
     """Write a count in at most six characters.
 

@@ -119,7 +119,8 @@ def test_a_heap_that_breaks_the_contract_is_status_1(trace, tmp_path):
         (["{tmp}/nowhere.hlt"], "nowhere.hlt: there is no such file"),
         (["{tmp}"], "{tmp}: is not a file: name a trace"),
         (["sqllite"], "did you mean sqlite?"),
-        (["{trace}"], "is given twice"),
+        (["{trace}"], "the trace {trace} is given twice"),
+        (["--allocators=buddy,rbtree,buddy"], "the allocator buddy is given twice"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2_before_any_work(trace, tmp_path, args, sentence):

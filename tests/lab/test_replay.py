@@ -344,6 +344,25 @@ def test_a_machine_without_frames_ends_the_run(language):
     assert 0 < record.events_done < 40
 
 
+@pytest.mark.parametrize("language", ["python", "c"])
+def test_a_machine_too_small_for_a_heap_ends_the_run_before_it_begins(language):
+    record = run(Trace.of([Event(M, 0, 10)]), "buddy:top_pad=2GiB", language, ram="1 MiB")
+    assert record.reason.startswith("before the first event: MemoryError")
+    assert (record.outcome, record.events_done, record.operations) == ("failed", 0, 0)
+
+
+@pytest.mark.parametrize("language", ["python", "c"])
+def test_a_broken_root_ends_the_run_at_the_fork(language):
+    trace = Trace.of([Event(M, 0, 10), Event(Op.FORK, 1)])
+    replay = Replay(trace, parse("rbtree", language), Kernel(ram="64 MiB"))
+    replay.advance(1)
+    heap = heap_of(replay)
+    heap.process.store64(heap.root, 0)
+    replay.advance(2)
+    assert replay.end.reason.startswith("event 1 (fork 1): HeapCorruption")
+    assert replay.done == 1
+
+
 def test_an_empty_trace_is_a_run_too():
     record = run(Trace.of([]), "buddy")
     assert (record.outcome, record.operations, record.peak_live, record.mems.mean) == ("finished", 0, 0, 0)
