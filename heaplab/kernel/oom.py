@@ -32,6 +32,7 @@ def make_room(system: System) -> Task | None:
     """End the worst process; return it, or None when there is none to end."""
     victim = choose_victim(system)
     if victim is not None:
+        system.oom_kills.append(victim.pid)
         kill_task(victim, SIGKILL)
     return victim
 

@@ -28,7 +28,8 @@ class System:
     fixed at boot: machine, settings, chance (every random choice of the kernel), zero_frame (the one frame
     that all unwritten memory reads; its owner is the kernel)
     while it runs: pids; tasks, by pid, in the order of their birth, the dead not yet waited for included;
-    init, the task with pid 1; init_reaps, whether init collects its dead children by itself
+    init, the task with pid 1; init_reaps, whether init collects its dead children by itself; oom_kills, the
+    pids that the OOM killer ended, in order
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class System:
         self.tasks: dict[int, Task] = {}
         self.init: Task
         self.init_reaps = init_reaps
+        self.oom_kills: list[int] = []
         self._inodes = 0
 
     def new_inode(self) -> int:

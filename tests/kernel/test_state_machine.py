@@ -1,0 +1,213 @@
+"""Random programs on the kernel; and mistakes planted in it, each of which they must find."""
+
+import ast
+import sys
+from pathlib import Path
+
+import hypothesis.errors
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from heaplab import kernel as kernel_room
+from heaplab.kernel import exit as exiting
+from heaplab.kernel import fault, fork, mprotect, oom, vma
+from heaplab.kernel.mm import Mm
+from heaplab.kernel.pid import PidAllocator
+from heaplab.kernel.shmem import ShmemFile
+from heaplab.kernel.vmas import VmaMap
+from heaplab.machine import FrameKind, Machine, Pte, Space
+from heaplab.testing.kernel_machine import KernelMachine
+
+
+class Cramped(KernelMachine):
+    """A machine on which memory runs out."""
+
+    FRAMES = 48
+
+
+TestRoomy = KernelMachine.TestCase
+TestRoomy.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestCramped = Cramped.TestCase
+TestCramped.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+
+
+def assert_found(machine: type[KernelMachine] = KernelMachine) -> None:
+    """Assert that random programs fail on the kernel as it is now; do not shrink."""
+    search = settings(
+        max_examples=400,
+        stateful_step_count=50,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    with pytest.raises(Exception) as caught:  # noqa: B017, PT011: what breaks depends on the mistake
+        run_state_machine_as_test(machine, settings=search)
+    assert not isinstance(caught.value, hypothesis.errors.HypothesisException), caught.value
+
+
+# ---- flushes
+
+
+def flush_sites() -> list[str]:
+    """The functions of the kernel that flush, found in its source."""
+    sites = []
+    for path in sorted(Path(kernel_room.__file__).parent.glob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef) and not function.name.startswith("flush"):
+                calls = {node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute)}
+                if calls & {"flush_range", "flush_all"}:
+                    sites.append(function.name)
+    return sites
+
+
+def test_the_sites_that_flush_are_known():
+    assert sorted(flush_sites()) == ["_protect_entries", "_write_protected", "dup_mm", "zap"]
+
+
+@pytest.mark.parametrize("site", flush_sites())
+def test_a_missing_flush_is_found(monkeypatch, site):
+    for name in ("flush_range", "flush_all"):
+
+        def flush(mm, *args, _honest=getattr(Mm, name)):
+            if sys._getframe(1).f_code.co_name != site:
+                _honest(mm, *args)
+
+        monkeypatch.setattr(Mm, name, flush)
+    assert_found()
+
+
+# ---- other mistakes: what is replaced, by what
+
+
+def no_write_protection(space, child, start, end, *, cow):
+    return _fork_range(space, child, start, end, cow=False)
+
+
+_fork_range, _map_zeroed, _update = Space.fork_range, Space.map_zeroed, Space.update
+_protect_range, _alloc, _release, _put = Space.protect_range, Machine.alloc, exiting.release, Mm.put
+_page = ShmemFile.page
+
+
+def copy_of_nothing(space, va, flags):
+    return _map_zeroed(space, va, FrameKind.ANON, flags)
+
+
+def last_owner_copies(space, va, *, clear=0, set=0):
+    return space.map_copy(va, set) is not None
+
+
+def writable_for_all(space, start, end, *, having=0, clear=0, set=0):
+    return _protect_range(space, start, end, clear=clear, set=set)
+
+
+def no_zero_frame(mm, vma_, va):
+    fault.prepare_anon_vma(mm, vma_)
+    return _map_zeroed(mm.space, va, FrameKind.ANON, vma_.written_prot) is not None
+
+
+def keeps_its_number(task):
+    _release(task)
+    task.system.pids.in_use.add(task.pid)
+
+
+def leaves_its_children(task, status):
+    children = dict(task.children)
+    task.children.clear()
+    _do_exit(task, status)
+    task.children.update(children)
+
+
+_do_exit = exiting.do_exit
+
+
+def by_time_of_death(task, pid, options):
+    dead = [child for child in task.children.values() if child.mm is None]
+    if pid == -1 and dead:
+        exiting.release(dead[-1])
+        return dead[-1].pid, dead[-1].exit_code
+    return _wait(task, pid, options)
+
+
+_wait = exiting.wait
+
+
+def private_page(file, pgoff):
+    file.pages.pop(pgoff, None)
+    return _page(file, pgoff)
+
+
+def never_frees_the_file(file):
+    file.users -= 1
+
+
+def nearest_hole(vmas, length, low, high, guard_gap):
+    return _lowest(vmas, length, low, high, guard_gap)
+
+
+_lowest = VmaMap.lowest_hole
+
+MISTAKES = {
+    "fork leaves the parent's pages writable": (Space, "fork_range", no_write_protection),
+    "fork copies no pages": (Space, "fork_range", lambda *_, **__: 0),
+    "copy-on-write forgets the contents": (Space, "map_copy", copy_of_nothing),
+    "the last owner copies": (Space, "update", last_owner_copies),
+    "mprotect makes shared frames writable": (Space, "protect_range", writable_for_all),
+    "mprotect changes no entries": (mprotect, "_protect_entries", lambda *_: None),
+    "reading makes memory": (fault, "_map_zero_frame", no_zero_frame),
+    "the zero frame may be written": (vma, "_PRESENT", vma._PRESENT | int(Pte.WRITE)),
+    "everybody is taken for the last owner": (fault, "_EXCLUSIVE", int(Pte.PRESENT)),
+    "munmap keeps the pages": (Mm, "zap", lambda *_: None),
+    "wait keeps the pid's entry": (exiting, "release", lambda task: task.parent.children.pop(task.pid)),
+    "orphans keep their dead parent": (exiting, "do_exit", leaves_its_children),
+    "wait takes the youngest": (exiting, "wait", by_time_of_death),
+    "shared pages are made anew": (ShmemFile, "page", private_page),
+    "shared pages are never freed": (ShmemFile, "put", never_frees_the_file),
+    "an exit gives nothing back": (Mm, "put", lambda _: None),
+    "mmap takes the lowest hole": (VmaMap, "highest_hole", nearest_hole),
+    "a pid in use is given again": (PidAllocator, "alloc", lambda _: 2),
+    "VMAs with different rights merge": (vma, "VM_ACCESS", 0),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_planted_mistake_is_found(monkeypatch, name):
+    place, attribute, wrong = MISTAKES[name]
+    honest = getattr(place, attribute)
+    for module in (place, *kernel_modules()):
+        if getattr(module, attribute, None) is honest:
+            monkeypatch.setattr(module, attribute, wrong)
+    assert_found()
+
+
+def kernel_modules():
+    """The kernel's modules: a function imported by name has to be replaced in each."""
+    return [module for name, module in sys.modules.items() if name.startswith("heaplab.kernel.")]
+
+
+def test_a_victim_that_takes_its_children_along_is_found(monkeypatch):
+    def kill_family(task, signum):
+        for child in [child for child in task.children.values() if child.mm is not None]:
+            exiting.kill_task(child, signum)
+        exiting.kill_task(task, signum)
+
+    monkeypatch.setattr(oom, "kill_task", kill_family)
+    assert_found(Cramped)
+
+
+def test_a_fork_that_fails_and_keeps_its_frames_is_found(monkeypatch):
+    honest = fork.dup_mm
+
+    def keeps_what_it_had(old):
+        put = Mm.put
+        try:
+            Mm.put = lambda _: None
+            return honest(old)
+        finally:
+            Mm.put = put
+
+    monkeypatch.setattr(fork, "dup_mm", keeps_what_it_had)
+    assert_found(Cramped)
