@@ -56,9 +56,8 @@ class KernelMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.kernel = Kernel(
-            self.FRAMES * self.PAGE_SIZE, page_size=self.PAGE_SIZE, tlb=self.TLB, poison=True
-        )
+        ram = self.FRAMES * self.PAGE_SIZE
+        self.kernel = Kernel(ram, page_size=self.PAGE_SIZE, tlb=self.TLB, poison=True)
         init = self.kernel.init
         layout = self.kernel.system.init.mm.layout  # type: ignore[union-attr]
         self.model = KernelModel(
@@ -133,6 +132,23 @@ class KernelMachine(RuleBasedStateMachine):
     def fork(self, who: int) -> None:
         self._fork(self._choose(who).pid)
 
+    @precondition(lambda self: len(self.model.processes) < 2 * MOST_PROCESSES)
+    @rule(who=some_process, code=st.integers(0, 3))
+    def fork_one_that_exits(self, who: int, code: int) -> None:
+        self._fork_zombie(self._choose(who).pid, code)
+
+    def _fork_zombie(self, pid: int, code: int) -> int | None:
+        """Fork a child that exits at once; its pid, or None when memory ran out over it."""
+        self._fork(pid)
+        parent = self.model.processes.get(pid)
+        if parent is None or not parent.alive or not parent.children:
+            return None
+        child = parent.children[-1]
+        if self.model.processes[child].alive:
+            self.kernel.process(child).exit(code)
+            self.model.exit(child, code << 8)
+        return child
+
     @precondition(lambda self: len(self._living()) > 2)
     @rule(who=some_process, code=st.integers(0, 300))
     def exit(self, who: int, code: int) -> None:
@@ -149,7 +165,8 @@ class KernelMachine(RuleBasedStateMachine):
 
     @rule(who=some_process, which=st.sampled_from(["any", "first", "last", "stranger"]), hang=st.booleans())
     def wait(self, who: int, which: str, hang: bool) -> None:
-        process = self._choose(who)
+        parents = [pid for pid in self._living()[1:] if self.model.processes[pid].children]
+        process = self.kernel.process(parents[who % len(parents)]) if parents else self._choose(who)
         children = self.model.processes[process.pid].children
         pid = {"any": -1, "stranger": 1, "first": children[0] if children else 2}.get(
             which, children[-1] if children else 2
@@ -228,8 +245,8 @@ class KernelMachine(RuleBasedStateMachine):
 
     def _access(
         self, process: Process, number: int, write: bool, call: Callable[..., Any], *args: Any
-    ) -> Any:
-        """Make an access to one page; return (allowed, result)."""
+    ) -> tuple[bool, Any]:
+        """Make an access to one page; return (whether it was done, its result)."""
         allowed = self.model.may(process.pid, number, write=write)
         result, how = self._do(process, call, *args)
         if how == "segv":
@@ -278,16 +295,10 @@ class KernelMachine(RuleBasedStateMachine):
     def wait_into_memory(self, who: int, place: int, offset: int, kind: str) -> None:
         """A store by the kernel itself: it, too, must copy, and it makes no use of the TLB."""
         process = self._choose(who)
-        self._fork(process.pid)
-        model = self.model.processes.get(process.pid)
-        if model is None or not model.alive or not model.children:
+        child = self._fork_zombie(process.pid, 7)
+        if child is None:
             return
-        child = model.children[-1]
-        if self.model.processes[child].alive:
-            self.kernel.process(child).exit(7)
-            self.model.exit(child, 7 << 8)
-        status = self.model.processes[child].status
-        assert status is not None
+        status = self.model.processes[child].status or 0
         number = self._page(process, place, kind)
         if self.model.may(process.pid, number, write=False):
             # now the TLB knows the page as it was
@@ -319,12 +330,10 @@ class KernelMachine(RuleBasedStateMachine):
             assert list(task.children) == process.children
             if process.alive:
                 self._compare_memory(self.kernel.process(pid))
-        frames = self.kernel.machine
-        assert frames.used(FrameKind.ANON) == len(self.model.cells()), (
-            "more or fewer private pages than written"
-        )
-        shared = sum(map(len, self.model.files()))
-        assert frames.used(FrameKind.FILE) == shared, "more or fewer shared pages than touched"
+        used, written = self.kernel.machine.used, len(self.model.cells())
+        assert used(FrameKind.ANON) == written, "more or fewer private frames than written pages"
+        touched = sum(map(len, self.model.files()))
+        assert used(FrameKind.FILE) == touched, "more or fewer shared frames than touched pages"
         if self.FRAMES >= KernelMachine.FRAMES:
             assert not system.oom_kills, "somebody was killed for want of frames that are there"
 
@@ -346,9 +355,8 @@ class KernelMachine(RuleBasedStateMachine):
             assert entry, "a written page has no entry"
             cell.frame = frame if cell.frame is None else cell.frame
             assert cell.frame == frame, "a page changed its frame with nobody else to keep the old one"
-            assert self.kernel.machine.ram[frame].tobytes() == bytes(cell.data), (
-                "a frame holds what was not written"
-            )
+            contents = self.kernel.machine.ram[frame].tobytes()
+            assert contents == cell.data, "a frame holds what was not written"
 
     def teardown(self) -> None:
         """All but init end and are collected; then no frame may be missing."""
@@ -371,11 +379,8 @@ def _pages_of(maps: str, page_size: int) -> dict[int, int]:
     for line in maps.splitlines():
         start, _, end = line.split()[0].partition("-")
         rights = line.split()[1]
-        prot = sum(
-            bit
-            for letter, bit in zip(rights, (PROT_READ, PROT_WRITE, PROT_EXEC), strict=False)
-            if letter != "-"
-        )
+        bits = (PROT_READ, PROT_WRITE, PROT_EXEC)
+        prot = sum(bit for letter, bit in zip(rights[:3], bits, strict=True) if letter != "-")
         for number in range(int(start, 16) // page_size, int(end, 16) // page_size):
             pages[number] = prot
     return pages

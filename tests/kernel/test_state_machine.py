@@ -35,7 +35,7 @@ TestCramped.settings = settings(max_examples=60, stateful_step_count=60, deadlin
 def assert_found(machine: type[KernelMachine] = KernelMachine) -> None:
     """Assert that random programs fail on the kernel as it is now; do not shrink."""
     search = settings(
-        max_examples=400,
+        max_examples=1500,
         stateful_step_count=50,
         deadline=None,
         database=None,
@@ -44,7 +44,7 @@ def assert_found(machine: type[KernelMachine] = KernelMachine) -> None:
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    with pytest.raises(Exception) as caught:  # noqa: B017, PT011: what breaks depends on the mistake
+    with pytest.raises(Exception) as caught:
         run_state_machine_as_test(machine, settings=search)
     assert not isinstance(caught.value, hypothesis.errors.HypothesisException), caught.value
 
@@ -70,13 +70,15 @@ def test_the_sites_that_flush_are_known():
 
 @pytest.mark.parametrize("site", flush_sites())
 def test_a_missing_flush_is_found(monkeypatch, site):
-    for name in ("flush_range", "flush_all"):
-
-        def flush(mm, *args, _honest=getattr(Mm, name)):
+    def but_not_there(honest):
+        def flush(mm, *args):
             if sys._getframe(1).f_code.co_name != site:
-                _honest(mm, *args)
+                honest(mm, *args)
 
-        monkeypatch.setattr(Mm, name, flush)
+        return flush
+
+    for name in ("flush_range", "flush_all"):
+        monkeypatch.setattr(Mm, name, but_not_there(getattr(Mm, name)))
     assert_found()
 
 
