@@ -85,9 +85,10 @@ def compare(
         if path is not None:
             with replacing(path) as file:
                 file.write(text(comparison).encode())
-    if report_path is not None:
-        report.write(comparison, report_path)
+    page = report.write(comparison, report_path) if report_path is not None else None
     report.show(comparison)
+    if page is not None:
+        click.echo(f"\nfigures: {page}")
     sys.stdout.flush()
     if comparison.interrupted:
         click.echo(

@@ -1,8 +1,10 @@
 """`heaplab compare`: the main job from the command line."""
 
+import contextlib
 import csv
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -56,7 +58,9 @@ def test_tables_json_csv_and_report(trace, tmp_path):
     assert [run["allocator"] for run in runs] == ["buddy", "freelist:fit=best:order=address"]
     with open(tmp_path / "a.csv") as file:
         assert [row["allocator"] for row in csv.DictReader(file)] == [run["allocator"] for run in runs]
-    assert (tmp_path / "report" / "index.html").exists()
+    page = tmp_path / "report" / "index.html"
+    assert page.exists()
+    assert result.stdout.endswith(f"figures: {page}\n")
 
 
 def test_two_runs_write_the_same_json_but_for_seconds(trace, tmp_path):
@@ -201,3 +205,20 @@ def test_a_closed_pipe_is_quiet(trace):
     shown = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
     assert shown.stderr == ""
     assert shown.stdout in ("0\n", "1\n")
+
+
+@pytest.mark.parametrize(("options", "shown"), [([], True), (["--quiet"], False)])
+def test_a_terminal_is_shown_how_far_it_is(trace, options, shown):
+    ours, theirs = pty.openpty()
+    command = [*COMMAND, trace, "--allocators=buddy,rbtree", *options]
+    environment = {**os.environ, "TERM": "xterm"}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, env=environment)
+    os.close(theirs)
+    told = b""
+    with contextlib.suppress(OSError):  # the terminal's end
+        while more := os.read(ours, 4096):
+            told += more
+    os.close(ours)
+    assert process.wait(timeout=20) == 0
+    assert (b"of 2 runs" in told) is shown
+    assert (b"of 6,000 events" in told) is shown
