@@ -82,9 +82,10 @@ class Kernel:
 
     def process(self, pid: int) -> Process:
         """Return a handle of a process.  Raises: UsageError when there is none."""
-        return handle(self._task(pid))
+        return handle(self.task(pid))
 
-    def _task(self, pid: int) -> Task:
+    def task(self, pid: int) -> Task:
+        """Return the kernel's own side of a process.  Raises: UsageError when there is none."""
         task = self.system.tasks.get(pid)
         if task is None:
             raise UsageError(f"no process has pid {pid}: see Kernel.tree() for those that are there")
@@ -92,11 +93,11 @@ class Kernel:
 
     def maps(self, pid: int) -> str:
         """Return /proc/PID/maps."""
-        return procfs.maps(self._task(pid))
+        return procfs.maps(self.task(pid))
 
     def status(self, pid: int) -> str:
         """Return /proc/PID/status."""
-        return procfs.status(self._task(pid))
+        return procfs.status(self.task(pid))
 
     def tree(self) -> str:
         """Return the tree of processes, zombies marked <defunct>."""

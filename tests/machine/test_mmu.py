@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heaplab.errors import UsageError
 from heaplab.machine import Context, FrameKind, Machine, Pte, Space
 from tests.machine.conftest import PAGE, USER_RW, DemandZero
 
@@ -159,6 +160,31 @@ def test_a_fault_that_takes_the_other_page_away_loses_nothing(machine: Machine) 
     context.copy(0, PAGE, PAGE)
     assert len(handler.seen) > 3
     assert context.read(0, PAGE) == bytes(PAGE)
+
+
+def test_without_a_space_every_access_faults(context: Context, handler: DemandZero) -> None:
+    context.store64(0, 1)
+    context.switch(None)
+    handler.limit = 0
+    for access in (lambda: context.load64(0), lambda: context.store(0, 1, 1), lambda: context.fill(0, 1, 8)):
+        with pytest.raises(LookupError):
+            access()
+    assert [va for va, _ in handler.seen] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("size", [0, 3, 16, -1])
+def test_no_access_has_such_a_size(context: Context, size: int) -> None:
+    with pytest.raises(UsageError, match="make it 1, 2, 4 or 8"):
+        context.load(0, size)
+    with pytest.raises(UsageError, match="make it 1, 2, 4 or 8"):
+        context.store(0, 1, size)
+
+
+def test_addresses_and_values_wrap_as_in_c(context: Context) -> None:
+    context.store64(1 << 64, -1)
+    assert context.load64(0) == (1 << 64) - 1
+    context.store(-(1 << 64) + 8, -2, 2)
+    assert context.read(8 + (1 << 64), 3) == b"\xfe\xff\x00"
 
 
 def test_the_bad_load_value_is_data_too(context: Context) -> None:

@@ -88,6 +88,23 @@ def test_fork_takes_the_right_to_write_from_both(machine: Machine, space: Space)
     assert shared.pte(0) & (Pte.WRITE | Pte.ACCESSED | Pte.DIRTY) == Pte.WRITE
 
 
+def test_a_frame_that_fork_shares_is_nobodys_own(machine: Machine, space: Space) -> None:
+    space.map_zeroed(0, FrameKind.ANON, USER_RW | Pte.EXCLUSIVE)
+    child = Space(machine)
+    space.fork_range(child, 0, PAGE, cow=True)
+    assert not (space.pte(0) | child.pte(0)) & Pte.EXCLUSIVE
+
+
+def test_rights_can_be_given_to_those_entries_alone_that_have_a_bit(machine: Machine, space: Space) -> None:
+    for page, flags in enumerate((Pte.USER, Pte.USER | Pte.EXCLUSIVE, Pte.EXCLUSIVE)):
+        space.map_zeroed(page * PAGE, FrameKind.ANON, flags)
+    both = Pte.USER | Pte.EXCLUSIVE
+    assert space.protect_range(0, 4 * PAGE, having=both, clear=Pte.EXCLUSIVE, set=Pte.WRITE) == 1
+    written = [bool(entry & int(Pte.WRITE)) for entry in space.ptes(0, 4).tolist()]
+    assert written == [False, True, False, False]
+    assert not space.pte(PAGE) & Pte.EXCLUSIVE
+
+
 def test_fork_without_frames_for_tables_says_so(machine: Machine, space: Space) -> None:
     space.map_zeroed(0, FrameKind.ANON, USER_RW)
     child = Space(machine)
