@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-#: what reaches most of csrc in little time; `make sanitize` alone runs more
-SELECTION = "tests/machine tests/kernel/test_fork.py tests/allocators/test_buddy.py"
+#: the machine, and every allocator by its contract; `make sanitize` alone runs more
+SELECTION = "tests/machine tests/allocators/test_contract.py tests/allocators/test_heap_machine.py"
 
 # A machine that believes its TLB to be larger than it is.
 OUT_OF_BOUNDS = """
