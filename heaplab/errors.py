@@ -5,7 +5,7 @@
             WouldBlock      a call made by hand would sleep, and nobody could wake it
         HeapCorruption      an allocator's metadata contradicts itself, or a pointer is not its own
         ProcessDied         a signal ended the process whose access or call this was
-            SegmentationFault, OutOfMemory
+            SegmentationFault, BusError, OutOfMemory
         KernelPanic         the model's kernel cannot go on: pid 1 is gone, or no memory and nobody to kill
 
 System calls that fail raise OSError with Linux's errno, as Python's os module does.
@@ -95,6 +95,16 @@ class SegmentationFault(ProcessDied):
             0x80: "SI_KERNEL, no such address exists",
         }
         super().__init__(pid, signal.SIGSEGV, f"{access} at {address:#x}: {reason[si_code]}")
+
+
+class BusError(ProcessDied):
+    """SIGBUS.  `address` lies in a mapping, on a page beyond the end of the file; si_code 2 (ADRERR)."""
+
+    def __init__(self, pid: int, address: int, si_code: int, access: str) -> None:
+        self.address = address
+        self.si_code = si_code
+        why = f"{access} at {address:#x}: BUS_ADRERR, the page lies beyond the end of its file"
+        super().__init__(pid, signal.SIGBUS, why)
 
 
 class OutOfMemory(ProcessDied):

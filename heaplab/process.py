@@ -8,7 +8,7 @@ import errno
 import os
 from collections import Counter
 from collections.abc import Callable
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from heaplab.abi import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, Sys
 from heaplab.machine import REGISTER, Context
@@ -28,10 +28,13 @@ class KernelSide(Protocol):
     @property
     def minflt(self) -> int: ...
     @property
+    def majflt(self) -> int: ...
+    @property
     def syscalls(self) -> Counter[str]: ...
     @property
     def brk(self) -> int: ...
     def syscall(self, nr: int, *args: int) -> int: ...
+    def direct(self, name: str, *args: Any) -> Any: ...
     def wait4(self, pid: int, options: int) -> tuple[int, int]: ...
     def process(self, pid: int) -> "Process": ...
     def maps(self) -> str: ...
@@ -100,12 +103,26 @@ class Process:
         addr: int = 0,
         prot: int = PROT_READ | PROT_WRITE,
         flags: int = MAP_PRIVATE | MAP_ANONYMOUS,
+        fd: int = -1,
+        offset: int = 0,
     ) -> int:
-        """Map `length` bytes of new memory, zeroed; return their address.
+        """Map `length` bytes of new memory, zeroed, or of a file; return their address.
 
-        addr: a hint, or with MAP_FIXED the place.  Raises: OSError EINVAL, ENOMEM, EEXIST, ...
+        addr: a hint, or with MAP_FIXED the place.  fd: without MAP_ANONYMOUS, the file; offset: bytes.
+        Raises: OSError EINVAL, ENOMEM, EEXIST, EBADF, EACCES, ...
+
+        >>> from heaplab.abi import MAP_SHARED
+        >>> from heaplab.kernel import Kernel
+        >>> process = Kernel(ram="1 MiB").init.fork()
+        >>> fd = process.memfd_create("greeting")
+        >>> process.pwrite(fd, b"hello", 0)
+        5
+        >>> page = process.mmap(4096, flags=MAP_SHARED, fd=fd)
+        >>> process.store(page, ord("j"), 1)
+        >>> process.pread(fd, 100, 0)
+        b'jello'
         """
-        return self._call(Sys.MMAP, addr, length, prot, flags, -1, 0)
+        return self._call(Sys.MMAP, addr, length, prot, flags, fd, offset)
 
     def munmap(self, addr: int, length: int) -> None:
         """Give [addr, addr + length) back.  Raises: OSError EINVAL, ENOMEM."""
@@ -114,6 +131,55 @@ class Process:
     def mprotect(self, addr: int, length: int, prot: int) -> None:
         """Set what [addr, addr + length) allows.  Raises: OSError EINVAL, ENOMEM."""
         self._call(Sys.MPROTECT, addr, length, prot)
+
+    # files; data travel as bytes, where libc passes addresses
+
+    def open(self, path: str, flags: int = os.O_RDONLY) -> int:
+        """Open a file of the kernel's (Kernel.write_file); return a descriptor.
+
+        flags: os.O_*.  Raises: OSError ENOENT, EEXIST, EMFILE, EINVAL for what is not modelled.
+        """
+        return int(self._direct("open", path, flags))
+
+    def memfd_create(self, name: str, flags: int = 0) -> int:
+        """Make an empty file that lives in memory; return a descriptor.  Raises: OSError EINVAL, EMFILE."""
+        return int(self._direct("memfd_create", name, flags))
+
+    def read_fd(self, fd: int, count: int) -> bytes:
+        """Read up to `count` bytes at the file's offset, which moves.  Raises: OSError EBADF."""
+        return bytes(self._direct("read", fd, count))
+
+    def write_fd(self, fd: int, data: bytes) -> int:
+        """Write at the file's offset, which moves; return how many bytes.  Raises: OSError EBADF, EFBIG."""
+        return int(self._direct("write", fd, data))
+
+    def pread(self, fd: int, count: int, offset: int) -> bytes:
+        """Read up to `count` bytes from `offset` on.  Raises: OSError EBADF, EINVAL."""
+        return bytes(self._direct("pread64", fd, count, offset))
+
+    def pwrite(self, fd: int, data: bytes, offset: int) -> int:
+        """Write `data` from `offset` on; return how many bytes.  Raises: OSError EBADF, EINVAL, EFBIG."""
+        return int(self._direct("pwrite64", fd, data, offset))
+
+    def lseek(self, fd: int, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move the file's offset; return it.  Raises: OSError EBADF, EINVAL."""
+        return self._call(Sys.LSEEK, fd, offset, whence)
+
+    def ftruncate(self, fd: int, size: int) -> None:
+        """Set the file's size; pages past it go from all address spaces.  Raises: OSError EBADF, EINVAL."""
+        self._call(Sys.FTRUNCATE, fd, size)
+
+    def fsync(self, fd: int) -> None:
+        """Write the file's dirty pages to disk.  Raises: OSError EBADF."""
+        self._call(Sys.FSYNC, fd)
+
+    def dup(self, fd: int) -> int:
+        """Return another descriptor of the same open file.  Raises: OSError EBADF, EMFILE."""
+        return self._call(Sys.DUP, fd)
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor.  Raises: OSError EBADF."""
+        self._call(Sys.CLOSE, fd)
 
     # processes
 
@@ -164,6 +230,13 @@ class Process:
             self._fail(-result)
         return result
 
+    def _direct(self, name: str, *args: Any) -> Any:
+        try:
+            return self._kernel.direct(name, *args)
+        except OSError as error:
+            self.errno = error.errno or 0
+            raise
+
     def _fail(self, code: int) -> NoReturn:
         self.errno = code
         raise OSError(code, os.strerror(code))
@@ -193,6 +266,11 @@ class Process:
     def minflt(self) -> int:
         """Page faults that the kernel mended, as getrusage counts them."""
         return self._kernel.minflt
+
+    @property
+    def majflt(self) -> int:
+        """Page faults for which a page was read from disk."""
+        return self._kernel.majflt
 
     @property
     def syscalls(self) -> Counter[str]:

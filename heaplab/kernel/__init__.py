@@ -4,7 +4,9 @@ kernel     boot, views                      syscalls   numbers, names, what regi
 task       what runs                        fork, exit, pid, signals, oom
 mm         an address space                 vma, vmas, mmap, mprotect, stack, layout
 fault      what an access finds missing     uaccess    the kernel's own use of user memory
-shmem      shared anonymous pages           procfs     /proc as text
+inode      files, and the page cache        file, filesystem, fileio   open files, names, calls
+limits     resource limits, overcommit      memcalls   what registers mean, for memory and files
+procfs     /proc as text
 check      the invariants                   system     what all of them share
 """
 

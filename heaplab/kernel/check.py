@@ -3,20 +3,25 @@
 refcount of a frame  =  entries that point to it + the file that holds it (+ 1 for the zero frame)
 mapcount of a frame  =  entries that point to it; of a table, entries present in it
 frames of a kind     =  those that the walk finds
+users of a file      =  VMAs and descriptors; of an inode, open files and its name
+committed            =  pages of accounted VMAs, and of shared memory
 rss, tables          =  what the space's tables hold
-vm_pages, heap_pages =  sums over the VMAs
+vm_pages, heap_pages, data, locked  =  sums over the VMAs
+dirty                pages in the cache; of a file on disk only dirty ones may be written through an entry
 VMAs                 disjoint, within the user's half; every entry lies in one, and grants no more
 TLB                  nothing that the page tables contradict
 """
 
 from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 
+from heaplab.kernel.file import File
+from heaplab.kernel.inode import DiskInode, Inode
 from heaplab.kernel.mm import Mm
-from heaplab.kernel.shmem import ShmemFile
 from heaplab.kernel.system import System
-from heaplab.kernel.vma import VM_ACCESS, VM_WRITE, Vma
+from heaplab.kernel.vma import VM_ACCESS, VM_ACCOUNT, VM_LOCKED, VM_WRITE, Vma
 from heaplab.machine import FrameKind, Pte
 
 
@@ -26,7 +31,7 @@ def check(system: System) -> None:
     references: Counter[int] = Counter({system.zero_frame: 1})
     mappings: Counter[int] = Counter()
     kinds: Counter[int] = Counter({FrameKind.ZERO: 1})
-    files: Counter[ShmemFile] = Counter()
+    files: Counter[File] = Counter()
 
     spaces = {task.mm: None for task in system.living() if task.mm is not None}
     for mm in spaces:
@@ -39,9 +44,11 @@ def check(system: System) -> None:
         for kind in (FrameKind.ZERO, FrameKind.ANON, FrameKind.FILE):
             counted = mm.space.rss(kind)
             assert counted == rss[kind], f"{counted} {kind.name} pages in rss, {rss[kind]} mapped"
-    for file, users in files.items():
-        assert file.users == users, "users of a file are not its VMAs"
-        references.update(file.pages.values())
+    _check_files(system, files, spaces)
+    inodes = _check_inodes(system, files, spaces)
+    for inode in inodes:
+        references.update(inode.pages.values())
+    _check_commitment(system, inodes, spaces)
 
     for frame in references:
         kind = FrameKind(machine.kind[frame])
@@ -64,8 +71,49 @@ def check(system: System) -> None:
     assert machine.stale_tlb_entries() == 0, f"{machine.stale_tlb_entries()} TLB entries are stale"
 
 
-def _check_vmas(mm: Mm, files: Counter[ShmemFile]) -> None:
-    end, pages, heap_pages = 0, 0, 0
+def _check_files(system: System, files: Counter[File], spaces: Iterable[Mm]) -> None:
+    """Count the descriptors in, too: then every user of an open file is known."""
+    tables = Counter(id(task.files) for task in system.living())
+    for table in {id(task.files): task.files for task in system.living()}.values():
+        assert table.users == tables[id(table)], "users of a table of descriptors are not its tasks"
+        files.update(table.files())
+    for file, users in files.items():
+        assert file.users == users, f"{file.users} users of an open file, {users} VMAs and descriptors found"
+
+
+def _check_inodes(system: System, files: Counter[File], spaces: Iterable[Mm]) -> list[Inode]:
+    """Return the files that there are: open, or with a name."""
+    users: Counter[Inode] = Counter(file.inode for file in files)
+    users.update(system.files)
+    mappings: dict[Inode, dict[Vma, Mm]] = {inode: {} for inode in users}
+    for mm in spaces:
+        for vma in mm.vmas:
+            if vma.file is not None:
+                mappings[vma.file.inode][vma] = mm
+    for inode, count in users.items():
+        name, last = inode.name, inode.page_count - 1
+        assert inode.users == count, f"{inode.users} users of {name}, {count} found"
+        assert inode.mappings == mappings[inode], f"the mappings of {name} are not the VMAs that map it"
+        assert max(inode.pages, default=0) <= max(last, 0), f"{name} has pages beyond its end"
+        if isinstance(inode, DiskInode):
+            assert inode.dirty <= set(inode.pages), f"{name} has a dirty page that is not in memory"
+    reclaimable = {(inode, pgoff) for inode in users if isinstance(inode, DiskInode) for pgoff in inode.pages}
+    assert set(system.reclaimable) == reclaimable, "reclaimable pages are not those of files on disk"
+    return list(users)
+
+
+def _check_commitment(system: System, inodes: list[Inode], spaces: Iterable[Mm]) -> None:
+    promised = sum(
+        (vma.end - vma.start) >> mm.page_shift for mm in spaces for vma in mm.vmas if vma.flags & VM_ACCOUNT
+    )
+    for inode in inodes:
+        if not isinstance(inode, DiskInode):
+            promised += inode.accounted or len(inode.pages)
+    assert system.committed == promised, f"{system.committed} pages committed, {promised} found"
+
+
+def _check_vmas(mm: Mm, files: Counter[File]) -> None:
+    end, pages, heap_pages, data, locked = 0, 0, 0, 0, 0
     for vma in mm.vmas:
         assert end <= vma.start < vma.end <= mm.layout.task_size, f"VMA at {vma.start:#x} is out of order"
         assert not (vma.start | vma.end) & ~mm.page_mask, f"VMA at {vma.start:#x} is not made of pages"
@@ -73,8 +121,13 @@ def _check_vmas(mm: Mm, files: Counter[ShmemFile]) -> None:
         end = vma.end
         pages += (vma.end - vma.start) >> mm.page_shift
         heap_pages += (vma.end - vma.start) >> mm.page_shift if vma.is_heap else 0
+        data += (vma.end - vma.start) >> mm.page_shift if vma.is_data else 0
+        locked += (vma.end - vma.start) >> mm.page_shift if vma.flags & VM_LOCKED else 0
         if vma.file is not None:
             files[vma.file] += 1
+    assert (mm.vmas.data, mm.vmas.locked) == (data, locked), (
+        "pages of data or locked are not those of the VMAs"
+    )
     raw = mm.space.raw
     assert raw.vm_pages == pages, f"vm_pages is {raw.vm_pages}, the VMAs have {pages}"
     assert raw.heap_pages == heap_pages, f"heap_pages is {raw.heap_pages}, the VMAs have {heap_pages}"
@@ -122,6 +175,12 @@ def _check_entry(mm: Mm, va: int, entry: int, references: Counter[int], mappings
     if entry & Pte.EXCLUSIVE:
         assert machine.refcount[frame] == 1, f"the entry at {va:#x} says it is alone, and is not"
         assert vma.anon_vma is not None, f"a private page at {va:#x} in a VMA without anon_vma"
-    if vma.file is not None and vma.anon_vma is None:
-        pgoff = vma.pgoff + ((va - vma.start) >> mm.page_shift)
-        assert vma.file.pages.get(pgoff) == frame, f"the entry at {va:#x} is not the file's page {pgoff}"
+    if machine.kind[frame] == FrameKind.FILE:
+        assert vma.file is not None, f"the entry at {va:#x} shows a file that its VMA does not map"
+        inode, pgoff = vma.file.inode, vma.page_at(va, mm.page_shift)
+        assert inode.pages.get(pgoff) == frame, f"the entry at {va:#x} is not the file's page {pgoff}"
+        if isinstance(inode, DiskInode) and entry & Pte.WRITE:
+            assert pgoff in inode.dirty, f"the entry at {va:#x} may be written, and its page is not dirty"
+    else:
+        assert vma.private, f"the entry at {va:#x} of a shared mapping shows a frame that is not the file's"
+        assert vma.file is None or vma.anon_vma is not None, f"a private page at {va:#x} without anon_vma"

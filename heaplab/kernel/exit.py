@@ -32,6 +32,7 @@ def do_exit(task: Task, status: int) -> None:
     mm, task.mm = task.mm, None
     task.context.switch(None)
     mm.put()
+    task.files.put()
     task.exit_code = status
     for child in task.children.values():
         child.parent = system.init

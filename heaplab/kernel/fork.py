@@ -6,8 +6,8 @@ Source: Linux, kernel/fork.c (copy_process, dup_mm), mm/memory.c (copy_page_rang
 import errno
 
 from heaplab.errors import OutOfMemory
+from heaplab.kernel.limits import charge
 from heaplab.kernel.mm import Mm
-from heaplab.kernel.mmap import charge
 from heaplab.kernel.oom import make_room
 from heaplab.kernel.system import fail
 from heaplab.kernel.task import Task
@@ -31,6 +31,7 @@ def fork(parent: Task) -> Task:
         system.pids.free(pid)
         raise
     child = Task(system, pid, mm, parent.comm, parent)
+    child.files, child.limits = parent.files.fork(), parent.limits.fork()
     parent.children[pid] = child
     system.tasks[pid] = child
     return child
@@ -62,7 +63,7 @@ def dup_mm(old: Mm) -> Mm:
     try:
         for vma in old.vmas:
             if vma.flags & VM_ACCOUNT:
-                charge(old, vma.end - vma.start)
+                charge(old, (vma.end - vma.start) >> old.page_shift)
             copy = vma.piece(vma.start, vma.end, old.page_shift)
             if vma.anon_vma is not None:
                 copy.anon_vma, copy.inherited = AnonVma(), True

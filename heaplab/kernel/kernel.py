@@ -5,12 +5,16 @@ import random
 from heaplab.errors import UsageError
 from heaplab.kernel import procfs
 from heaplab.kernel.check import check
+from heaplab.kernel.file import FdTable
+from heaplab.kernel.filesystem import FileSystem
 from heaplab.kernel.layout import Layout
+from heaplab.kernel.limits import Limits
 from heaplab.kernel.mm import Mm
+from heaplab.kernel.mmap import VM_DATA
 from heaplab.kernel.syscalls import Entry, handle
 from heaplab.kernel.system import Settings, System
 from heaplab.kernel.task import Task
-from heaplab.kernel.vma import VM_ACCOUNT, VM_GROWSDOWN, VM_READ, VM_WRITE, Vma
+from heaplab.kernel.vma import VM_GROWSDOWN, Vma
 from heaplab.machine import FrameKind, Machine
 from heaplab.process import Process
 
@@ -20,7 +24,7 @@ class Kernel:
 
     ram, page_size, tlb, poison: of the machine, see heaplab.machine.Machine.
     seed: of every random choice.  aslr: whether address spaces are laid out at random.
-    pid_max: pids are below it.  overcommit_memory, max_map_count: as in /proc/sys/vm.
+    pid_max: pids are below it.  overcommit_memory, overcommit_ratio, max_map_count: as in /proc/sys/vm.
     init_reaps: pid 1's program is a loop of waits; False leaves it to be driven by hand.
     Raises: UsageError for a machine too small to boot on.
 
@@ -46,12 +50,13 @@ class Kernel:
         pid_max: int = 32768,
         init_reaps: bool = True,
         overcommit_memory: int = 0,
+        overcommit_ratio: int = 50,
         max_map_count: int = 65530,
     ) -> None:
-        if overcommit_memory not in (0, 1):
+        if overcommit_memory not in (0, 1, 2):
             raise UsageError(
-                f"overcommit_memory {overcommit_memory} is not modelled: choose 0 (refuse the obviously "
-                "excessive) or 1 (refuse nothing)"
+                f"overcommit_memory {overcommit_memory} does not exist: choose 0 (refuse the obviously "
+                "excessive), 1 (refuse nothing) or 2 (promise overcommit_ratio percent of memory)"
             )
         if pid_max < 2:
             raise UsageError(f"pid_max {pid_max} leaves no number for pid 1: it is at least 2")
@@ -60,10 +65,15 @@ class Kernel:
         if zero_frame is None or self.machine.free_frames == 0:
             raise UsageError("a machine with fewer than 2 frames cannot boot: give it more ram")
         chance = random.Random(seed)
-        settings = Settings(max_map_count=max_map_count, overcommit_memory=overcommit_memory)
+        settings = Settings(
+            max_map_count=max_map_count,
+            overcommit_memory=overcommit_memory,
+            overcommit_ratio=overcommit_ratio,
+        )
         self.system = System(
             self.machine, settings, chance, zero_frame, pid_max=pid_max, init_reaps=init_reaps
         )
+        self.system.files = FileSystem(self.system)
         self._start_init(Layout.choose(self.machine, chance if aslr else None))
         #: the handle of pid 1
         self.init: Process = handle(self.system.init)
@@ -73,11 +83,11 @@ class Kernel:
         system = self.system
         mm = Mm(system, layout)
         stack = layout.stack_top - layout.stack_size
-        flags = VM_READ | VM_WRITE | VM_ACCOUNT | VM_GROWSDOWN
-        mm.vmas.add(Vma(stack, layout.stack_top, flags, stack >> mm.page_shift))
+        mm.vmas.add(Vma(stack, layout.stack_top, VM_DATA | VM_GROWSDOWN, stack >> mm.page_shift))
         pid = system.pids.alloc()
         assert pid == 1
         system.init = system.tasks[pid] = Task(system, pid, mm, "init", None)
+        system.init.files, system.init.limits = FdTable(), Limits(layout.stack_limit)
         Entry(system.init)
 
     def process(self, pid: int) -> Process:
@@ -90,6 +100,27 @@ class Kernel:
         if task is None:
             raise UsageError(f"no process has pid {pid}: see Kernel.tree() for those that are there")
         return task
+
+    # files
+
+    def write_file(self, path: str, data: bytes) -> None:
+        """Put a file on the disk, new or in place of one of that name, which is cut to nothing first."""
+        files = self.system.files
+        if path in files:
+            inode = files.find(path)
+            inode.truncate(0)
+            inode.write_disk(data)
+        else:
+            files.create(path, data)
+
+    def read_file(self, path: str) -> bytes:
+        """Return what the file holds for whoever reads it now: what is dirty in memory included.
+
+        Raises: FileNotFoundError.
+        """
+        return self.system.files.find(path).contents()
+
+    # views
 
     def maps(self, pid: int) -> str:
         """Return /proc/PID/maps."""

@@ -9,9 +9,11 @@ from typing import Final
 
 from heaplab.kernel.layout import Layout
 from heaplab.kernel.system import System
-from heaplab.kernel.vma import Vma, anon_vmas_agree, mergeable
+from heaplab.kernel.vma import AnonVma, Vma, anon_vmas_agree, continues, mergeable
 from heaplab.kernel.vmas import VmaMap
-from heaplab.machine import FrameKind, Space
+from heaplab.machine import FrameKind, Pte, Space
+
+_WRITABLE: Final = int(Pte.WRITE | Pte.DIRTY)
 
 #: more pages than this are flushed by flushing the whole space (tlb_single_page_flush_ceiling)
 FLUSH_CEILING: Final = 33
@@ -52,7 +54,7 @@ class Mm:
         self.page_shift = system.machine.page_shift
         self.page_mask = ~(self.page_size - 1)
         self.users = 1
-        self.vmas = VmaMap(self.space)
+        self.vmas = VmaMap(self)
         self.start_brk = layout.start_brk
         self.set_brk(layout.start_brk)
         self.start_stack = layout.stack_top - 16
@@ -105,6 +107,11 @@ class Mm:
         if self.space.unmap_range(start, end):
             self.flush_range(start, end)
 
+    def clean(self, va: int) -> None:
+        """Note in the entry of a page that it was written back: the next write faults."""
+        if self.space.update(va, clear=_WRITABLE):
+            self.flush_range(va, va + self.page_size)
+
     def free_tables(self, start: int, end: int) -> None:
         """Free the tables that served [start, end) alone; no VMA is there any more."""
         below, above = self.vmas.last_below(start), self.vmas.first_ending_after(end)
@@ -156,6 +163,22 @@ class Mm:
         vmas.resize(right, new.start, right.end)
         return right
 
+    def prepare_anon_vma(self, vma: Vma) -> None:
+        """Give a VMA that gets its first private page an anon_vma: a like neighbour's, or its own.
+
+        Sharing it from the start lets the two become one VMA when their protection becomes the same.
+        Source: Linux, mm/vma.c, find_mergeable_anon_vma.
+        """
+        if vma.anon_vma is not None:
+            return
+        above, below = self.vmas.starting_at(vma.end), self.vmas.ending_at(vma.start)
+        if above is not None and _lends(above) and continues(vma, above, self.page_shift):
+            vma.anon_vma = above.anon_vma
+        elif below is not None and _lends(below) and continues(below, vma, self.page_shift):
+            vma.anon_vma = below.anon_vma
+        else:
+            vma.anon_vma = AnonVma()
+
     def _cut(self, middle: Vma, part: Vma) -> None:
         """Take the range of `part`, one end of `middle` or all of it, out of `middle`."""
         if part.start > middle.start:
@@ -164,3 +187,8 @@ class Mm:
             self.vmas.resize(middle, part.end, middle.end)
         else:
             self.vmas.remove(middle)
+
+
+def _lends(vma: Vma) -> bool:
+    """Whether a neighbour may use the VMA's anon_vma: it has one, and no fork lies behind it."""
+    return vma.anon_vma is not None and not vma.inherited

@@ -4,6 +4,8 @@ Source: Linux, mm/mmap.c, mm/vma.c, arch/x86/kernel/sys_x86_64.c.
 """
 
 import errno
+import os
+from typing import Final
 
 from heaplab.abi import (
     MAP_32BIT,
@@ -12,21 +14,33 @@ from heaplab.abi import (
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
     MAP_HUGETLB,
+    MAP_IGNORED,
     MAP_LOCKED,
+    MAP_NONBLOCK,
     MAP_NORESERVE,
+    MAP_POPULATE,
     MAP_PRIVATE,
     MAP_SHARED,
+    MAP_SHARED_VALIDATE,
     MAP_TYPE,
     PROT_EXEC,
     PROT_READ,
     PROT_WRITE,
+    Rlimit,
 )
+from heaplab.kernel.file import File
+from heaplab.kernel.inode import MAX_BYTES, Inode
+from heaplab.kernel.limits import Limits, charge, may_expand, may_lock
 from heaplab.kernel.mm import Mm
-from heaplab.kernel.shmem import ShmemFile
 from heaplab.kernel.system import fail
+from heaplab.kernel.task import Task
 from heaplab.kernel.vma import (
     VM_ACCOUNT,
     VM_GROWSDOWN,
+    VM_LOCKED,
+    VM_MAYACCESS,
+    VM_MAYSHARE,
+    VM_MAYWRITE,
     VM_NORESERVE,
     VM_READ,
     VM_SHARED,
@@ -36,29 +50,33 @@ from heaplab.kernel.vma import (
 )
 
 #: the flags of heap and stack
-VM_DATA = VM_READ | VM_WRITE | VM_ACCOUNT
+VM_DATA = VM_READ | VM_WRITE | VM_MAYACCESS | VM_ACCOUNT
 
-
-def charge(mm: Mm, length: int) -> None:
-    """Refuse the obviously excessive, with overcommit_memory 0: more at once than the machine has (rule 40).
-
-    Raises: OSError ENOMEM.  Source: Linux, mm/util.c, __vm_enough_memory.
-    """
-    system = mm.system
-    if system.settings.overcommit_memory == 0 and length >> mm.page_shift > system.machine.frame_count:
-        fail(errno.ENOMEM)
+#: what MAP_SHARED_VALIDATE knows; MAP_SYNC, which is for persistent memory, is refused
+_KNOWN_FLAGS: Final = (
+    MAP_TYPE
+    | MAP_FIXED
+    | MAP_ANONYMOUS
+    | MAP_32BIT
+    | MAP_GROWSDOWN
+    | MAP_LOCKED
+    | (MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK | MAP_FIXED_NOREPLACE | MAP_IGNORED)
+)
 
 
 # ---- brk
 
 
-def brk(mm: Mm, wanted: int) -> int:
+def brk(task: Task, wanted: int) -> int:
     """Move the break to `wanted`; return where it is then: where it was, if it cannot (rules 32 to 36)."""
+    mm = task.memory
     if wanted < mm.start_brk:
+        return mm.brk
+    if wanted - mm.start_brk > task.limits.soft(Rlimit.DATA):
         return mm.brk
     old_end, new_end = mm.align(mm.brk), mm.align(wanted)
     if new_end > old_end:
-        if not _grow_heap(mm, old_end, new_end):
+        if not _grow_heap(mm, task.limits, old_end, new_end):
             return mm.brk
     elif new_end < old_end:
         held = mm.vmas.first_ending_after(new_end)
@@ -72,7 +90,7 @@ def brk(mm: Mm, wanted: int) -> int:
     return wanted
 
 
-def _grow_heap(mm: Mm, start: int, end: int) -> bool:
+def _grow_heap(mm: Mm, limits: Limits, start: int, end: int) -> bool:
     """Add [start, end) to the heap; False when something is in the way or the kernel refuses."""
     above = mm.vmas.first_ending_after(start)
     if end > mm.layout.task_size:
@@ -82,8 +100,11 @@ def _grow_heap(mm: Mm, start: int, end: int) -> bool:
         return False
     if len(mm.vmas) >= mm.system.settings.max_map_count:
         return False
+    pages = (end - start) >> mm.page_shift
+    if not may_expand(mm, limits, VM_DATA, pages):
+        return False
     try:
-        charge(mm, end - start)
+        charge(mm, pages)
     except OSError:
         return False
     grown = Vma(start, end, VM_DATA, start >> mm.page_shift)
@@ -98,13 +119,13 @@ def _grow_heap(mm: Mm, start: int, end: int) -> bool:
 # ---- mmap
 
 
-def mmap(mm: Mm, addr: int, length: int, prot: int, flags: int) -> int:
-    """Map `length` bytes of anonymous memory; return where.
+def mmap(task: Task, addr: int, length: int, prot: int, flags: int, file: File | None, offset: int) -> int:
+    """Map `length` bytes of `file` from `offset` on, or of new memory without one; return where.
 
-    addr: a hint, or with MAP_FIXED the place.  Raises: OSError by rules 22, 23 and 40.
+    addr: a hint, or with MAP_FIXED the place.  offset: bytes, a multiple of the page size.
+    Raises: OSError by rules 22, 23, 39 and 40.
     """
-    if not flags & MAP_ANONYMOUS:
-        fail(errno.EBADF)  # there are no files yet, so no descriptor is good
+    mm = task.memory
     if flags & MAP_HUGETLB or not length:
         fail(errno.EINVAL)  # no huge pages are configured
     if flags & MAP_FIXED_NOREPLACE:
@@ -112,40 +133,75 @@ def mmap(mm: Mm, addr: int, length: int, prot: int, flags: int) -> int:
     length = (length + mm.page_size - 1) & mm.page_mask
     if length > mm.layout.task_size or len(mm.vmas) > mm.system.settings.max_map_count:
         fail(errno.ENOMEM)
+    if offset + length > 1 << 64:
+        fail(errno.EOVERFLOW)
     addr = _place(mm, addr, length, flags)
     end = addr + length
     in_the_way = mm.vmas.overlapping(addr, end)
     if flags & MAP_FIXED_NOREPLACE and in_the_way:
         fail(errno.EEXIST)
-    if flags & MAP_LOCKED:
-        fail(errno.EPERM)  # as where RLIMIT_MEMLOCK is 0
-    vma = _new_vma(mm, addr, end, prot, flags)
-    if vma.flags & VM_ACCOUNT:
-        charge(mm, length)
+    vm_flags = _flags_for(mm, prot, flags, file)
+    pages = length >> mm.page_shift
+    if vm_flags & VM_LOCKED and not may_lock(mm, task.limits, pages):
+        # an ordinary user's process may lock nothing at all where the limit is 0
+        fail(errno.EAGAIN if task.limits.soft(Rlimit.MEMLOCK) else errno.EPERM)
+    vm_flags = _checked_source(mm, vm_flags, flags, file, offset + length)
+    replaced = [vma.piece(max(addr, vma.start), min(end, vma.end), mm.page_shift) for vma in in_the_way]
+    if not may_expand(mm, task.limits, vm_flags, pages - _pages_of(mm, replaced)):
+        fail(errno.ENOMEM)
+    if vm_flags & (VM_NORESERVE | VM_SHARED | VM_WRITE) == VM_WRITE:
+        charge(mm, pages - _pages_of(mm, [vma for vma in replaced if vma.flags & VM_ACCOUNT]))
+        vm_flags |= VM_ACCOUNT
+    if file is None and vm_flags & VM_SHARED:
+        accounted = 0 if vm_flags & VM_NORESERVE else pages
+        charge(mm, accounted)
+        file = File(Inode(mm.system, "/dev/zero (deleted)", length, accounted), os.O_RDWR)
+    pgoff = offset >> mm.page_shift if file is not None else addr >> mm.page_shift
     if in_the_way:
         unmap(mm, addr, end)
+    vma = Vma(addr, end, vm_flags, pgoff, file)
     if mm.merge(vma) is None:
         mm.vmas.add(vma)
     return addr
 
 
-def _new_vma(mm: Mm, start: int, end: int, prot: int, flags: int) -> Vma:
-    """Return the VMA that mmap's arguments describe."""
-    vm_flags = prot & (PROT_READ | PROT_WRITE | PROT_EXEC)
-    if flags & MAP_NORESERVE:
+def _pages_of(mm: Mm, vmas: list[Vma]) -> int:
+    return sum((vma.end - vma.start) >> mm.page_shift for vma in vmas)
+
+
+def _flags_for(mm: Mm, prot: int, flags: int, file: File | None) -> int:
+    """Return the flags of the VMA that mmap's arguments describe, but for what its source decides."""
+    vm_flags = prot & (PROT_READ | PROT_WRITE | PROT_EXEC) | VM_MAYACCESS
+    # under overcommit_memory 2 everything is reserved
+    if flags & MAP_NORESERVE and mm.system.settings.overcommit_memory != 2:
         vm_flags |= VM_NORESERVE
     if flags & MAP_GROWSDOWN:
         vm_flags |= VM_GROWSDOWN
-    if flags & MAP_TYPE == MAP_PRIVATE:
-        if vm_flags & (VM_WRITE | VM_NORESERVE) == VM_WRITE:
-            vm_flags |= VM_ACCOUNT
-        return Vma(start, end, vm_flags, start >> mm.page_shift)
-    if flags & MAP_TYPE != MAP_SHARED or vm_flags & VM_GROWSDOWN:
+    if flags & MAP_LOCKED:
+        vm_flags |= VM_LOCKED
+    return vm_flags
+
+
+def _checked_source(mm: Mm, vm_flags: int, flags: int, file: File | None, end: int) -> int:
+    """Refuse what the file, or the lack of one, does not allow; return the VMA's flags."""
+    kind = flags & MAP_TYPE
+    if file is not None and end > MAX_BYTES:
+        fail(errno.EOVERFLOW)
+    if kind not in (MAP_PRIVATE, MAP_SHARED) and not (kind == MAP_SHARED_VALIDATE and file is not None):
         fail(errno.EINVAL)
-    if not vm_flags & VM_NORESERVE:
-        charge(mm, end - start)  # its pages are the file's, so its VMA does not carry VM_ACCOUNT
-    file = ShmemFile(mm.system.machine, mm.system.new_inode())
-    return Vma(start, end, vm_flags | VM_SHARED, 0, file)
+    if kind == MAP_SHARED_VALIDATE and flags & ~_KNOWN_FLAGS:
+        fail(errno.EOPNOTSUPP)
+    if kind != MAP_PRIVATE:
+        if file is not None and vm_flags & VM_WRITE and not file.writable:
+            fail(errno.EACCES)
+        vm_flags |= VM_SHARED | VM_MAYSHARE
+        if file is not None and not file.writable:
+            vm_flags &= ~(VM_SHARED | VM_MAYWRITE)
+    if file is not None and not file.readable:
+        fail(errno.EACCES)
+    if vm_flags & VM_GROWSDOWN and (kind != MAP_PRIVATE or file is not None):
+        fail(errno.EINVAL)
+    return vm_flags
 
 
 def _place(mm: Mm, addr: int, length: int, flags: int) -> int:

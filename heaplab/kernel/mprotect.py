@@ -7,9 +7,10 @@ import errno
 from typing import Final
 
 from heaplab.abi import PROT_EXEC, PROT_READ, PROT_WRITE
+from heaplab.kernel.limits import Limits, charge, may_expand
 from heaplab.kernel.mm import Mm
-from heaplab.kernel.mmap import charge
 from heaplab.kernel.system import fail
+from heaplab.kernel.task import Task
 from heaplab.kernel.vma import VM_ACCESS, VM_ACCOUNT, VM_NORESERVE, VM_SHARED, VM_WRITE, Vma
 from heaplab.machine import Pte
 
@@ -17,11 +18,12 @@ from heaplab.machine import Pte
 RIGHTS: Final = int(Pte.WRITE | Pte.USER | Pte.NO_EXEC)
 
 
-def mprotect(mm: Mm, addr: int, length: int, prot: int) -> None:
+def mprotect(task: Task, addr: int, length: int, prot: int) -> None:
     """Change what [addr, addr + length) allows; up to a hole, and then ENOMEM (rule 20).
 
-    Raises: OSError EINVAL, ENOMEM.
+    Raises: OSError EINVAL, ENOMEM; EACCES for a right that the mapped file's open mode does not give.
     """
+    mm = task.memory
     if addr & ~mm.page_mask:
         fail(errno.EINVAL)
     if not length:
@@ -36,19 +38,26 @@ def mprotect(mm: Mm, addr: int, length: int, prot: int) -> None:
         if vma.start > at:
             break
         until = min(vma.end, end)
-        _protect(mm, vma, at, until, vma.flags & ~VM_ACCESS | prot)
+        flags = vma.flags & ~VM_ACCESS | prot
+        if flags & ~(flags >> 4) & VM_ACCESS:
+            fail(errno.EACCES)
+        _protect(mm, task.limits, vma, at, until, flags)
         at = until
     if at < end:
         fail(errno.ENOMEM)
 
 
-def _protect(mm: Mm, vma: Vma, start: int, end: int, flags: int) -> None:
+def _protect(mm: Mm, limits: Limits, vma: Vma, start: int, end: int, flags: int) -> None:
     """Give [start, end), within one VMA, new flags; merge and split as that asks for."""
     if flags == vma.flags:
         return
+    pages = (end - start) >> mm.page_shift
     if flags & VM_WRITE:
+        # what becomes data is new to the limits, but not if it was beyond them before
+        if not may_expand(mm, limits, flags, pages) and may_expand(mm, limits, vma.flags, pages):
+            fail(errno.ENOMEM)
         if not flags & (VM_ACCOUNT | VM_SHARED | VM_NORESERVE) and not vma.flags & VM_WRITE:
-            charge(mm, end - start)
+            charge(mm, pages)
             flags |= VM_ACCOUNT
     elif flags & VM_ACCOUNT and vma.file is None and vma.anon_vma is None:
         flags &= ~VM_ACCOUNT  # nothing was written that could have to be kept (rule 17)
@@ -62,7 +71,7 @@ def _protect(mm: Mm, vma: Vma, start: int, end: int, flags: int) -> None:
         if vma.end > end:
             _room_for_one_more(mm)
             mm.split(vma, end)
-        vma.set_flags(flags)
+        mm.vmas.set_flags(vma, flags)
         changed = vma
     _protect_entries(mm, changed, start, end)
 
@@ -76,10 +85,12 @@ def _protect_entries(mm: Mm, vma: Vma, start: int, end: int) -> None:
     """Make the entries of [start, end) say what the VMA says.
 
     A private page may be written at once only where it is exclusive; the others wait for copy-on-write
-    (rule 14).
+    (rule 14).  A shared one of a file on disk only where it is dirty already.
     """
     rights = vma.page_prot
     mm.space.protect_range(start, end, clear=RIGHTS & ~rights, set=RIGHTS & rights)
     if vma.private and vma.flags & VM_WRITE:
         mm.space.protect_range(start, end, having=int(Pte.EXCLUSIVE), set=int(Pte.WRITE))
+    elif vma.writenotify and vma.flags & VM_WRITE:
+        mm.space.protect_range(start, end, having=int(Pte.DIRTY), set=int(Pte.WRITE))
     mm.flush_range(start, end)

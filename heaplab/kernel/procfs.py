@@ -6,7 +6,7 @@ Source: proc_pid_maps(5), proc_pid_status(5); Linux, fs/proc/task_mmu.c, fs/proc
 from heaplab.kernel.mm import Mm
 from heaplab.kernel.system import System
 from heaplab.kernel.task import Task
-from heaplab.kernel.vma import VM_EXEC, VM_READ, VM_SHARED, VM_WRITE, Vma
+from heaplab.kernel.vma import VM_EXEC, VM_MAYSHARE, VM_READ, VM_WRITE, Vma
 from heaplab.machine import FrameKind
 
 _STATES = {"R": "R (running)", "Z": "Z (zombie)", "X": "X (dead)"}
@@ -26,10 +26,10 @@ def _maps_line(mm: Mm, vma: Vma) -> str:
         ("r" if flags & VM_READ else "-")
         + ("w" if flags & VM_WRITE else "-")
         + ("x" if flags & VM_EXEC else "-")
-        + ("s" if flags & VM_SHARED else "p")
+        + ("s" if flags & VM_MAYSHARE else "p")
     )
     offset = vma.pgoff << mm.page_shift if vma.file is not None else 0
-    device, inode = ("00:01", vma.file.inode) if vma.file is not None else ("00:00", 0)
+    device, inode = (vma.file.inode.device, vma.file.inode.number) if vma.file is not None else ("00:00", 0)
     line = f"{vma.start:08x}-{vma.end:08x} {rights} {offset:08x} {device} {inode} "
     name = vma_name(mm, vma)
     return f"{line.ljust(_NAME_COLUMN)}{name}\n" if name else f"{line}\n"
@@ -38,7 +38,7 @@ def _maps_line(mm: Mm, vma: Vma) -> str:
 def vma_name(mm: Mm, vma: Vma) -> str:
     """Return what the last column of maps says."""
     if vma.file is not None:
-        return "/dev/zero (deleted)"
+        return vma.file.inode.name
     if vma.start < mm.brk and vma.end > mm.start_brk:
         return "[heap]"
     if vma.start <= mm.start_stack < vma.end:

@@ -4,10 +4,10 @@ Source: Linux, kernel/signal.c; signal(7).
 """
 
 import errno
-from signal import SIGCHLD, SIGCONT, SIGSEGV, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH
+from signal import SIGBUS, SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH
 from typing import Final, NoReturn
 
-from heaplab.errors import SegmentationFault
+from heaplab.errors import BusError, SegmentationFault
 from heaplab.kernel.exit import kill_task
 from heaplab.kernel.system import System, fail
 from heaplab.kernel.task import Task
@@ -44,7 +44,11 @@ def _receivers(system: System, sender: Task, pid: int) -> list[Task]:
     return [task for task in list(system.tasks.values()) if task.pgid == group]
 
 
-def segmentation_fault(task: Task, va: int, si_code: int, *, write: bool) -> NoReturn:
-    """End a task whose access to `va` cannot be made; raise that to whoever made the access."""
-    kill_task(task, SIGSEGV)
-    raise SegmentationFault(task.pid, va, si_code, "store" if write else "load")
+def access_fault(task: Task, va: int, signum: int, si_code: int, *, write: bool) -> NoReturn:
+    """End a task whose access to `va` cannot be made; raise that to whoever made the access.
+
+    signum: SIGSEGV, or SIGBUS for a page beyond the end of its file.
+    """
+    kill_task(task, signum)
+    error = BusError if signum == SIGBUS else SegmentationFault
+    raise error(task.pid, va, si_code, "store" if write else "load")

@@ -3,19 +3,20 @@
 Source: Linux, mm/vma.c, expand_downwards and acct_stack_growth.
 """
 
+from heaplab.abi import Rlimit
+from heaplab.kernel.limits import Limits, charge, may_expand, may_lock
 from heaplab.kernel.mm import Mm
-from heaplab.kernel.mmap import charge
-from heaplab.kernel.vma import VM_ACCESS, VM_GROWSDOWN, Vma
+from heaplab.kernel.vma import VM_ACCESS, VM_GROWSDOWN, VM_LOCKED, Vma
 
 
-def grow_stack(mm: Mm, vma: Vma, va: int) -> bool:
+def grow_stack(mm: Mm, limits: Limits, vma: Vma, va: int) -> bool:
     """Make a stack reach down to `va`; False when it may not (rules 37 and 38).
 
     It may not grow beyond the limit, nor to within the guard gap of memory that can be accessed.
     """
     layout = mm.layout
     start = va & mm.page_mask
-    if start < layout.min_addr or vma.end - start > layout.stack_limit:
+    if start < layout.min_addr or vma.end - start > limits.soft(Rlimit.STACK):
         return False
     below = mm.vmas.last_below(vma.start)
     if (
@@ -25,9 +26,15 @@ def grow_stack(mm: Mm, vma: Vma, va: int) -> bool:
         and start - below.end < layout.guard_gap
     ):
         return False
+    pages = (vma.start - start) >> mm.page_shift
+    if not may_expand(mm, limits, vma.flags, pages):
+        return False
+    if vma.flags & VM_LOCKED and not may_lock(mm, limits, pages):
+        return False
     try:
-        charge(mm, vma.start - start)
+        charge(mm, pages)
     except OSError:
         return False
+    mm.prepare_anon_vma(vma)
     mm.vmas.resize(vma, start, vma.end)
     return True

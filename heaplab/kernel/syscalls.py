@@ -9,55 +9,25 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
-from heaplab.abi import MAP_NONBLOCK, MAP_POPULATE, Sys
+from heaplab.abi import Sys
 from heaplab.kernel import exit as exiting
-from heaplab.kernel import mmap as mapping
-from heaplab.kernel import procfs, signals
+from heaplab.kernel import fileio, memcalls, procfs, signals
 from heaplab.kernel.fault import page_fault
 from heaplab.kernel.fork import fork
+from heaplab.kernel.memcalls import signed32
 from heaplab.kernel.mm import Mm
-from heaplab.kernel.mprotect import mprotect
 from heaplab.kernel.system import fail
 from heaplab.kernel.task import Task
-from heaplab.kernel.uaccess import populate, put_user
+from heaplab.kernel.uaccess import put_user
 from heaplab.machine import REGISTER, Context
 from heaplab.process import Process
-
-
-def _signed(register: int) -> int:
-    """The int that a register holds."""
-    register &= 0xFFFF_FFFF
-    return register - (1 << 32) if register >> 31 else register
 
 
 def _mm(task: Task) -> Mm:
     assert task.mm is not None
     return task.mm
-
-
-def sys_mmap(task: Task, addr: int, length: int, prot: int, flags: int, _fd: int, offset: int) -> int:
-    if offset % _mm(task).page_size:
-        fail(errno.EINVAL)
-    addr = mapping.mmap(_mm(task), addr, length, prot, flags)
-    if flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
-        populate(task, addr, addr + _mm(task).align(length))
-    return addr
-
-
-def sys_mprotect(task: Task, addr: int, length: int, prot: int, *_: int) -> int:
-    mprotect(_mm(task), addr, length, prot)
-    return 0
-
-
-def sys_munmap(task: Task, addr: int, length: int, *_: int) -> int:
-    mapping.munmap(_mm(task), addr, length)
-    return 0
-
-
-def sys_brk(task: Task, addr: int, *_: int) -> int:
-    return mapping.brk(_mm(task), addr)
 
 
 def sys_getpid(task: Task, *_: int) -> int:
@@ -83,19 +53,30 @@ def sys_exit(task: Task, code: int, *_: int) -> int:
 def sys_wait4(task: Task, pid: int, stat_addr: int, options: int, rusage: int, *_: int) -> int:
     if rusage:
         fail(errno.EINVAL)  # not modelled
-    found, status = exiting.wait(task, _signed(pid), _signed(options))
+    found, status = exiting.wait(task, signed32(pid), signed32(options))
     if stat_addr and found:
         put_user(task, stat_addr, status.to_bytes(4, "little"))
     return found
 
 
 def sys_kill(task: Task, pid: int, sig: int, *_: int) -> int:
-    signals.kill(task, _signed(pid), _signed(sig))
+    signals.kill(task, signed32(pid), signed32(sig))
     return 0
 
 
 TABLE: Final[dict[int, tuple[str, Callable[..., int]]]] = {
-    number: (number.name.lower(), globals()[f"sys_{number.name.lower()}"]) for number in Sys
+    number: (number.name.lower(), (vars(memcalls) | globals())[f"sys_{number.name.lower()}"])
+    for number in Sys
+}
+
+#: what can be called with bytes and text instead of addresses
+_DIRECT: Final[dict[str, Callable[..., Any]]] = {
+    "open": fileio.do_open,
+    "memfd_create": fileio.do_memfd_create,
+    "read": fileio.do_read,
+    "write": fileio.do_write,
+    "pread64": fileio.do_pread,
+    "pwrite64": fileio.do_pwrite,
 }
 
 
@@ -134,6 +115,16 @@ class Entry:
 
     # what a handle asks for
 
+    def direct(self, name: str, *args: Any) -> Any:
+        """Make a system call for a caller whose data lie in Python instead of in the process's memory.
+
+        name: of the call; its function is the one in fileio that the call's own entry leaves the work to.
+        """
+        if self.task.mm is None:
+            fail(errno.ESRCH)
+        self.task.syscalls[name] += 1
+        return _DIRECT[name](self.task, *args)
+
     def wait4(self, pid: int, options: int) -> tuple[int, int]:
         """The system call wait4, for a caller who takes the status in Python instead of in memory."""
         if self.task.mm is None:
@@ -164,6 +155,10 @@ class Entry:
     @property
     def minflt(self) -> int:
         return self.task.minflt
+
+    @property
+    def majflt(self) -> int:
+        return self.task.majflt
 
     @property
     def syscalls(self) -> Counter[str]:

@@ -1,7 +1,10 @@
 """What all parts of the kernel share: the machine, the settings, and the table of tasks."""
 
+from __future__ import annotations
+
 import os
 import random
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -10,6 +13,8 @@ from heaplab.kernel.pid import PidAllocator
 from heaplab.machine import Machine
 
 if TYPE_CHECKING:
+    from heaplab.kernel.filesystem import FileSystem
+    from heaplab.kernel.inode import DiskInode
     from heaplab.kernel.task import Task
 
 
@@ -18,7 +23,9 @@ class Settings:
     """What an administrator sets (Linux: /proc/sys), with Linux's defaults."""
 
     max_map_count: int = 65530  # VMAs of one address space
-    overcommit_memory: int = 0  # 0: refuse the obviously excessive; 1: refuse nothing
+    overcommit_memory: int = 0  # 0: refuse the obviously excessive; 1: nothing; 2: more than the ratio
+    overcommit_ratio: int = 50  # percent of memory that may be promised, under 2
+    user_reserve: int = 128 << 20  # bytes; what 2 keeps back of it (user_reserve_kbytes)
     fault_around_pages: int = 16  # mapped at once by a read of a file
 
 
@@ -29,7 +36,9 @@ class System:
     that all unwritten memory reads; its owner is the kernel)
     while it runs: pids; tasks, by pid, in the order of their birth, the dead not yet waited for included;
     init, the task with pid 1; init_reaps, whether init collects its dead children by itself; oom_kills, the
-    pids that the OOM killer ended, in order
+    pids that the OOM killer ended, in order; files, by name; committed, pages promised to programs
+    (Committed_AS); disk_reads, pages of files read in; reclaimable, the pages of files on disk that are in
+    memory, in the order in which they will be given up
     """
 
     def __init__(
@@ -51,6 +60,10 @@ class System:
         self.init: Task
         self.init_reaps = init_reaps
         self.oom_kills: list[int] = []
+        self.committed = 0
+        self.disk_reads = 0
+        self.reclaimable: OrderedDict[tuple[DiskInode, int], None] = OrderedDict()
+        self.files: FileSystem
         self._inodes = 0
 
     def new_inode(self) -> int:
@@ -58,7 +71,7 @@ class System:
         self._inodes += 1
         return self._inodes
 
-    def living(self) -> Iterator["Task"]:
+    def living(self) -> Iterator[Task]:
         """Yield the tasks that have not died, in the order of their birth."""
         return (task for task in self.tasks.values() if task.mm is not None)
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from heaplab.machine import Context
 
 if TYPE_CHECKING:
+    from heaplab.kernel.file import FdTable
+    from heaplab.kernel.limits import Limits
     from heaplab.kernel.mm import Mm
     from heaplab.kernel.system import System
 
@@ -25,13 +27,16 @@ class Task:
         context     its registers, as far as there are any: address space and counters
     until it exits
         mm          its address space; None once it is dead
+        files       its descriptors; threads share one table
+        limits      resource limits; threads share them
         comm        its name
         parent      who waits for it: the one that forked it, or after that one's exit pid 1
         children    in the order of their birth, zombies included
     until it is collected
         exit_code   the status that wait reports, once dead
     counters, kept after death
-        minflt      page faults that were mended
+        minflt      page faults that were mended without reading a disk
+        majflt      page faults for which a page was read from disk
         syscalls    system calls by name
     """
 
@@ -41,6 +46,9 @@ class Task:
         "comm",
         "context",
         "exit_code",
+        "files",
+        "limits",
+        "majflt",
         "minflt",
         "mm",
         "parent",
@@ -62,11 +70,20 @@ class Task:
         self.parent = parent
         self.children: dict[int, Task] = {}
         self.exit_code = 0
+        self.files: FdTable
+        self.limits: Limits
         self.minflt = 0
+        self.majflt = 0
         self.syscalls: Counter[str] = Counter()
 
     def __repr__(self) -> str:
         return f"<Task {self.pid} {self.comm} {self.state}>"
+
+    @property
+    def memory(self) -> Mm:
+        """The address space of a task that lives."""
+        assert self.mm is not None
+        return self.mm
 
     @property
     def state(self) -> str:

@@ -6,7 +6,7 @@ Source: Linux, include/linux/mm_types.h, include/linux/mm.h, mm/vma.c.
 from typing import Final
 
 from heaplab.abi import PROT_EXEC, PROT_READ, PROT_WRITE
-from heaplab.kernel.shmem import ShmemFile
+from heaplab.kernel.file import File
 from heaplab.machine import Pte
 
 VM_READ: Final = PROT_READ
@@ -14,9 +14,17 @@ VM_WRITE: Final = PROT_WRITE
 VM_EXEC: Final = PROT_EXEC
 VM_ACCESS: Final = VM_READ | VM_WRITE | VM_EXEC
 VM_SHARED: Final = 0x08
+VM_MAYREAD: Final = 0x10  # what mprotect may grant
+VM_MAYWRITE: Final = 0x20
+VM_MAYEXEC: Final = 0x40
+VM_MAYACCESS: Final = VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
+VM_MAYSHARE: Final = 0x80  # mapped shared; without VM_SHARED from a file that may only be read
 VM_GROWSDOWN: Final = 0x100  # a stack
+VM_LOCKED: Final = 0x2000  # its pages stay
+VM_DONTCOPY: Final = 0x20000  # fork leaves it out
 VM_ACCOUNT: Final = 0x100000  # counts against overcommit
 VM_NORESERVE: Final = 0x200000  # never to be counted
+VM_WIPEONFORK: Final = 0x2000000  # fork leaves its pages out
 
 #: what an entry of a written private page holds; Pte members are slow to combine, plain numbers are not
 _WRITTEN: Final = int(Pte.WRITE | Pte.DIRTY | Pte.ACCESSED | Pte.EXCLUSIVE)
@@ -42,7 +50,7 @@ class Vma:
     flags         VM_*; set through set_flags
     pgoff         pages: the place of `start` in the file; for private anonymous memory the page number the
                   VMA was born at.  It tells which neighbours continue each other
-    file          what holds its pages; None for private anonymous memory
+    file          the open file that it maps; None for private anonymous memory
     anon_vma      set when the first private page is made; None: nothing was written yet
     inherited     anon_vma came through fork: it may hold pages of the parent's
     page_prot     the bits of an entry that maps a page of the file, or the zero frame
@@ -61,7 +69,7 @@ class Vma:
         "written_prot",
     )
 
-    def __init__(self, start: int, end: int, flags: int, pgoff: int, file: ShmemFile | None = None) -> None:
+    def __init__(self, start: int, end: int, flags: int, pgoff: int, file: File | None = None) -> None:
         self.start = start
         self.end = end
         self.pgoff = pgoff
@@ -79,7 +87,18 @@ class Vma:
         self.flags = flags
         prot = _PRESENT | (_USER if flags & VM_ACCESS else 0) | (0 if flags & VM_EXEC else _NO_EXEC)
         self.written_prot = prot | _WRITTEN if flags & VM_WRITE else prot | (_WRITTEN & ~_WRITE)
-        self.page_prot = prot | _WRITE if flags & VM_SHARED and flags & VM_WRITE else prot
+        at_once = flags & VM_SHARED and flags & VM_WRITE and not self.writenotify
+        self.page_prot = prot | _WRITE if at_once else prot
+
+    @property
+    def writenotify(self) -> bool:
+        """Whether the first write to each page of a shared mapping faults, to make the page dirty."""
+        return self.file is not None and self.file.inode.writenotify
+
+    @property
+    def is_data(self) -> bool:
+        """Memory that RLIMIT_DATA counts: private, writable, no stack."""
+        return self.flags & (VM_WRITE | VM_SHARED | VM_GROWSDOWN) == VM_WRITE
 
     @property
     def private(self) -> bool:
@@ -90,6 +109,14 @@ class Vma:
     def is_heap(self) -> bool:
         """Memory that the break or a private anonymous mmap gave: what allocators live in."""
         return self.file is None and not self.flags & VM_GROWSDOWN
+
+    def page_at(self, va: int, page_shift: int) -> int:
+        """Return the number of the page of the file that `va` shows."""
+        return self.pgoff + ((va - self.start) >> page_shift)
+
+    def address_of(self, pgoff: int, page_shift: int) -> int:
+        """Return where page `pgoff` of the file would be; it need not lie within."""
+        return self.start + ((pgoff - self.pgoff) << page_shift)
 
     def lowest(self, guard_gap: int) -> int:
         """Return where its claim begins: the start, or for a stack the gap below it."""

@@ -1,27 +1,36 @@
 """The VMAs of one address space in address order, and the counts that hang on them."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from sortedcontainers import SortedDict
 
-from heaplab.kernel.vma import Vma
-from heaplab.machine import Space
+from heaplab.kernel.vma import VM_ACCOUNT, VM_LOCKED, Vma
+
+if TYPE_CHECKING:
+    from heaplab.kernel.mm import Mm
 
 
 class VmaMap:
     """VMAs by start address: disjoint, none empty.
 
-    Each change keeps the counts `vm_pages` and `heap_pages` that the C core samples in the space.
+    Each change keeps the counts `vm_pages` and `heap_pages` that the C core samples in the space, the pages
+    `data` and `locked` that RLIMIT_DATA and RLIMIT_MEMLOCK bound, the pages committed, the files' mappings.
     `last` is the VMA found last, or None: most faults fall where the one before fell.
     Costs: O(log n) each, n VMAs, if not said otherwise.
     """
 
-    __slots__ = ("_by_start", "_page_shift", "_raw", "last")
+    __slots__ = ("_by_start", "_mm", "_page_shift", "_raw", "data", "last", "locked")
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, mm: Mm) -> None:
         self._by_start: SortedDict[int, Vma] = SortedDict()
-        self._raw = space.raw
-        self._page_shift = space.machine.page_shift
+        self._mm = mm
+        self._raw = mm.space.raw
+        self._page_shift = mm.page_shift
+        self.data = 0
+        self.locked = 0
         self.last: Vma | None = None
 
     def __len__(self) -> int:
@@ -38,12 +47,14 @@ class VmaMap:
         self._count(vma, vma.end - vma.start)
         if vma.file is not None:
             vma.file.get()
+            vma.file.inode.mappings[vma] = self._mm
 
     def remove(self, vma: Vma) -> None:
         """Take a VMA out; its file, if nothing else maps it, is gone."""
         del self._by_start[vma.start]
         self._count(vma, vma.start - vma.end)
         if vma.file is not None:
+            del vma.file.inode.mappings[vma]
             vma.file.put()
         self.last = None
 
@@ -58,11 +69,23 @@ class VmaMap:
         vma.end = end
         self.last = None
 
+    def set_flags(self, vma: Vma, flags: int) -> None:
+        """Give a VMA other flags."""
+        self._count(vma, vma.start - vma.end)
+        vma.set_flags(flags)
+        self._count(vma, vma.end - vma.start)
+
     def _count(self, vma: Vma, grown: int) -> None:
         pages = grown >> self._page_shift
         self._raw.vm_pages += pages
         if vma.is_heap:
             self._raw.heap_pages += pages
+        if vma.is_data:
+            self.data += pages
+        if vma.flags & VM_LOCKED:
+            self.locked += pages
+        if vma.flags & VM_ACCOUNT:
+            self._mm.system.committed += pages
 
     # searches
 

@@ -11,10 +11,11 @@ from heaplab.process import Process
 
 
 def owned_by_init(kernel: Kernel) -> int:
-    """Frames that stay when everybody else is gone: init's, and the zero frame."""
+    """Frames that stay when everybody else is gone: init's, the zero frame, the cache of the disk."""
     space = kernel.init.context.space
     assert space is not None
-    return 1 + space.tables + space.rss(FrameKind.ANON) + space.rss(FrameKind.FILE)
+    cached = len(kernel.system.reclaimable)
+    return 1 + cached + space.tables + space.rss(FrameKind.ANON) + space.rss(FrameKind.FILE)
 
 
 def reap_all(kernel: Kernel) -> None:

@@ -57,7 +57,7 @@ def test_handles_of_one_process_are_alike(kernel, process):
         ({"ram": "4 KiB"}, "fewer than 2 frames"),
         ({"ram": 100}, "no machine has"),
         ({"page_size": 300}, "page size"),
-        ({"overcommit_memory": 2}, "overcommit_memory 2 is not modelled"),
+        ({"overcommit_memory": 3}, "overcommit_memory 3 does not exist"),
         ({"ram": "many"}, "is not a size"),
         ({"pid_max": 1}, "pid_max"),
     ],

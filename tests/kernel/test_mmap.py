@@ -11,7 +11,6 @@ from heaplab.abi import (
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
     MAP_HUGETLB,
-    MAP_LOCKED,
     MAP_NORESERVE,
     MAP_PRIVATE,
     MAP_SHARED,
@@ -285,7 +284,7 @@ def test_rule_23_too_large(process, length):
 
 @pytest.mark.parametrize(
     ("flag", "code"),
-    [(MAP_HUGETLB, errno.EINVAL), (MAP_LOCKED, errno.EPERM), (MAP_32BIT, errno.ENOMEM)],
+    [(MAP_HUGETLB, errno.EINVAL), (MAP_32BIT, errno.ENOMEM)],
 )
 def test_what_is_not_modelled_is_refused(process, flag, code):
     refused(code, process.mmap, SIZE, flags=PRIVATE | flag)

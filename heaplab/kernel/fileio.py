@@ -1,0 +1,150 @@
+"""Calls on files and descriptors: open, read, write, lseek, ftruncate, close, dup, memfd_create, fsync.
+
+Data travel as bytes here; where they lie in the program's memory is the entry's business.
+
+Source: Linux, fs/open.c, fs/read_write.c, mm/memfd.c.
+"""
+
+import errno
+import os
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from heaplab.abi import MFD_ALLOW_SEALING, MFD_CLOEXEC, MFD_EXEC, MFD_HUGETLB, MFD_NOEXEC_SEAL, Rlimit
+from heaplab.kernel.file import File
+from heaplab.kernel.inode import MAX_BYTES, Inode
+from heaplab.kernel.oom import out_of_memory
+from heaplab.kernel.system import fail
+from heaplab.kernel.task import Task
+
+_MEMFD_NAME_MAX: Final = 249
+#: what open heeds; the rest is about directories, devices and asynchrony
+_OPEN_FLAGS: Final = (
+    os.O_ACCMODE | os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_SYNC | 0o100000
+)
+_Result = TypeVar("_Result")
+
+
+def _with_memory(task: Task, call: Callable[[], _Result]) -> _Result:
+    """Make a call that needs frames, again after room was made for it."""
+    while True:
+        try:
+            return call()
+        except MemoryError:
+            out_of_memory(task)
+
+
+def _install(task: Task, file: File, *, close_on_exec: bool) -> int:
+    try:
+        return task.files.install(file, task.limits.soft(Rlimit.NOFILE), close_on_exec=close_on_exec)
+    except OSError:
+        file.get()
+        file.put()  # nobody has it: closes it
+        raise
+
+
+def do_open(task: Task, path: str, flags: int) -> int:
+    """Open a file by name; return a descriptor.
+
+    Raises: OSError ENOENT, EEXIST, EMFILE; EINVAL for a flag that is not modelled.
+    """
+    if flags & ~_OPEN_FLAGS or flags & os.O_ACCMODE == os.O_ACCMODE:
+        fail(errno.EINVAL)
+    files = task.system.files
+    if flags & os.O_CREAT and (flags & os.O_EXCL or path not in files):
+        inode = files.create(path)
+    else:
+        inode = files.find(path)
+    fd = _install(task, File(inode, flags), close_on_exec=bool(flags & os.O_CLOEXEC))
+    if flags & os.O_TRUNC:
+        inode.truncate(0)
+    return fd
+
+
+def do_memfd_create(task: Task, name: str, flags: int) -> int:
+    """Make a file of shared memory, without a name in the file system; return a descriptor.
+
+    Raises: OSError EINVAL, EMFILE; ENOSYS for huge pages, which are not configured.
+    """
+    if flags & MFD_HUGETLB:
+        fail(errno.ENOSYS)
+    if flags & ~(MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL | MFD_EXEC):
+        fail(errno.EINVAL)
+    if (flags & MFD_EXEC and flags & MFD_NOEXEC_SEAL) or len(name.encode()) > _MEMFD_NAME_MAX:
+        fail(errno.EINVAL)
+    inode = Inode(task.system, f"/memfd:{name} (deleted)")
+    return _install(task, File(inode, os.O_RDWR), close_on_exec=bool(flags & MFD_CLOEXEC))
+
+
+def do_close(task: Task, fd: int) -> None:
+    """Close a descriptor.  Raises: OSError EBADF."""
+    task.files.close(fd)
+
+
+def do_dup(task: Task, fd: int) -> int:
+    """Return another descriptor of the same open file.  Raises: OSError EBADF, EMFILE."""
+    return _install(task, task.files[fd], close_on_exec=False)
+
+
+def do_read(task: Task, fd: int, count: int) -> bytes:
+    """Read from the offset on, which moves.  Raises: OSError EBADF."""
+    file = task.files[fd]
+    data = do_pread(task, fd, count, file.pos)
+    file.pos += len(data)
+    return data
+
+
+def do_pread(task: Task, fd: int, count: int, offset: int) -> bytes:
+    """Read up to `count` bytes from `offset` on.  Raises: OSError EBADF, EINVAL."""
+    file = task.files[fd]
+    if offset < 0:
+        fail(errno.EINVAL)
+    if not file.readable:
+        fail(errno.EBADF)
+    return _with_memory(task, lambda: file.inode.read(offset, count))
+
+
+def do_write(task: Task, fd: int, data: bytes) -> int:
+    """Write at the offset, which moves; with O_APPEND at the end.  Raises: OSError EBADF, EFBIG."""
+    file = task.files[fd]
+    at = file.inode.size if file.flags & os.O_APPEND else file.pos
+    written = do_pwrite(task, fd, data, at)
+    file.pos = at + written
+    return written
+
+
+def do_pwrite(task: Task, fd: int, data: bytes, offset: int) -> int:
+    """Write `data` from `offset` on; with O_APPEND at the end.  Raises: OSError EBADF, EINVAL, EFBIG."""
+    file = task.files[fd]
+    if offset < 0:
+        fail(errno.EINVAL)
+    if not file.writable:
+        fail(errno.EBADF)
+    at = file.inode.size if file.flags & os.O_APPEND else offset
+    _with_memory(task, lambda: file.inode.write(at, data))
+    return len(data)
+
+
+def do_lseek(task: Task, fd: int, offset: int, whence: int) -> int:
+    """Move the offset; return it.  Raises: OSError EBADF, EINVAL; ENXIO beyond the end for holes and data."""
+    file = task.files[fd]
+    origins = {os.SEEK_SET: 0, os.SEEK_CUR: file.pos, os.SEEK_END: file.inode.size}
+    if whence not in origins or not 0 <= origins[whence] + offset <= MAX_BYTES:
+        fail(errno.EINVAL)  # SEEK_DATA and SEEK_HOLE are not modelled
+    file.pos = origins[whence] + offset
+    return file.pos
+
+
+def do_ftruncate(task: Task, fd: int, size: int) -> None:
+    """Cut the file or let it grow with zeros (rule 12).  Raises: OSError EBADF, EINVAL."""
+    if size < 0:
+        fail(errno.EINVAL)
+    file = task.files[fd]
+    if not file.writable:
+        fail(errno.EINVAL)
+    file.inode.truncate(size)
+
+
+def do_fsync(task: Task, fd: int) -> None:
+    """Write the file's dirty pages to disk.  Raises: OSError EBADF."""
+    task.files[fd].inode.write_back(0, MAX_BYTES)

@@ -1,0 +1,242 @@
+"""Inodes: what a file holds, and the page cache that keeps it in frames.
+
+    page number -> frame        one reference of the cache's own, one of every entry that maps the frame
+
+Two kinds.  The pages of shared memory (memfd, shared anonymous mappings) live in the cache alone, made zeroed
+when first touched.  Those of a file on disk are copies: read in when touched, written back when dirty, and
+given up when memory is short.
+
+Source: Linux, mm/filemap.c, mm/shmem.c, mm/truncate.c, mm/memory.c (unmap_mapping_range).
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from heaplab.kernel.system import System, fail
+from heaplab.machine import FrameKind
+
+if TYPE_CHECKING:
+    from heaplab.kernel.mm import Mm
+    from heaplab.kernel.vma import Vma
+
+MAX_BYTES: Final = (1 << 63) - 1  # no file is larger
+
+
+class Inode:
+    """A file of shared memory; the base of those on disk.
+
+    number      as maps shows it
+    name        as maps shows it
+    size        bytes; accesses to pages that begin beyond are SIGBUS (rule 11)
+    pages       the page cache: page number -> frame
+    mappings    the VMAs that map it, with their address spaces: what must forget a page that goes
+    users       open files, and a name in the file system; at 0 the pages are given back
+    accounted   pages counted against overcommit from the start (shared anonymous memory); the others of its
+                kind are counted one by one as they are made
+    """
+
+    device = "00:01"
+    #: shared mappings let the first write to each page fault, so that the kernel hears what gets dirty
+    writenotify = False
+
+    def __init__(self, system: System, name: str, size: int = 0, accounted: int = 0) -> None:
+        self.system = system
+        self.name = name
+        self.number = system.new_inode()
+        self.size = size
+        self.pages: dict[int, int] = {}
+        self.mappings: dict[Vma, Mm] = {}
+        self.users = 0
+        self.accounted = accounted
+        system.committed += accounted
+
+    # life
+
+    def get(self) -> None:
+        """One more user."""
+        self.users += 1
+
+    def put(self) -> None:
+        """One user less; after the last the pages are gone."""
+        self.users -= 1
+        if self.users == 0:
+            self.drop_pages(0)
+            self.system.committed -= self.accounted
+
+    # pages
+
+    @property
+    def page_count(self) -> int:
+        """Pages that begin within the file: those that may be accessed."""
+        return -(-self.size >> self.system.machine.page_shift)
+
+    def make_page(self, pgoff: int) -> int:
+        """Return the frame of a page, made now if need be.  Raises: MemoryError."""
+        frame = self.pages.get(pgoff)
+        if frame is None:
+            frame = self.system.machine.alloc(FrameKind.FILE)
+            if frame is None:
+                raise MemoryError("no frame for a page of a file")
+            self.pages[pgoff] = frame
+            self._added(pgoff, frame)
+        return frame
+
+    def _added(self, pgoff: int, frame: int) -> None:
+        """Fill a page that has just been made; it is zeroed."""
+        if not self.accounted:
+            self.system.committed += 1
+
+    def _dropped(self, pgoff: int) -> None:
+        """Forget what is kept about a page that has just been given up."""
+        if not self.accounted:
+            self.system.committed -= 1
+
+    def drop_page(self, pgoff: int) -> None:
+        """Give one page up; nothing maps it any more."""
+        self.system.machine.put(self.pages.pop(pgoff))
+        self._dropped(pgoff)
+
+    def drop_pages(self, first: int) -> None:
+        """Give up the pages from number `first` on; nothing maps them any more."""
+        for pgoff in [pgoff for pgoff in self.pages if pgoff >= first]:
+            self.drop_page(pgoff)
+
+    def mark_dirty(self, pgoff: int) -> None:
+        """Note that a page differs from what is on disk: nothing to note without a disk."""
+
+    def write_back(self, first: int, end: int) -> None:
+        """Bring the dirty pages of [first, end) to disk."""
+
+    def unmap(self, first: int, end: int) -> None:
+        """Take the entries of pages [first, end) out of every address space, private copies too (rule 12)."""
+        for vma, mm in self.mappings.items():
+            start = max(vma.start, vma.address_of(first, mm.page_shift))
+            stop = min(vma.end, vma.address_of(end, mm.page_shift))
+            if start < stop:
+                mm.zap(start, stop)
+
+    # contents
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Return up to `count` bytes from `offset` on, fewer at the end.  Raises: MemoryError."""
+        end = min(offset + count, self.size)
+        pieces = []
+        while offset < end:
+            pgoff, within = divmod(offset, self.system.machine.page_size)
+            piece = min(self.system.machine.page_size - within, end - offset)
+            frame = self._page_to_read(pgoff)
+            if frame is None:
+                pieces.append(bytes(piece))
+            else:
+                pieces.append(self.system.machine.ram[frame, within : within + piece].tobytes())
+            offset += piece
+        return b"".join(pieces)
+
+    def _page_to_read(self, pgoff: int) -> int | None:
+        """Return the frame of a page; None for one that was never written, and reads zero without a frame."""
+        return self.pages.get(pgoff)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write `data` from `offset` on; the file grows to hold it.
+
+        Raises: OSError EFBIG; MemoryError, after which it may be done again.
+        """
+        if offset + len(data) > MAX_BYTES:
+            fail(errno.EFBIG)
+        done = 0
+        while done < len(data):
+            pgoff, within = divmod(offset + done, self.system.machine.page_size)
+            piece = data[done : done + self.system.machine.page_size - within]
+            frame = self.make_page(pgoff)
+            self.system.machine.ram[frame, within : within + len(piece)] = memoryview(piece)
+            self.mark_dirty(pgoff)
+            done += len(piece)
+            self.size = max(self.size, offset + done)
+
+    def truncate(self, size: int) -> None:
+        """Cut the file to `size` bytes, or let it grow with zeros.
+
+        Pages past the new end go, from all address spaces first; what is left of the last one reads zero.
+        """
+        if size < self.size:
+            self.size = size
+            end = self.page_count
+            self.unmap(end, MAX_BYTES)
+            self.drop_pages(end)
+            self._zero_tail()
+        self.size = size
+
+    def _zero_tail(self) -> None:
+        pgoff, within = divmod(self.size, self.system.machine.page_size)
+        if within and pgoff in self.pages:
+            self.system.machine.ram[self.pages[pgoff], within:] = 0
+            self.mark_dirty(pgoff)
+
+
+class DiskInode(Inode):
+    """A file on disk.
+
+    disk    its bytes there
+    dirty   pages of the cache that differ from the disk
+    """
+
+    device = "08:01"
+    writenotify = True
+
+    def __init__(self, system: System, name: str, data: bytes = b"") -> None:
+        super().__init__(system, name, len(data))
+        self.disk = bytearray(data)
+        self.dirty: set[int] = set()
+
+    def _added(self, pgoff: int, frame: int) -> None:
+        size = self.system.machine.page_size
+        data = self.disk[pgoff * size : min((pgoff + 1) * size, self.size)]
+        self.system.machine.ram[frame, : len(data)] = data
+        self.system.reclaimable[self, pgoff] = None
+        self.system.disk_reads += 1
+
+    def _dropped(self, pgoff: int) -> None:
+        self.dirty.discard(pgoff)
+        del self.system.reclaimable[self, pgoff]
+
+    def _page_to_read(self, pgoff: int) -> int:
+        return self.make_page(pgoff)
+
+    def mark_dirty(self, pgoff: int) -> None:
+        self.dirty.add(pgoff)
+
+    def write_back(self, first: int, end: int) -> None:
+        """Bring the dirty pages of [first, end) to disk; the next write to each faults, to be heard of."""
+        machine = self.system.machine
+        for pgoff in sorted(pgoff for pgoff in self.dirty if first <= pgoff < end):
+            for vma, mm in self.mappings.items():
+                va = vma.address_of(pgoff, mm.page_shift)
+                if not vma.private and vma.start <= va < vma.end:
+                    mm.clean(va)
+            start = pgoff * machine.page_size
+            if start > len(self.disk):
+                self.disk.extend(bytes(start - len(self.disk)))
+            data = machine.ram[self.pages[pgoff], : self.size - start].tobytes()
+            self.disk[start : start + len(data)] = data
+            self.dirty.discard(pgoff)
+
+    def write_disk(self, data: bytes) -> None:
+        """Fill an empty file, of which nothing is in memory."""
+        self.disk[:] = data
+        self.size = len(data)
+
+    def contents(self) -> bytes:
+        """Return what a read of the whole file gives, without reading anything in."""
+        machine = self.system.machine
+        data = bytearray(self.disk.ljust(self.size, b"\0"))
+        for pgoff in self.dirty:
+            start = pgoff * machine.page_size
+            page = machine.ram[self.pages[pgoff], : self.size - start].tobytes()
+            data[start : start + len(page)] = page
+        return bytes(data)
+
+    def truncate(self, size: int) -> None:
+        super().truncate(size)
+        del self.disk[size:]

@@ -1,0 +1,132 @@
+"""What the registers of the system calls on memory and files mean.
+
+Each `sys_` function decodes its registers and leaves the work to the module that knows it.
+"""
+
+import errno
+import os
+from typing import Final
+
+from heaplab.abi import MAP_ANONYMOUS, MAP_LOCKED, MAP_NONBLOCK, MAP_POPULATE
+from heaplab.kernel import fileio
+from heaplab.kernel import mmap as mapping
+from heaplab.kernel.mprotect import mprotect
+from heaplab.kernel.system import fail
+from heaplab.kernel.task import Task
+from heaplab.kernel.uaccess import copy_from_user, copy_to_user, get_user_string, populate
+
+_PATH_MAX: Final = 4096
+_MEMFD_NAME_MAX: Final = 250
+#: the most that one read or write moves
+_RW_MAX: Final = 0x7FFFF000
+
+
+def signed32(register: int) -> int:
+    """Return the int that a register holds."""
+    register &= 0xFFFF_FFFF
+    return register - (1 << 32) if register >> 31 else register
+
+
+def signed64(register: int) -> int:
+    """Return the long that a register holds."""
+    return register - (1 << 64) if register >> 63 else register
+
+
+# ---- memory
+
+
+def sys_mmap(task: Task, addr: int, length: int, prot: int, flags: int, fd: int, offset: int) -> int:
+    mm = task.memory
+    if offset % mm.page_size:
+        fail(errno.EINVAL)
+    file = None if flags & MAP_ANONYMOUS else task.files[signed32(fd)]
+    addr = mapping.mmap(task, addr, length, prot, flags, file, offset)
+    if flags & MAP_LOCKED or flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
+        populate(task, addr, addr + mm.align(length))
+    return addr
+
+
+def sys_mprotect(task: Task, addr: int, length: int, prot: int, *_: int) -> int:
+    mprotect(task, addr, length, prot)
+    return 0
+
+
+def sys_munmap(task: Task, addr: int, length: int, *_: int) -> int:
+    mapping.munmap(task.memory, addr, length)
+    return 0
+
+
+def sys_brk(task: Task, addr: int, *_: int) -> int:
+    return mapping.brk(task, addr)
+
+
+# ---- files
+
+
+def sys_open(task: Task, path: int, flags: int, *_: int) -> int:
+    return fileio.do_open(task, os.fsdecode(get_user_string(task, path, _PATH_MAX)), signed32(flags))
+
+
+def sys_memfd_create(task: Task, name: int, flags: int, *_: int) -> int:
+    try:
+        text = get_user_string(task, name, _MEMFD_NAME_MAX)
+    except OSError as error:
+        fail(errno.EINVAL if error.errno == errno.ENAMETOOLONG else errno.EFAULT)
+    return fileio.do_memfd_create(task, os.fsdecode(text), flags & 0xFFFF_FFFF)
+
+
+def sys_close(task: Task, fd: int, *_: int) -> int:
+    fileio.do_close(task, signed32(fd))
+    return 0
+
+
+def sys_dup(task: Task, fd: int, *_: int) -> int:
+    return fileio.do_dup(task, signed32(fd))
+
+
+def sys_read(task: Task, fd: int, buf: int, count: int, *_: int) -> int:
+    file = task.files[signed32(fd)]
+    done = sys_pread64(task, fd, buf, count, file.pos)
+    file.pos += done
+    return done
+
+
+def sys_pread64(task: Task, fd: int, buf: int, count: int, offset: int, *_: int) -> int:
+    data = fileio.do_pread(task, signed32(fd), min(count, _RW_MAX), signed64(offset))
+    done = copy_to_user(task, buf, data)
+    if data and not done:
+        fail(errno.EFAULT)
+    return done
+
+
+def sys_write(task: Task, fd: int, buf: int, count: int, *_: int) -> int:
+    return fileio.do_write(task, signed32(fd), _data(task, fd, buf, count))
+
+
+def sys_pwrite64(task: Task, fd: int, buf: int, count: int, offset: int, *_: int) -> int:
+    return fileio.do_pwrite(task, signed32(fd), _data(task, fd, buf, count), signed64(offset))
+
+
+def _data(task: Task, fd: int, buf: int, count: int) -> bytes:
+    """Return what a write takes from memory: as far as it can be read."""
+    if not task.files[signed32(fd)].writable:
+        fail(errno.EBADF)
+    count = min(count, _RW_MAX)
+    data = copy_from_user(task, buf, count)
+    if count and not data:
+        fail(errno.EFAULT)
+    return data
+
+
+def sys_lseek(task: Task, fd: int, offset: int, whence: int, *_: int) -> int:
+    return fileio.do_lseek(task, signed32(fd), signed64(offset), signed32(whence))
+
+
+def sys_ftruncate(task: Task, fd: int, size: int, *_: int) -> int:
+    fileio.do_ftruncate(task, signed32(fd), signed64(size))
+    return 0
+
+
+def sys_fsync(task: Task, fd: int, *_: int) -> int:
+    fileio.do_fsync(task, signed32(fd))
+    return 0
