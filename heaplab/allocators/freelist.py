@@ -17,9 +17,9 @@
 Alignment       16 bytes
 Overhead        8 bytes a block
 Minimum block   32 bytes
-malloc          1 mem and 2 for each block passed by the search; then 9 (split) or 9 (whole block)
-free            8 to 17 mems; with order=address 1 more for each block at a lower address, unless it merges
-Metadata        headers, footers and links in the blocks; 4 words in the root
+malloc          2 mems for each block looked at, then 11 to split one, or 9 to take it whole; next fit 2 more
+free            11 mems alone, 16 to 25 merged; with order=address alone 1 more for each block before it
+Metadata        headers, footers and links in the blocks; 5 words in the root
 Source          Knuth, TAOCP vol. 1, 2.5; Wilson et al., Dynamic Storage Allocation (1995), 3.5 to 3.7
 
 The twin is csrc/heap/freelist.c.

@@ -1,0 +1,113 @@
+"""Specs: names, parameters, files, entry points, and what is said when they are wrong."""
+
+import importlib.metadata
+from types import SimpleNamespace
+
+import pytest
+
+from heaplab import allocators
+from heaplab.allocators import parse, parse_list, registry
+from heaplab.allocators.freelist import FreeList
+from heaplab.allocators.registry import Spec
+from heaplab.errors import UsageError
+
+
+def complaint(call, *args):
+    with pytest.raises(UsageError) as caught:
+        call(*args)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_the_four_families_are_there():
+    assert {"freelist", "buddy", "binheap", "rbtree"} <= set(allocators.names())
+
+
+def test_a_spec_prints_as_it_was_given():
+    for text in ("rbtree", "freelist:fit=best:order=address", "buddy:top_pad=0:mmap_threshold=1MiB"):
+        assert str(parse(text)) == text
+    assert str(parse("  buddy ")) == "buddy"
+
+
+def test_options_become_numbers():
+    options = parse("freelist:fit=worst:order=fifo:top_pad=4k").options
+    assert options == {
+        "fit": 3, "order": 1, "mmap_threshold": 131072, "trim_threshold": 131072, "top_pad": 4096
+    }  # fmt: skip
+
+
+def test_lists_are_separated_by_commas():
+    assert [str(spec) for spec in parse_list("rbtree, freelist:fit=next,,buddy")] == [
+        "rbtree", "freelist:fit=next", "buddy"
+    ]  # fmt: skip
+    assert "names no allocator" in complaint(parse_list, " , ")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("rbtre", "there is no allocator 'rbtre' in python: did you mean 'rbtree'?"),
+        ("", "there is no allocator '' in python: there are freelist, buddy, binheap, rbtree"),
+        ("buddy:top_pod=1", "buddy has no parameter 'top_pod': did you mean 'top_pad'?"),
+        ("freelist:fit=fist", "freelist has no fit 'fist': did you mean 'first'?"),
+        ("freelist:fit", "'fit' in 'freelist:fit' is no parameter: write key=value"),
+        ("rbtree:top_pad=much", "'much' is not a size: write a number of bytes, or one with KiB, MiB or GiB"),
+        ("rbtree:top_pad=1000000T", "is too much for rbtree: write 70368744177664 bytes or less"),
+        (
+            f"rbtree:mmap_threshold={1 << 64}",
+            "is too much for rbtree: write 18446744073709551615 bytes or less",
+        ),
+        ("nowhere.py", "there is no file nowhere.py to take an allocator from"),
+    ],
+)
+def test_a_wrong_spec_is_told_with_the_mend(text, says):
+    assert says in complaint(parse, text)
+
+
+def test_a_wrong_language_is_told():
+    assert "write python or c" in complaint(parse, "rbtree", "pascal")
+
+
+def file(tmp_path, text):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_file_names_a_class(tmp_path, process):
+    path = file(tmp_path, "from heaplab.allocators.rbtree import RBTree\nclass Mine(RBTree):\n    pass\n")
+    spec = parse(f"{path}:top_pad=0")
+    assert spec.design.__name__ == "Mine"
+    heap = spec.create(process)
+    assert heap.malloc(1) % 16 == 0
+    assert heap.options["top_pad"] == 0
+
+
+def test_a_file_must_define_one_class_and_import(tmp_path):
+    assert "defines 0 Allocator classes" in complaint(parse, file(tmp_path, "x = 1\n"))
+    two = "from heaplab.allocators.rbtree import RBTree as R\nclass A(R): pass\nclass B(R): pass\n"
+    assert "defines 2 Allocator classes" in complaint(parse, file(tmp_path, two))
+    assert "cannot be imported: SyntaxError" in complaint(parse, file(tmp_path, "def\n"))
+    assert "cannot be imported: ZeroDivisionError" in complaint(parse, file(tmp_path, "1 / 0\n"))
+
+
+def test_a_class_is_a_spec_with_its_defaults():
+    spec = Spec.of(FreeList)
+    assert spec.options == parse("freelist").options
+    assert spec.language == "python"
+
+
+def test_packages_offer_designs_by_entry_points(monkeypatch):
+    class Theirs(FreeList):
+        pass
+
+    entry = SimpleNamespace(name="theirs", load=lambda: Theirs)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry])
+    registry._designs.cache_clear()
+    try:
+        assert parse("theirs:fit=next").design is Theirs
+        assert "theirs" in allocators.names("python")
+        assert "theirs" not in allocators.names("c")
+    finally:
+        registry._designs.cache_clear()
