@@ -90,7 +90,7 @@ def mend(task: Task, va: int, error_code: int) -> Refusal | None:
                 mm.prepare_anon_vma(vma)
             made = mm.space.map_zeroed(va, _ANON, vma.written_prot) is not None
         else:
-            made = _map_frame(mm, va, mm.system.zero_frame, vma.page_prot)
+            made = _map_zero_frame(mm, vma, va)
         if made:
             if mm.system.disk_reads == reads:
                 task.minflt += 1
@@ -109,6 +109,11 @@ def _find_vma(task: Task, mm: Mm, va: int) -> Vma | None:
         return None
     mm.vmas.last = vma
     return vma
+
+
+def _map_zero_frame(mm: Mm, vma: Vma, va: int) -> bool:
+    """Show zeros for a page that was never written; it costs no memory (rule 2)."""
+    return _map_frame(mm, va, mm.system.zero_frame, vma.page_prot)
 
 
 def _map_frame(mm: Mm, va: int, frame: int, prot: int) -> bool:

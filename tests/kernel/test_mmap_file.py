@@ -16,6 +16,7 @@ from heaplab.abi import (
     PROT_WRITE,
 )
 from heaplab.errors import BusError
+from heaplab.kernel.mm import Mm
 from heaplab.machine import FrameKind, Pte
 
 SIZE = 256
@@ -317,3 +318,16 @@ def test_a_first_write_dirties_in_one_fault(kernel, process, faults):
     address = process.mmap(2 * SIZE, flags=MAP_SHARED, fd=fd)
     assert faults(process, process.store64, address, 1) == 1
     assert kernel.system.files.find("/f").dirty == {0}
+
+
+def test_writing_back_owes_a_flush(kernel, process, monkeypatch):
+    kernel.write_file("/f", bytes(SIZE))
+    fd = process.open("/f", os.O_RDWR)
+    address = process.mmap(SIZE, flags=MAP_SHARED, fd=fd)
+    process.store64(address, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Mm, "flush_range", lambda *_: None)
+        process.fsync(fd)
+    with pytest.raises(AssertionError, match="TLB entries are stale"):
+        kernel.check()
+    process.context.space.flush()
