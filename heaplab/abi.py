@@ -1,11 +1,11 @@
 """Linux's numbers on x86-64: what programs and the kernel agree on.
 
 Source: Linux, arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/mman-common.h, resource.h,
-include/uapi/linux/wait.h.
+include/uapi/linux/wait.h, include/uapi/linux/sched.h, include/uapi/asm-generic/siginfo.h.
 """
 
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 PROT_NONE: Final = 0
 PROT_READ: Final = 1
@@ -24,13 +24,73 @@ MAP_LOCKED: Final = 0x2000
 MAP_NORESERVE: Final = 0x4000
 MAP_POPULATE: Final = 0x8000
 MAP_NONBLOCK: Final = 0x10000
+MAP_STACK: Final = 0x20000
 MAP_HUGETLB: Final = 0x40000
 MAP_FIXED_NOREPLACE: Final = 0x100000
 MAP_IGNORED: Final = 0x21800  # MAP_DENYWRITE, MAP_EXECUTABLE, MAP_STACK: of no effect
 
+CLONE_VM: Final = 0x100
+CLONE_FS: Final = 0x200
+CLONE_FILES: Final = 0x400
+CLONE_SIGHAND: Final = 0x800
+CLONE_PIDFD: Final = 0x1000
+CLONE_VFORK: Final = 0x4000
+CLONE_PARENT: Final = 0x8000
+CLONE_THREAD: Final = 0x10000
+CLONE_NEWNS: Final = 0x20000
+CLONE_SYSVSEM: Final = 0x40000
+CLONE_SETTLS: Final = 0x80000
+CLONE_PARENT_SETTID: Final = 0x100000
+CLONE_CHILD_CLEARTID: Final = 0x200000
+CLONE_CHILD_SETTID: Final = 0x1000000
+CLONE_NEWCGROUP: Final = 0x2000000
+CLONE_NEWUTS: Final = 0x4000000
+CLONE_NEWIPC: Final = 0x8000000
+CLONE_NEWUSER: Final = 0x10000000
+CLONE_NEWPID: Final = 0x20000000
+CLONE_NEWNET: Final = 0x40000000
+CSIGNAL: Final = 0xFF  # the signal that the parent gets at the child's end
+
 WNOHANG: Final = 1
 WUNTRACED: Final = 2
+WSTOPPED: Final = WUNTRACED
+WEXITED: Final = 4
 WCONTINUED: Final = 8
+WNOWAIT: Final = 0x1000000
+WNOTHREAD: Final = 0x20000000
+WALL: Final = 0x40000000
+WCLONE: Final = 0x80000000
+
+P_ALL: Final = 0
+P_PID: Final = 1
+P_PGID: Final = 2
+
+SA_NOCLDSTOP: Final = 1
+SA_NOCLDWAIT: Final = 2
+SA_RESTART: Final = 0x10000000
+SA_NODEFER: Final = 0x40000000
+SA_RESETHAND: Final = 0x80000000
+
+SIG_DFL: Final = 0
+SIG_IGN: Final = 1
+LAST_SIGNAL: Final = 64
+FIRST_REALTIME: Final = 32  # from here on a signal is queued as often as it is sent
+
+SI_USER: Final = 0  # sent by kill
+SI_TKILL: Final = -6  # sent by tgkill
+CLD_EXITED: Final = 1
+CLD_KILLED: Final = 2
+CLD_STOPPED: Final = 5
+CLD_CONTINUED: Final = 6
+
+RUSAGE_SELF: Final = 0
+RUSAGE_CHILDREN: Final = -1
+RUSAGE_THREAD: Final = 1
+
+PR_SET_NAME: Final = 15
+PR_GET_NAME: Final = 16
+PR_SET_CHILD_SUBREAPER: Final = 36
+PR_GET_CHILD_SUBREAPER: Final = 37
 
 SEGV_MAPERR: Final = 1  # nothing is mapped at the address
 SEGV_ACCERR: Final = 2  # the mapping forbids the access
@@ -57,6 +117,29 @@ class Rlimit(IntEnum):
     AS = 9
 
 
+class SigInfo(NamedTuple):
+    """What comes with a signal (siginfo_t): who sent it, or which child changed how, or which address."""
+
+    signo: int
+    code: int = SI_USER
+    pid: int = 0
+    status: int = 0
+    address: int = 0
+
+
+class Rusage(NamedTuple):
+    """What a process, or its collected children, used: page faults, and at most how many KiB at once."""
+
+    minflt: int = 0
+    majflt: int = 0
+    maxrss: int = 0
+
+    def __add__(self, other: tuple[int, ...]) -> "Rusage":  # type: ignore[override]
+        """Counts add up; of the most at once, the larger is kept."""
+        minflt, majflt, maxrss = other
+        return Rusage(self.minflt + minflt, self.majflt + majflt, max(self.maxrss, maxrss))
+
+
 class Sys(IntEnum):
     """The numbers of the system calls that stand."""
 
@@ -72,12 +155,28 @@ class Sys(IntEnum):
     PREAD64 = 17
     PWRITE64 = 18
     DUP = 32
+    PAUSE = 34
     GETPID = 39
+    CLONE = 56
     FORK = 57
+    VFORK = 58
     EXIT = 60
     WAIT4 = 61
     KILL = 62
     FSYNC = 74
     FTRUNCATE = 77
+    GETRUSAGE = 98
+    SETPGID = 109
     GETPPID = 110
+    GETPGRP = 111
+    SETSID = 112
+    GETPGID = 121
+    GETSID = 124
+    PRCTL = 157
+    GETTID = 186
+    TKILL = 200
+    SET_TID_ADDRESS = 218
+    EXIT_GROUP = 231
+    TGKILL = 234
+    WAITID = 247
     MEMFD_CREATE = 319

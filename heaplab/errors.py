@@ -12,6 +12,7 @@ System calls that fail raise OSError with Linux's errno, as Python's os module d
 """
 
 import signal
+from collections.abc import Callable
 from enum import IntEnum
 
 
@@ -24,7 +25,14 @@ class UsageError(HeaplabError):
 
 
 class WouldBlock(UsageError):
-    """A system call made by hand would sleep until another process acts, and none runs meanwhile."""
+    """A system call made by hand would sleep until another process acts, and none runs meanwhile.
+
+    `ready()` tells, without changing anything, whether what it waits for has happened.
+    """
+
+    def __init__(self, message: str, ready: Callable[[], bool]) -> None:
+        self.ready = ready
+        super().__init__(message)
 
 
 class KernelPanic(HeaplabError):

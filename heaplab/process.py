@@ -7,11 +7,32 @@ used as long as the process lives, and after that for its counters.
 import errno
 import os
 from collections import Counter
-from collections.abc import Callable
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NoReturn, Protocol
 
-from heaplab.abi import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, Sys
+from heaplab.abi import (
+    CLONE_FILES,
+    CLONE_FS,
+    CLONE_SIGHAND,
+    CLONE_SYSVSEM,
+    CLONE_THREAD,
+    CLONE_VM,
+    MAP_ANONYMOUS,
+    MAP_PRIVATE,
+    MAP_STACK,
+    PR_SET_CHILD_SUBREAPER,
+    PROT_NONE,
+    PROT_READ,
+    PROT_WRITE,
+    RUSAGE_SELF,
+    Rusage,
+    SigInfo,
+    Sys,
+)
 from heaplab.machine import REGISTER, Context
+
+#: what threads of one process share: everything
+THREAD_FLAGS: Final = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
 
 
 class KernelSide(Protocol):
@@ -21,6 +42,12 @@ class KernelSide(Protocol):
     def context(self) -> Context: ...
     @property
     def pid(self) -> int: ...
+    @property
+    def tid(self) -> int: ...
+    @property
+    def stack(self) -> int: ...
+    @property
+    def comm(self) -> str: ...
     @property
     def ppid(self) -> int: ...
     @property
@@ -35,7 +62,6 @@ class KernelSide(Protocol):
     def brk(self) -> int: ...
     def syscall(self, nr: int, *args: int) -> int: ...
     def direct(self, name: str, *args: Any) -> Any: ...
-    def wait4(self, pid: int, options: int) -> tuple[int, int]: ...
     def process(self, pid: int) -> "Process": ...
     def maps(self) -> str: ...
     def status(self) -> str: ...
@@ -67,7 +93,6 @@ class Process:
         self._kernel = kernel_side
         #: the MMU as this process uses it, with its counters
         self.context = context = kernel_side.context
-        self.pid = kernel_side.pid
         self.page_size = context.machine.page_size
         self.load64: Callable[[int], int] = context.load64
         self.store64: Callable[[int, int], None] = context.store64
@@ -187,8 +212,38 @@ class Process:
         """Make a child that shares all pages until somebody writes.  Raises: OSError EAGAIN, ENOMEM."""
         return self._kernel.process(self._call(Sys.FORK))
 
+    def vfork(self) -> "Process":
+        """Make a child in this very address space, and sleep (state D) until it execs or exits.
+
+        Whatever is done with a sleeping process by hand raises WouldBlock.  Raises: OSError EAGAIN.
+        """
+        return self._kernel.process(self._call(Sys.VFORK))
+
+    def clone(self, flags: int, stack: int = 0, parent_tid: int = 0, child_tid: int = 0) -> "Process":
+        """Make a task that shares what the flags (CLONE_*) say; the lowest byte is its exit signal.
+
+        stack: where its stack starts, as the caller made it (0: where this one's does).
+        Raises: OSError EINVAL for flags that contradict each other, EAGAIN, ENOMEM.
+        """
+        return self._kernel.process(self._call(Sys.CLONE, flags, stack, parent_tid, child_tid, 0))
+
+    def spawn_thread(self, stack_size: int = 1 << 16) -> "Process":
+        """Map a stack and clone a thread onto it, as pthread_create does; `stack` of its handle is the top.
+
+        Below the stack a page is left without any right, so that an overflow faults.
+        Raises: OSError ENOMEM, EAGAIN.
+        """
+        size = -(-stack_size // self.page_size) * self.page_size + self.page_size
+        base = self.mmap(size, prot=PROT_NONE, flags=MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK)
+        self.mprotect(base + self.page_size, size - self.page_size, PROT_READ | PROT_WRITE)
+        return self.clone(THREAD_FLAGS, base + size)
+
     def exit(self, code: int = 0) -> None:
-        """End the process; it is a zombie until its parent waits."""
+        """End the process, all its threads; it is a zombie until its parent waits."""
+        self._call(Sys.EXIT_GROUP, code)
+
+    def exit_thread(self, code: int = 0) -> None:
+        """End this thread alone; the last one's end is the process's."""
         self._call(Sys.EXIT, code)
 
     def wait(self) -> tuple[int, int]:
@@ -201,15 +256,89 @@ class Process:
         The status is as os.waitstatus_to_exitcode takes it.
         Raises: ChildProcessError without such a child; WouldBlock when it would sleep.
         """
-        try:
-            return self._kernel.wait4(pid, options)
-        except OSError as error:
-            self.errno = error.errno or 0
-            raise
+        return self.wait4(pid, options)[:2]
+
+    def wait4(self, pid: int, options: int = 0) -> tuple[int, int, Rusage]:
+        """Like waitpid, and what the child used, its own collected children included."""
+        report = self._direct("wait4", pid, options)
+        return report.pid, report.status, report.rusage
+
+    def waitid(self, idtype: int, number: int, options: int) -> SigInfo | None:
+        """Hear of a change that the options name (os.WEXITED, WSTOPPED, WCONTINUED); None with WNOHANG: none.
+
+        With os.WNOWAIT it can be heard again.  Raises: ChildProcessError, OSError EINVAL, WouldBlock.
+        """
+        report = self._direct("waitid", idtype, number, options)
+        return report.info if report.pid else None
+
+    def getrusage(self, who: int = RUSAGE_SELF) -> Rusage:
+        """Return what the process, its collected children, or this thread used.  Raises: OSError EINVAL."""
+        return Rusage(*self._direct("getrusage", who))
+
+    # signals
 
     def kill(self, pid: int, sig: int) -> None:
         """Send a signal; 0 only asks whether the process is there.  Raises: ProcessLookupError, OSError."""
         self._call(Sys.KILL, pid, sig)
+
+    def tgkill(self, tgid: int, tid: int, sig: int) -> None:
+        """Send a signal to one thread of a process.  Raises: ProcessLookupError, OSError EINVAL."""
+        self._call(Sys.TGKILL, tgid, tid, sig)
+
+    def sigaction(
+        self,
+        signum: int,
+        handler: int | Callable[..., object] | None,
+        flags: int = 0,
+        mask: Iterable[int] = (),
+    ) -> int | Callable[..., object]:
+        """Say what a signal is to do: SIG_DFL, SIG_IGN or a function of (signum, SigInfo); None only asks.
+
+        By hand a handler runs as soon as the signal arrives.  One of SIGSEGV or SIGBUS runs at the access,
+        which is then tried again: it has to mend what was wrong.
+        Returns: what it did so far.  Raises: OSError EINVAL.
+        """
+        old: int | Callable[..., object]
+        old = self._direct("rt_sigaction", signum, handler, flags, frozenset(mask))
+        return old
+
+    def sigprocmask(self, blocked: Iterable[int] | None = None) -> set[int]:
+        """Let these signals wait, and no others; None only asks.  Return what was blocked."""
+        return set(self._direct("rt_sigprocmask", blocked))
+
+    def pause(self) -> None:
+        """Sleep until a signal comes.  Raises: WouldBlock, by hand."""
+        self._call(Sys.PAUSE)
+
+    # process groups, and what a process says about itself
+
+    def setpgid(self, pid: int, pgid: int) -> None:
+        """Put a process (0: this one) into a process group (0: of its own).  Raises: OSError."""
+        self._call(Sys.SETPGID, pid, pgid)
+
+    def getpgid(self, pid: int = 0) -> int:
+        """Return the process group of a process (0: of this one).  Raises: ProcessLookupError."""
+        return self._call(Sys.GETPGID, pid)
+
+    def setsid(self) -> int:
+        """Begin a session of one's own.  Raises: PermissionError when it leads a group."""
+        return self._call(Sys.SETSID)
+
+    def getsid(self, pid: int = 0) -> int:
+        """Return the session of a process (0: of this one).  Raises: ProcessLookupError."""
+        return self._call(Sys.GETSID, pid)
+
+    def set_child_subreaper(self, on: bool = True) -> None:
+        """Become the parent of descendants whose own parent dies: prctl(PR_SET_CHILD_SUBREAPER)."""
+        self._call(Sys.PRCTL, PR_SET_CHILD_SUBREAPER, on)
+
+    def set_name(self, name: str) -> None:
+        """Give the task a name, of up to 15 bytes: prctl(PR_SET_NAME)."""
+        self._direct("prctl_set_name", name.encode())
+
+    def gettid(self) -> int:
+        """Return the thread's number; the first one's is the process's."""
+        return self._call(Sys.GETTID)
 
     def getpid(self) -> int:
         """Return the process's number."""
@@ -253,18 +382,38 @@ class Process:
         self.context.raw.err = code
 
     @property
+    def pid(self) -> int:
+        """The number of the process: its first thread's."""
+        return self._kernel.pid
+
+    @property
+    def tid(self) -> int:
+        """The number of this thread."""
+        return self._kernel.tid
+
+    @property
+    def stack(self) -> int:
+        """Where this thread's stack pointer started; 0: where its parent's did."""
+        return self._kernel.stack
+
+    @property
+    def name(self) -> str:
+        """What ps shows."""
+        return self._kernel.comm
+
+    @property
     def ppid(self) -> int:
         """The parent's number."""
         return self._kernel.ppid
 
     @property
     def state(self) -> str:
-        """R running, Z zombie, X collected."""
+        """R running, S asleep, D asleep in vfork, T stopped, Z zombie, X collected."""
         return self._kernel.state
 
     @property
     def minflt(self) -> int:
-        """Page faults that the kernel mended, as getrusage counts them."""
+        """Page faults of this thread that the kernel mended, as getrusage counts them."""
         return self._kernel.minflt
 
     @property

@@ -1,88 +1,190 @@
-"""exit and wait: how a task ends, and how its parent hears of it.
+"""exit: how a task ends, how a process ends with its last task, and how its parent hears of it.
 
     running --exit--> zombie --wait of the parent--> gone
                         |
-                 its children's parent is pid 1 from here on
+                 its children's parent is its reaper from here on
 
-Source: Linux, kernel/exit.c (do_exit, forget_original_parent, do_wait).
+Source: Linux, kernel/exit.c (do_exit, do_group_exit, forget_original_parent, exit_notify, release_task),
+kernel/signal.c (do_notify_parent).
 """
 
-import errno
+from contextlib import suppress
+from signal import SIGCHLD, SIGCONT, SIGHUP
 
-from heaplab.abi import WCONTINUED, WNOHANG, WUNTRACED
-from heaplab.errors import KernelPanic, WouldBlock
-from heaplab.kernel.system import fail
-from heaplab.kernel.task import Task
+from heaplab.abi import SA_NOCLDWAIT, SIG_IGN, SigInfo
+from heaplab.errors import KernelPanic, OutOfMemory
+from heaplab.kernel.sigqueue import send
+from heaplab.kernel.system import System
+from heaplab.kernel.task import Group, Task
+from heaplab.kernel.uaccess import put_user
 
-# __WNOTHREAD, __WALL and __WCLONE choose among threads and clone's children: all children here are alike
-_WAIT_OPTIONS = WNOHANG | WUNTRACED | WCONTINUED | 0xE000_0000
+
+def exit_group(group: Group, status: int) -> None:
+    """End all tasks of a process.
+
+    status: as wait reports it (rule 42): the exit code << 8, or the number of a signal.
+    """
+    if group.ending is None:
+        group.ending = status
+    # the leader last: its end is the process's
+    for task in sorted(group.living.values(), key=lambda task: task is group.leader):
+        do_exit(task, status)
 
 
 def do_exit(task: Task, status: int) -> None:
-    """End a task: its memory goes, its children get pid 1 as their parent, and it waits for its own to wait.
+    """End one task; with the last of its group, the process, whose status this one's is then.
 
-    status: as wait reports it (rule 42): the exit code << 8, or the number of a signal.
-    Raises: KernelPanic when it is pid 1.
+    Its memory goes with the last task that uses it.  A leader waits, a zombie, until the others are gone too;
+    their ends are nobody's business, so they leave nothing behind.
+    Raises: KernelPanic when it is pid 1's last.
     """
-    system = task.system
-    if task is system.init:
+    group = task.group
+    if group is task.system.init.group and len(group.living) == 1:
         raise KernelPanic(f"attempted to kill init: status {status:#x}")
-    assert task.mm is not None
-    assert task.parent is not None
-    mm, task.mm = task.mm, None
-    task.context.switch(None)
-    mm.put()
+    clear_tid(task)
+    if task.mm is None:
+        return  # for that write memory was short, and the OOM killer chose this process
+    group.used += task.rusage
+    leave_mm(task)
     task.files.put()
-    task.exit_code = status
-    for child in task.children.values():
-        child.parent = system.init
-    system.init.children.update(task.children)
-    task.children.clear()
-    if system.init_reaps:
-        for child in [child for child in system.init.children.values() if child.mm is None]:
+    task.context.switch(None)
+    del group.living[task.pid]
+    if task is not group.leader:
+        _forget_task(task)
+    if not group.living:
+        group.exit_code = status if group.ending is None else group.ending
+        _group_is_dead(group)
+
+
+def clear_tid(task: Task) -> None:
+    """Zero where CLONE_CHILD_CLEARTID said, if anybody is left to see it: so a join learns of the end."""
+    address, task.clear_child_tid = task.clear_child_tid, 0
+    if address and task.mm is not None and task.mm.users > 1:
+        with suppress(OSError, OutOfMemory):
+            put_user(task, address, bytes(4))
+
+
+def leave_mm(task: Task) -> None:
+    """Part with the address space: at exit, and when exec brings a new one.  A parent in vfork wakes."""
+    mm, task.mm = task.mm, None
+    assert mm is not None
+    end_vfork(task)
+    if task.vfork_child is not None:  # it was killed in its sleep
+        task.vfork_child.vfork_parent = None
+        task.vfork_child = None
+    mm.put()
+
+
+def end_vfork(child: Task) -> None:
+    """Wake the parent that sleeps for the sake of this child (rule 47)."""
+    parent, child.vfork_parent = child.vfork_parent, None
+    if parent is not None:
+        parent.vfork_child = None
+        parent.take_or_leave_cpu()
+        parent.system.signalled[parent.group] = None  # what came in its sleep
+
+
+def _group_is_dead(group: Group) -> None:
+    system = group.leader.system
+    group.stop_signal = group.job_event = 0
+    system.signalled.pop(group, None)
+    reaper = find_reaper(group)
+    for child in list(group.children.values()):
+        _reparent(child.group, reaper)
+    if group.parent is not None:
+        _hang_up_orphaned_jobs(group, group.parent)
+    if _notify_parent(group):
+        release(group)
+    _let_init_collect(system)
+
+
+def find_reaper(group: Group) -> Group:
+    """Return who takes in the children of a process: the nearest subreaper above it, or pid 1 (rule 45)."""
+    init = group.leader.system.init.group
+    above = group.parent
+    while above is not None and above is not init:
+        if above.subreaper and above.living:
+            return above
+        above = above.parent
+    return init
+
+
+def _reparent(child: Group, reaper: Group) -> None:
+    old = child.parent
+    assert old is not None
+    del old.children[child.tgid]
+    child.parent = reaper
+    reaper.children[child.tgid] = child.leader
+    child.exit_signal = SIGCHLD
+    if not child.living:
+        if _notify_parent(child):
             release(child)
+    else:
+        _hang_up_orphaned_jobs(child, old)
 
 
-def kill_task(task: Task, signum: int) -> None:
-    """End a task by a signal."""
-    do_exit(task, int(signum))
+def _notify_parent(group: Group) -> bool:
+    """Send the parent the exit signal; return whether it wants the zombie to vanish by itself (rule 46)."""
+    parent, signum = group.parent, group.exit_signal
+    assert parent is not None
+    action = parent.sighand[SIGCHLD]
+    ignored = signum == SIGCHLD and action.handler == SIG_IGN
+    if signum and not ignored:
+        code, status = group.end
+        send(parent, SigInfo(signum, code, group.tgid, status))
+    return ignored or (signum == SIGCHLD and bool(action.flags & SA_NOCLDWAIT))
 
 
-def release(task: Task) -> None:
+def _let_init_collect(system: System) -> None:
+    """Run pid 1's program, a loop of waits."""
+    if system.init_reaps:
+        for child in list(system.init.children.values()):
+            if not child.group.living:
+                release(child.group)
+
+
+def release(group: Group) -> None:
     """Forget a zombie: only now its pid is free."""
-    assert task.parent is not None
-    del task.parent.children[task.pid]
+    assert group.parent is not None
+    del group.parent.children[group.tgid]
+    _forget_task(group.leader)
+
+
+def _forget_task(task: Task) -> None:
     del task.system.tasks[task.pid]
     task.system.pids.free(task.pid)
 
 
-def wait(task: Task, pid: int, options: int) -> tuple[int, int]:
-    """Collect a dead child: (its pid, its status); with WNOHANG (0, 0) when none is dead yet.
+# ---- process groups without a shell
 
-    pid: of the child; -1 any; 0 any of the caller's group; -g any of group g.
-    Of several dead, the one that was forked first (rule 44).
-    Raises: OSError ECHILD when there is no such child, EINVAL (rule 41).  WouldBlock when it would sleep:
-    by hand, nobody else runs meanwhile.
+
+def is_orphaned(system: System, pgid: int, without: Group | None = None) -> bool:
+    """Whether nobody of a process group has a parent in the same session outside the group.
+
+    Nobody could then continue what stops.  without: a process that does not count any more.
+    Source: Linux, kernel/exit.c, will_become_orphaned_pgrp.
     """
-    if options & ~_WAIT_OPTIONS:
-        fail(errno.EINVAL)
-    if pid == -(1 << 31):
-        fail(errno.ESRCH)
-    children = [child for child in task.children.values() if _eligible(task, child, pid)]
-    if not children:
-        fail(errno.ECHILD)
-    for child in children:
-        if child.mm is None:
-            release(child)
-            return child.pid, child.exit_code
-    if options & WNOHANG:
-        return 0, 0
-    raise WouldBlock(
-        f"wait of process {task.pid} would sleep: let a child exit first, or pass WNOHANG to only look"
+    return not any(
+        group.parent is not None
+        and group.parent.pgid != pgid
+        and group.parent.sid == group.sid
+        and group.parent is not system.init.group
+        for group in system.groups()
+        if group.pgid == pgid and group is not without and group.living
     )
 
 
-def _eligible(task: Task, child: Task, pid: int) -> bool:
-    if pid > 0:
-        return child.pid == pid
-    return pid == -1 or child.pgid == (task.pgid if pid == 0 else -pid)
+def _hang_up_orphaned_jobs(group: Group, parent: Group) -> None:
+    """Wake the stopped jobs of a process group that the end of `group`, or of `parent`, leaves alone.
+
+    Source: Linux, kernel/exit.c, kill_orphaned_pgrp.
+    """
+    system = group.leader.system
+    without = None if group.living else group
+    if parent.pgid == group.pgid or parent.sid != group.sid or not is_orphaned(system, group.pgid, without):
+        return
+    members = [member for member in system.groups() if member.pgid == group.pgid]
+    if any(member.stop_signal for member in members):
+        for member in members:
+            send(member, SigInfo(SIGHUP))
+            send(member, SigInfo(SIGCONT))

@@ -19,7 +19,6 @@ from typing import Final
 from heaplab.abi import BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR, SI_KERNEL
 from heaplab.kernel.mm import Mm
 from heaplab.kernel.oom import out_of_memory
-from heaplab.kernel.signals import access_fault
 from heaplab.kernel.stack import grow_stack
 from heaplab.kernel.system import fail
 from heaplab.kernel.task import Task
@@ -41,18 +40,6 @@ _NOTHING_MAPPED: Final = (int(SIGSEGV), SEGV_MAPERR)
 _DENIED: Final = (int(SIGSEGV), SEGV_ACCERR)
 _NO_ADDRESS: Final = (int(SIGSEGV), SI_KERNEL)
 _BEYOND_FILE: Final = (int(SIGBUS), BUS_ADRERR)
-
-
-def page_fault(task: Task, va: int, error_code: int) -> int:
-    """Make the access that faulted possible and return 0, or raise what becomes of the task.
-
-    Raises: SegmentationFault, BusError, OutOfMemory: the task is dead then; ProcessLookupError: it was.
-    Cost: about 1.5 us for a new page; a copy adds the copying.
-    """
-    refusal = mend(task, va, error_code)
-    if refusal:
-        access_fault(task, va, *refusal, write=bool(error_code & WRITE))
-    return 0
 
 
 def mend(task: Task, va: int, error_code: int) -> Refusal | None:

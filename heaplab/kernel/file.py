@@ -77,6 +77,11 @@ class FdTable:
         new.close_on_exec |= self.close_on_exec
         return new
 
+    def share(self) -> "FdTable":
+        """Return this very table for one task more (CLONE_FILES)."""
+        self.users += 1
+        return self
+
     def put(self) -> None:
         """One task less; after the last all are closed."""
         self.users -= 1

@@ -1,10 +1,12 @@
 """The kernel as its user holds it: boot, the process table, the views, the self-check."""
 
 import random
+from signal import SIGCHLD
 
 from heaplab.errors import UsageError
 from heaplab.kernel import procfs
 from heaplab.kernel.check import check
+from heaplab.kernel.exit import exit_group
 from heaplab.kernel.file import FdTable
 from heaplab.kernel.filesystem import FileSystem
 from heaplab.kernel.layout import Layout
@@ -13,7 +15,7 @@ from heaplab.kernel.mm import Mm
 from heaplab.kernel.mmap import VM_DATA
 from heaplab.kernel.syscalls import Entry, handle
 from heaplab.kernel.system import Settings, System
-from heaplab.kernel.task import Task
+from heaplab.kernel.task import Group, Sighand, Task
 from heaplab.kernel.vma import VM_GROWSDOWN, Vma
 from heaplab.machine import FrameKind, Machine
 from heaplab.process import Process
@@ -86,7 +88,9 @@ class Kernel:
         mm.vmas.add(Vma(stack, layout.stack_top, VM_DATA | VM_GROWSDOWN, stack >> mm.page_shift))
         pid = system.pids.alloc()
         assert pid == 1
-        system.init = system.tasks[pid] = Task(system, pid, mm, "init", None)
+        system.init = system.tasks[pid] = Task(system, pid, mm, "init")
+        system.init.join(Group(system.init, None, Sighand(), SIGCHLD))
+        system.kill = exit_group
         system.init.files, system.init.limits = FdTable(), Limits(layout.stack_limit)
         Entry(system.init)
 

@@ -6,14 +6,18 @@ Source: Linux, mm/oom_kill.c (oom_badness, select_bad_process).
 from signal import SIGKILL
 
 from heaplab.errors import KernelPanic, OutOfMemory
-from heaplab.kernel.exit import kill_task
 from heaplab.kernel.system import System
 from heaplab.kernel.task import Task
 
 
 def badness(task: Task) -> int:
-    """Return how much ending the task would bring: frames of its pages and of its page tables."""
+    """Return how much ending the task would bring: frames of its pages and of its page tables.
+
+    Nothing, of one that was vforked: its memory is its parent's.
+    """
     assert task.mm is not None
+    if task.vfork_parent is not None and task.vfork_parent.mm is task.mm:
+        return -1
     return task.mm.rss + task.mm.space.tables
 
 
@@ -21,9 +25,9 @@ def choose_victim(system: System) -> Task | None:
     """Return the worst task but pid 1; of equals the youngest.  O(tasks)"""
     victim, worst = None, -1
     for task in system.living():
-        if task is not system.init:
+        if task.group is not system.init.group:
             points = badness(task)
-            if points >= worst:
+            if points >= max(worst, 0):
                 victim, worst = task, points
     return victim
 
@@ -33,7 +37,11 @@ def make_room(system: System) -> Task | None:
     victim = choose_victim(system)
     if victim is not None:
         system.oom_kills.append(victim.pid)
-        kill_task(victim, SIGKILL)
+        mm = victim.mm
+        # whoever else runs in that memory keeps it: other processes on it go as well
+        for group in {task.group: None for task in system.living() if task.mm is mm}:
+            if group is not system.init.group and group.living:
+                system.kill(group, SIGKILL)
     return victim
 
 
@@ -45,5 +53,5 @@ def out_of_memory(current: Task) -> None:
     victim = make_room(current.system)
     if victim is None:
         raise KernelPanic("out of memory, and no process but pid 1 is left to kill")
-    if victim is current:
+    if current.mm is None:
         raise OutOfMemory(current.pid)

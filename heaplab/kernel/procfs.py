@@ -9,7 +9,14 @@ from heaplab.kernel.task import Task
 from heaplab.kernel.vma import VM_EXEC, VM_MAYSHARE, VM_READ, VM_WRITE, Vma
 from heaplab.machine import FrameKind
 
-_STATES = {"R": "R (running)", "Z": "Z (zombie)", "X": "X (dead)"}
+_STATES = {
+    "R": "R (running)",
+    "S": "S (sleeping)",
+    "D": "D (disk sleep)",
+    "T": "T (stopped)",
+    "Z": "Z (zombie)",
+    "X": "X (dead)",
+}
 _NAME_COLUMN = 73
 
 
@@ -66,7 +73,8 @@ def status(task: Task) -> str:
             ("RssShmem", _kib(mm, space.rss(FrameKind.FILE))),
             ("VmPTE", _kib(mm, space.tables)),
         ]
-    return "".join(f"{name}:\t{value}\n" for name, value in [*lines, ("Threads", 1)])
+    threads = len(task.group.living) or 1
+    return "".join(f"{name}:\t{value}\n" for name, value in [*lines, ("Threads", threads)])
 
 
 def _kib(mm: Mm, pages: int) -> str:

@@ -1,54 +1,264 @@
-"""Signals: so far those whose effect is the default one.
+"""Signals: who is reached by kill, what a signal does to its receiver, and who waits for one.
 
-Source: Linux, kernel/signal.c; signal(7).
+Source: Linux, kernel/signal.c (kill_something_info, get_signal, do_sigaction, force_sig_fault); signal(7).
 """
 
 import errno
-from signal import SIGBUS, SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH
+from collections.abc import Iterable
+from signal import (
+    SIGABRT,
+    SIGBUS,
+    SIGFPE,
+    SIGILL,
+    SIGKILL,
+    SIGQUIT,
+    SIGSEGV,
+    SIGSTOP,
+    SIGSYS,
+    SIGTRAP,
+    SIGXCPU,
+    SIGXFSZ,
+)
 from typing import Final, NoReturn
 
-from heaplab.errors import BusError, SegmentationFault
-from heaplab.kernel.exit import kill_task
+from heaplab.abi import (
+    CLD_STOPPED,
+    LAST_SIGNAL,
+    SA_NODEFER,
+    SA_RESETHAND,
+    SI_TKILL,
+    SI_USER,
+    SIG_DFL,
+    SigInfo,
+)
+from heaplab.errors import BusError, SegmentationFault, WouldBlock
+from heaplab.kernel.exit import exit_group, is_orphaned
+from heaplab.kernel.sigqueue import IGNORED, STOPPING, ignores, job_changed, send
 from heaplab.kernel.system import System, fail
-from heaplab.kernel.task import Task
+from heaplab.kernel.task import Action, Group, Handler, Task
 
-IGNORED: Final = frozenset({SIGCHLD, SIGCONT, SIGURG, SIGWINCH})
-STOPPING: Final = frozenset({SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU})
-LAST: Final = 64
+#: before these end a process they would dump its memory, for which it has to be awake
+_CORE: Final = frozenset(
+    {SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGXCPU, SIGXFSZ, SIGSYS}
+)
+#: nothing catches, blocks or ignores these
+_UNSTOPPABLE: Final = frozenset({int(SIGKILL), int(SIGSTOP)})
 
 
-def kill(sender: Task, pid: int, sig: int) -> None:
-    """Send a signal to the process `pid`, or to the group of 0 (the sender's) or -pid; 0 only looks.
+# ---- sending
 
-    Raises: OSError ESRCH when there is none (a zombie is one), EINVAL for no signal, and for the stopping
-    ones, which are not modelled yet.
+
+def kill(sender: Task, pid: int, signum: int) -> None:
+    """Send a signal to the process `pid`, to the group of 0 (the sender's) or -pid, or to all (-1).
+
+    signum 0 only looks.  Raises: OSError EINVAL for no signal, ESRCH when there is nobody (a zombie is
+    somebody).
     """
-    if not 0 <= sig <= LAST or sig in STOPPING:
+    if not 0 <= signum <= LAST_SIGNAL:
         fail(errno.EINVAL)
     receivers = _receivers(sender.system, sender, pid)
     if not receivers:
         fail(errno.ESRCH)
-    for task in receivers:
-        # pid 1 has no handlers, and the default actions do not reach it
-        if sig and sig not in IGNORED and task.mm is not None and task is not sender.system.init:
-            kill_task(task, sig)
+    for group in receivers:
+        if signum:
+            send(group, SigInfo(signum, SI_USER, sender.tgid))
 
 
-def _receivers(system: System, sender: Task, pid: int) -> list[Task]:
+def _receivers(system: System, sender: Task, pid: int) -> list[Group]:
     if pid > 0:
         task = system.tasks.get(pid)
-        return [task] if task is not None else []
+        return [task.group] if task is not None else []
     if pid == -1:
-        return [task for task in system.tasks.values() if task not in (system.init, sender)]
-    group = sender.pgid if pid == 0 else -pid
-    return [task for task in list(system.tasks.values()) if task.pgid == group]
+        return [group for group in system.groups() if group not in (system.init.group, sender.group)]
+    if pid == -(1 << 31):
+        return []
+    pgid = sender.group.pgid if pid == 0 else -pid
+    return [group for group in system.groups() if group.pgid == pgid]
 
 
-def access_fault(task: Task, va: int, signum: int, si_code: int, *, write: bool) -> NoReturn:
-    """End a task whose access to `va` cannot be made; raise that to whoever made the access.
+def tgkill(sender: Task, tgid: int | None, tid: int, signum: int) -> None:
+    """Send a signal to one task; tgid None: of whatever process (tkill).
 
-    signum: SIGSEGV, or SIGBUS for a page beyond the end of its file.
+    Raises: OSError EINVAL, ESRCH.
     """
-    kill_task(task, signum)
-    error = BusError if signum == SIGBUS else SegmentationFault
-    raise error(task.pid, va, si_code, "store" if write else "load")
+    if tid <= 0 or (tgid is not None and tgid <= 0) or not 0 <= signum <= LAST_SIGNAL:
+        fail(errno.EINVAL)
+    task = sender.system.tasks.get(tid)
+    if task is None or (tgid is not None and task.tgid != tgid):
+        fail(errno.ESRCH)
+    if signum and task.mm is not None:
+        send(task.group, SigInfo(signum, SI_TKILL, sender.tgid), task)
+
+
+# ---- receiving
+
+
+def deliver(system: System) -> None:
+    """Act upon what was sent, as each receiver would on its way back from the kernel."""
+    while system.signalled:
+        group = next(iter(system.signalled))
+        del system.signalled[group]
+        for task in list(group.living.values()):
+            _act(task)
+
+
+def caught(task: Task) -> tuple[SigInfo, Action] | None:
+    """Take the next signal that the task has a handler for; act upon the others before it.
+
+    It is the caller that runs the handler.
+    """
+    while task.mm is not None and task.group.living.get(task.pid) is task:
+        info = _next(task)
+        if info is None:
+            return None
+        action = task.group.sighand[info.signo]
+        if callable(action.handler):
+            if task.may_run:
+                _take(task, info)
+                if action.flags & SA_RESETHAND:
+                    del task.group.sighand.actions[info.signo]
+                return info, action
+            return None
+        _take(task, info)
+        if not ignores(task.group, info.signo):
+            _default(task.group, info.signo)
+    return None
+
+
+def has_caught(task: Task) -> bool:
+    """Whether a signal waits that the task has a handler for."""
+    info = _next(task)
+    return info is not None and callable(task.group.sighand[info.signo].handler)
+
+
+def _act(task: Task) -> None:
+    while not (task.scheduled and has_caught(task)):
+        found = caught(task)
+        if found is None:
+            return
+        run_handler(task, *found)
+
+
+def run_handler(task: Task, info: SigInfo, action: Action) -> None:
+    """Run a handler of a program that is driven by hand: a plain function of (signum, SigInfo)."""
+    assert callable(action.handler)
+    before = set(task.blocked)
+    task.blocked |= handler_mask(info, action)
+    try:
+        action.handler(info.signo, info)
+    finally:
+        task.blocked = before
+        task.system.signalled[task.group] = None  # what was blocked meanwhile
+
+
+def handler_mask(info: SigInfo, action: Action) -> set[int]:
+    """Return what is blocked while a handler runs: its mask, and the signal itself."""
+    return set(action.mask) | (set() if action.flags & SA_NODEFER else {info.signo})
+
+
+def _next(task: Task) -> SigInfo | None:
+    """Return the signal to act upon now, if any.
+
+    One that kills comes first, whatever its number, and reaches a task asleep in vfork too; a stopped one
+    only hears SIGKILL.  Source: Linux, kernel/signal.c, complete_signal.
+    """
+    queues = (task.pending, task.group.pending)
+    for pending in queues:
+        for info in pending.infos:
+            if _kills_at_once(task, info.signo):
+                return info
+    if not task.may_run:
+        return None
+    return queues[0].first(task.blocked) or queues[1].first(task.blocked)
+
+
+def _kills_at_once(task: Task, signum: int) -> bool:
+    if signum == SIGKILL:
+        return True
+    return (
+        not task.group.stop_signal
+        and signum not in task.blocked
+        and signum not in STOPPING | IGNORED | _CORE
+        and task.group.sighand[signum].handler == SIG_DFL
+    )
+
+
+def _take(task: Task, info: SigInfo) -> None:
+    infos = task.pending.infos
+    (infos if info in infos else task.group.pending.infos).remove(info)
+
+
+def _default(group: Group, signum: int) -> None:
+    """Do what a signal does by default: stop the process, or end it."""
+    if signum not in STOPPING:
+        exit_group(group, signum)
+    elif signum == SIGSTOP or not is_orphaned(group.leader.system, group.pgid):
+        group.stop_signal = signum
+        for task in group.living.values():
+            task.take_or_leave_cpu()
+        job_changed(group, CLD_STOPPED, signum)
+
+
+def access_fault(task: Task, va: int, signum: int, si_code: int, *, write: bool) -> None:
+    """Tell a task that its access to `va` cannot be made: its handler runs, and the access is tried again.
+
+    Without a handler, or when it is blocked, the process ends and whoever made the access gets
+    SegmentationFault (signum SIGSEGV) or BusError (SIGBUS).
+    """
+    info = SigInfo(signum, si_code, address=va)
+    action = task.group.sighand[signum]
+    if callable(action.handler) and signum not in task.blocked:
+        if task.scheduled:
+            task.pending.add(info)
+            task.system.signalled[task.group] = None
+            raise InterruptedError(errno.EINTR, "the access waits for a handler")
+        if action.flags & SA_RESETHAND:
+            del task.group.sighand.actions[signum]
+        run_handler(task, info, action)
+        return
+    exit_group(task.group, signum)
+    kind = {int(SIGSEGV): SegmentationFault, int(SIGBUS): BusError}[signum]
+    raise kind(task.pid, va, si_code, "store" if write else "load")
+
+
+# ---- what a process says about signals
+
+
+def sigaction(
+    task: Task, signum: int, handler: int | Handler | None, flags: int = 0, mask: frozenset[int] = frozenset()
+) -> int | Handler:
+    """Say what a signal is to do; None only asks.  Return what it did so far.
+
+    Raises: OSError EINVAL for no signal, and to change SIGKILL or SIGSTOP.
+    """
+    if not 1 <= signum <= LAST_SIGNAL or (handler is not None and signum in _UNSTOPPABLE):
+        fail(errno.EINVAL)
+    sighand = task.group.sighand
+    old = sighand[signum].handler
+    if handler is not None:
+        sighand.actions[signum] = Action(handler, flags, mask - _UNSTOPPABLE)
+        if ignores(task.group, signum):  # POSIX 3.3.1.3: what is ignored does not stay pending
+            for pending in (task.group.pending, *(each.pending for each in task.group.living.values())):
+                pending.discard(frozenset({signum}))
+    return old
+
+
+def sigprocmask(task: Task, blocked: Iterable[int] | None) -> set[int]:
+    """Let these signals wait, and no others; None only asks.  Return what was blocked."""
+    old = set(task.blocked)
+    if blocked is not None:
+        task.blocked = set(blocked) - _UNSTOPPABLE
+        task.system.signalled[task.group] = None
+    return old
+
+
+def pause(task: Task) -> NoReturn:
+    """Sleep until a handler has run, or a signal ends the process.
+
+    Raises: WouldBlock by hand; under a scheduler it becomes EINTR.
+    """
+    raise WouldBlock(
+        f"pause of process {task.pid} would sleep until a signal comes: send one that it has no handler for, "
+        "or run the program under a scheduler",
+        ready=lambda: False,
+    )

@@ -9,15 +9,14 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
-from heaplab.abi import Sys
-from heaplab.kernel import exit as exiting
-from heaplab.kernel import fileio, memcalls, procfs, signals
-from heaplab.kernel.fault import page_fault
-from heaplab.kernel.fork import fork
-from heaplab.kernel.memcalls import signed32
-from heaplab.kernel.mm import Mm
+from heaplab.abi import CLONE_CHILD_SETTID, CLONE_PARENT_SETTID, Sys
+from heaplab.errors import WouldBlock
+from heaplab.kernel import fileio, fork, memcalls, procfs, signals, taskcalls
+from heaplab.kernel import wait as waiting
+from heaplab.kernel.fault import WRITE, mend
 from heaplab.kernel.system import fail
 from heaplab.kernel.task import Task
 from heaplab.kernel.uaccess import put_user
@@ -25,47 +24,37 @@ from heaplab.machine import REGISTER, Context
 from heaplab.process import Process
 
 
-def _mm(task: Task) -> Mm:
-    assert task.mm is not None
-    return task.mm
-
-
-def sys_getpid(task: Task, *_: int) -> int:
-    return task.tgid
-
-
-def sys_getppid(task: Task, *_: int) -> int:
-    return task.parent.tgid if task.parent is not None else 0
-
-
-def sys_fork(task: Task, *_: int) -> int:
-    child = fork(task)
+def _clone(task: Task, flags: int, stack: int = 0, parent_tid: int = 0, child_tid: int = 0) -> int:
+    child = fork.clone(task, flags, stack, child_tid)
     Entry(child)
     child.context.raw.err = task.context.raw.err
+    tid = child.pid.to_bytes(4, "little")
+    with suppress(OSError):  # where nothing can be written, nobody wanted to know
+        if flags & CLONE_PARENT_SETTID:
+            put_user(task, parent_tid, tid)
+    with suppress(OSError):
+        if flags & CLONE_CHILD_SETTID:
+            put_user(child, child_tid, tid)
     return child.pid
 
 
-def sys_exit(task: Task, code: int, *_: int) -> int:
-    exiting.do_exit(task, (code & 0xFF) << 8)
-    return 0
+def sys_clone(task: Task, flags: int, stack: int, parent_tid: int, child_tid: int, *_: int) -> int:
+    return _clone(task, flags & 0xFFFF_FFFF, stack, parent_tid, child_tid)
 
 
-def sys_wait4(task: Task, pid: int, stat_addr: int, options: int, rusage: int, *_: int) -> int:
-    if rusage:
-        fail(errno.EINVAL)  # not modelled
-    found, status = exiting.wait(task, signed32(pid), signed32(options))
-    if stat_addr and found:
-        put_user(task, stat_addr, status.to_bytes(4, "little"))
-    return found
+def sys_fork(task: Task, *_: int) -> int:
+    return _clone(task, fork.FORK)
 
 
-def sys_kill(task: Task, pid: int, sig: int, *_: int) -> int:
-    signals.kill(task, signed32(pid), signed32(sig))
-    return 0
+def sys_vfork(task: Task, *_: int) -> int:
+    return _clone(task, fork.VFORK)
 
 
 TABLE: Final[dict[int, tuple[str, Callable[..., int]]]] = {
-    number: (number.name.lower(), (vars(memcalls) | globals())[f"sys_{number.name.lower()}"])
+    number: (
+        number.name.lower(),
+        (vars(memcalls) | vars(taskcalls) | globals())[f"sys_{number.name.lower()}"],
+    )
     for number in Sys
 }
 
@@ -77,6 +66,12 @@ _DIRECT: Final[dict[str, Callable[..., Any]]] = {
     "write": fileio.do_write,
     "pread64": fileio.do_pread,
     "pwrite64": fileio.do_pwrite,
+    "wait4": waiting.wait4,
+    "waitid": waiting.waitid,
+    "getrusage": taskcalls.getrusage,
+    "rt_sigaction": signals.sigaction,
+    "rt_sigprocmask": signals.sigprocmask,
+    "prctl_set_name": taskcalls.set_name,
 }
 
 
@@ -87,50 +82,82 @@ class Entry:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        task.context = Context(task.system.machine, _mm(task).space, self)
+        task.context = Context(task.system.machine, task.memory.space, self)
 
     # what the CPU calls
 
     def fault(self, va: int, error_code: int) -> int:
-        """Answer a page fault; see fault.page_fault."""
-        return page_fault(self.task, va, error_code)
+        """Make the access that faulted possible and return 0, or raise what becomes of the task.
+
+        Raises: SegmentationFault, BusError, OutOfMemory: the task is dead then.  ProcessLookupError: it was
+        before.  WouldBlock: it sleeps, or is stopped.  InterruptedError: a scheduler is to run its handler.
+        Cost: about 1.5 us for a new page; a copy adds the copying.
+        """
+        task = self.task
+        if task.context.space is None:
+            self._check_awake()
+        try:
+            refusal = mend(task, va, error_code)
+            if refusal:
+                signals.access_fault(task, va, *refusal, write=bool(error_code & WRITE))
+        finally:
+            if task.system.signalled:
+                signals.deliver(task.system)
+        return 0
 
     def syscall(self, nr: int, *args: int) -> int:
         """Answer a system call: the result, or a negative errno.
 
         Raises: ProcessLookupError when the task is dead; OutOfMemory when the call is its end; WouldBlock.
         """
-        task = self.task
-        if task.mm is None:
-            fail(errno.ESRCH)
         found = TABLE.get(nr)
         if found is None:
             return -errno.ENOSYS
         name, function = found
+        task = self.task
+        if task.context.space is None:
+            self._check_awake()
         task.syscalls[name] += 1
         try:
             return function(task, *[arg & REGISTER for arg in args], *(0,) * (6 - len(args)))
         except OSError as error:
             return -(error.errno or errno.EINVAL)
+        finally:
+            if task.system.signalled:
+                signals.deliver(task.system)
+
+    def _check_awake(self) -> None:
+        task = self.task
+        if task.mm is None:
+            fail(errno.ESRCH)
+        if task.vfork_child is not None:
+            child = task.vfork_child
+            raise WouldBlock(
+                f"process {task.pid} sleeps until the child it vforked, {child.pid}, execs or exits: "
+                "let that go on first",
+                ready=lambda: task.may_run,
+            )
+        if not task.may_run:
+            raise WouldBlock(
+                f"process {task.pid} is stopped: send it SIGCONT first", ready=lambda: task.may_run
+            )
 
     # what a handle asks for
 
     def direct(self, name: str, *args: Any) -> Any:
         """Make a system call for a caller whose data lie in Python instead of in the process's memory.
 
-        name: of the call; its function is the one in fileio that the call's own entry leaves the work to.
+        name: of the call; its function is the one that the call's own entry leaves the work to.
         """
-        if self.task.mm is None:
-            fail(errno.ESRCH)
-        self.task.syscalls[name] += 1
-        return _DIRECT[name](self.task, *args)
-
-    def wait4(self, pid: int, options: int) -> tuple[int, int]:
-        """The system call wait4, for a caller who takes the status in Python instead of in memory."""
-        if self.task.mm is None:
-            fail(errno.ESRCH)
-        self.task.syscalls["wait4"] += 1
-        return exiting.wait(self.task, pid, options)
+        task = self.task
+        if task.context.space is None:
+            self._check_awake()
+        task.syscalls[name] += 1
+        try:
+            return _DIRECT[name](task, *args)
+        finally:
+            if task.system.signalled:
+                signals.deliver(task.system)
 
     def process(self, pid: int) -> Process:
         """Return a handle of the process `pid`."""
@@ -142,7 +169,19 @@ class Entry:
 
     @property
     def pid(self) -> int:
+        return self.task.tgid
+
+    @property
+    def tid(self) -> int:
         return self.task.pid
+
+    @property
+    def stack(self) -> int:
+        return self.task.stack
+
+    @property
+    def comm(self) -> str:
+        return self.task.comm
 
     @property
     def ppid(self) -> int:

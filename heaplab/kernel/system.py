@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -15,7 +15,7 @@ from heaplab.machine import Machine
 if TYPE_CHECKING:
     from heaplab.kernel.filesystem import FileSystem
     from heaplab.kernel.inode import DiskInode
-    from heaplab.kernel.task import Task
+    from heaplab.kernel.task import Group, Task
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class System:
     that all unwritten memory reads; its owner is the kernel)
     while it runs: pids; tasks, by pid, in the order of their birth, the dead not yet waited for included;
     init, the task with pid 1; init_reaps, whether init collects its dead children by itself; oom_kills, the
-    pids that the OOM killer ended, in order; files, by name; committed, pages promised to programs
+    pids that the OOM killer ended, in order; kill, how it ends a process: the memory system, which needs it,
+    stands below what exit does; signalled, the processes with signals to act upon before any program goes on;
+    files, by name; committed, pages promised to programs
     (Committed_AS); disk_reads, pages of files read in; reclaimable, the pages of files on disk that are in
     memory, in the order in which they will be given up
     """
@@ -60,6 +62,8 @@ class System:
         self.init: Task
         self.init_reaps = init_reaps
         self.oom_kills: list[int] = []
+        self.kill: Callable[[Group, int], None]
+        self.signalled: dict[Group, None] = {}
         self.committed = 0
         self.disk_reads = 0
         self.reclaimable: OrderedDict[tuple[DiskInode, int], None] = OrderedDict()
@@ -74,6 +78,10 @@ class System:
     def living(self) -> Iterator[Task]:
         """Yield the tasks that have not died, in the order of their birth."""
         return (task for task in self.tasks.values() if task.mm is not None)
+
+    def groups(self) -> list[Group]:
+        """Return the processes, zombies included, in the order of their birth."""
+        return [task.group for task in self.tasks.values() if task is task.group.leader]
 
 
 def fail(code: int) -> NoReturn:

@@ -1,13 +1,21 @@
-"""Tasks: what runs.
+"""Tasks, and the thread groups they form: what runs, and what the outside calls a process.
 
-Source: Linux, include/linux/sched.h (struct task_struct).
+    Group 7                       tgid: the pid of its first task, the leader
+      Task 7  ---+                tasks have each their own pid, stack and blocked signals
+      Task 9  ---+--> one Mm      CLONE_THREAD makes a task of the same group; it shares mm and sighand
+                                  CLONE_VM alone, and vfork, make another group on the same mm
+
+Source: Linux, include/linux/sched.h (task_struct), include/linux/sched/signal.h (signal_struct).
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from heaplab.abi import CLD_EXITED, CLD_KILLED, FIRST_REALTIME, SIG_DFL, Rusage, SigInfo
 from heaplab.machine import Context
 
 if TYPE_CHECKING:
@@ -16,24 +24,163 @@ if TYPE_CHECKING:
     from heaplab.kernel.mm import Mm
     from heaplab.kernel.system import System
 
+#: what a program runs when it catches a signal: a Python callable, opaque to the kernel
+Handler = Callable[..., object]
 
-class Task:
-    """A process, from fork to the wait that collects it.
+
+@dataclasses.dataclass(frozen=True)
+class Action:
+    """What a process does on a signal: SIG_DFL, SIG_IGN, or a handler; with flags (SA_*) and a mask."""
+
+    handler: int | Handler = SIG_DFL
+    flags: int = 0
+    mask: frozenset[int] = frozenset()
+
+
+class Sighand:
+    """The table of actions; shared by tasks made with CLONE_SIGHAND, copied at fork."""
+
+    __slots__ = ("actions",)
+
+    def __init__(self, actions: Iterable[tuple[int, Action]] = ()) -> None:
+        self.actions: dict[int, Action] = dict(actions)
+
+    def __getitem__(self, signum: int) -> Action:
+        return self.actions.get(signum, _DEFAULT)
+
+    def copy(self) -> Sighand:
+        """Return a table of one's own with the same actions."""
+        return Sighand(self.actions.items())
+
+
+_DEFAULT = Action()
+
+
+class Pending:
+    """Signals that were sent and not yet acted upon; below 32 each at most once."""
+
+    __slots__ = ("infos",)
+
+    def __init__(self) -> None:
+        self.infos: list[SigInfo] = []
+
+    def add(self, info: SigInfo) -> None:
+        """Note a signal."""
+        if info.signo >= FIRST_REALTIME or all(info.signo != other.signo for other in self.infos):
+            self.infos.append(info)
+
+    def discard(self, signums: frozenset[int]) -> None:
+        """Forget some signals."""
+        self.infos = [info for info in self.infos if info.signo not in signums]
+
+    def first(self, blocked: set[int]) -> SigInfo | None:
+        """Return the signal to act upon first: the lowest number that is not blocked."""
+        return min(
+            (info for info in self.infos if info.signo not in blocked),
+            key=lambda info: info.signo,
+            default=None,
+        )
+
+
+class Group:
+    """A thread group: a process, as its parent, kill and wait see it.
 
     fixed at birth
+        tgid          the pid of its leader
+    until its last task exits
+        living        tasks that have not exited, by pid, in the order of their birth
+        sighand       what to do on signals
+        pending       signals sent to the process, for any of its tasks to take
+        stop_signal   what stopped it; 0: it is not stopped
+        subreaper     it takes in its descendants' orphans (PR_SET_CHILD_SUBREAPER)
+    until it is collected
+        leader        also when it has exited before the others
+        parent        who waits for it: the one that forked it, or after that one's end its reaper
+        children      leaders, by pid, in the order of their birth, zombies included
+        pgid, sid     process group and session, inherited
+        exit_signal   what the parent gets at its end
+        exec_done     it has exec'ed since it was forked
+        exit_code     the status that wait reports, once dead
+        ending        the status of exit_group or of a fatal signal, while and after all tasks are ended
+        job_event     CLD_STOPPED or CLD_CONTINUED, as long as no wait has reported it; else 0
+    counters
+        used          by tasks that have exited
+        children_used by children collected, and theirs
+    """
+
+    __slots__ = (
+        "children",
+        "children_used",
+        "ending",
+        "exec_done",
+        "exit_code",
+        "exit_signal",
+        "job_event",
+        "leader",
+        "living",
+        "parent",
+        "pending",
+        "pgid",
+        "sid",
+        "sighand",
+        "stop_signal",
+        "subreaper",
+        "tgid",
+        "used",
+    )
+
+    def __init__(self, leader: Task, parent: Group | None, sighand: Sighand, exit_signal: int) -> None:
+        self.tgid = leader.pid
+        self.leader = leader
+        self.living: dict[int, Task] = {}
+        self.parent = parent
+        self.children: dict[int, Task] = {}
+        self.pgid: int = parent.pgid if parent is not None else leader.pid
+        self.sid: int = parent.sid if parent is not None else leader.pid
+        self.sighand = sighand
+        self.pending = Pending()
+        self.exit_signal = exit_signal
+        self.exec_done = False
+        self.exit_code = 0
+        self.ending: int | None = None
+        self.stop_signal = 0
+        self.job_event = 0
+        self.subreaper = False
+        self.used = Rusage()
+        self.children_used = Rusage()
+
+    @property
+    def rusage(self) -> Rusage:
+        """What its tasks used, living and dead."""
+        return sum((task.rusage for task in self.living.values()), self.used)
+
+    @property
+    def end(self) -> tuple[int, int]:
+        """How a dead process ended, as siginfo tells it: (CLD_*, the exit code or the signal)."""
+        signum = self.exit_code & 0x7F
+        return (CLD_KILLED, signum) if signum else (CLD_EXITED, self.exit_code >> 8)
+
+
+class Task:
+    """A thread of execution, from clone to its exit, a leader to the wait that collects it.
+
+    fixed at birth (but exec gives the pid of the leader to whoever calls it)
         system, pid
-        tgid        the pid of the process: of its first thread
-        pgid        the process group, inherited
+        group       the process it belongs to
         context     its registers, as far as there are any: address space and counters
     until it exits
         mm          its address space; None once it is dead
-        files       its descriptors; threads share one table
+        files       its descriptors; CLONE_FILES shares the table
         limits      resource limits; threads share them
         comm        its name
-        parent      who waits for it: the one that forked it, or after that one's exit pid 1
-        children    in the order of their birth, zombies included
-    until it is collected
-        exit_code   the status that wait reports, once dead
+        stack       where its stack pointer started; 0: at the same place as its parent's
+        blocked     signals that wait
+        pending     signals sent to this task alone
+        vfork_child a task on the same mm; this one sleeps until that execs or exits
+        vfork_parent  the same from the other side
+        clear_child_tid  address that is zeroed at its exit (CLONE_CHILD_CLEARTID); 0: none
+        scheduled   a scheduler runs its handlers; else they run as soon as a signal arrives
+        waiting     its system call sleeps until something happens
     counters, kept after death
         minflt      page faults that were mended without reading a disk
         majflt      page faults for which a page was read from disk
@@ -42,34 +189,42 @@ class Task:
 
     __slots__ = (
         "__weakref__",
-        "children",
+        "blocked",
+        "clear_child_tid",
         "comm",
         "context",
-        "exit_code",
         "files",
+        "group",
         "limits",
         "majflt",
         "minflt",
         "mm",
-        "parent",
-        "pgid",
+        "pending",
         "pid",
+        "scheduled",
+        "stack",
         "syscalls",
         "system",
-        "tgid",
+        "vfork_child",
+        "vfork_parent",
+        "waiting",
     )
 
-    def __init__(self, system: System, pid: int, mm: Mm, comm: str, parent: Task | None) -> None:
+    def __init__(self, system: System, pid: int, mm: Mm, comm: str) -> None:
         self.system = system
         self.pid = pid
-        self.tgid = pid
-        self.pgid: int = parent.pgid if parent is not None else pid
+        self.group: Group
         self.context: Context
         self.mm: Mm | None = mm
         self.comm = comm
-        self.parent = parent
-        self.children: dict[int, Task] = {}
-        self.exit_code = 0
+        self.stack = 0
+        self.blocked: set[int] = set()
+        self.pending = Pending()
+        self.vfork_child: Task | None = None
+        self.vfork_parent: Task | None = None
+        self.clear_child_tid = 0
+        self.scheduled = False
+        self.waiting = False
         self.files: FdTable
         self.limits: Limits
         self.minflt = 0
@@ -79,6 +234,26 @@ class Task:
     def __repr__(self) -> str:
         return f"<Task {self.pid} {self.comm} {self.state}>"
 
+    def join(self, group: Group) -> None:
+        """Become a task of a group."""
+        self.group = group
+        group.living[self.pid] = self
+
+    @property
+    def tgid(self) -> int:
+        """The pid of the process: of its first task."""
+        return self.group.tgid
+
+    @property
+    def parent(self) -> Task | None:
+        """The leader of the parent process."""
+        return self.group.parent.leader if self.group.parent is not None else None
+
+    @property
+    def children(self) -> dict[int, Task]:
+        """The leaders of the process's children."""
+        return self.group.children
+
     @property
     def memory(self) -> Mm:
         """The address space of a task that lives."""
@@ -86,8 +261,31 @@ class Task:
         return self.mm
 
     @property
+    def may_run(self) -> bool:
+        """Whether it could go on now: it is neither stopped nor asleep for the sake of a vforked child."""
+        return self.vfork_child is None and not self.group.stop_signal
+
+    @property
     def state(self) -> str:
-        """R running; Z a zombie: dead, and not yet waited for; X collected (the letters of ps)."""
-        if self.mm is not None:
-            return "R"
-        return "Z" if self.system.tasks.get(self.pid) is self else "X"
+        """The letters of ps: R running; S asleep; D asleep, a vforked child has its memory; T stopped;
+        Z a zombie: dead, and not yet waited for; X collected."""
+        if self.mm is None:
+            return "Z" if self.system.tasks.get(self.pid) is self else "X"
+        if self.vfork_child is not None:
+            return "D"
+        if self.group.stop_signal:
+            return "T"
+        return "S" if self.waiting else "R"
+
+    @property
+    def rusage(self) -> Rusage:
+        """What it used so far."""
+        if self.mm is None:
+            return Rusage(self.minflt, self.majflt)
+        peak = int(self.mm.space.raw.peak_rss) << self.mm.page_shift
+        return Rusage(self.minflt, self.majflt, peak >> 10)
+
+    def take_or_leave_cpu(self) -> None:
+        """Let accesses reach the memory if it may run; else each traps, and hears why not."""
+        space = self.mm.space if self.mm is not None and self.may_run else None
+        self.context.switch(space)

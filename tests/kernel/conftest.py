@@ -1,5 +1,6 @@
 """Small machines; and what every kernel test ends with: the self-check, and no frame lost."""
 
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,7 +24,7 @@ def reap_all(kernel: Kernel) -> None:
     while others := [pid for pid in kernel.system.tasks if pid != kernel.init.pid]:
         for pid in others:
             if pid in kernel.system.tasks and kernel.process(pid).state != "Z":
-                kernel.process(pid).exit(0)
+                kernel.init.kill(pid, signal.SIGKILL)
             elif pid in kernel.system.tasks and kernel.process(pid).ppid == kernel.init.pid:
                 kernel.init.waitpid(pid)
             kernel.check()

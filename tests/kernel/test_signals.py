@@ -5,6 +5,9 @@ import signal
 
 import pytest
 
+from heaplab.abi import PROT_READ, PROT_WRITE, SA_RESETHAND, SEGV_ACCERR, SI_TKILL, SI_USER, SigInfo
+from heaplab.errors import SegmentationFault, WouldBlock
+
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGUSR1, 34])
 def test_most_signals_end_a_process(process, sig):
@@ -28,12 +31,6 @@ def test_errors(process, pid, sig, code):
     with pytest.raises(OSError) as caught:
         process.kill(pid, sig)
     assert caught.value.errno == code
-
-
-def test_stopping_is_refused_until_it_is_modelled(process):
-    with pytest.raises(OSError) as caught:
-        process.kill(process.pid, signal.SIGSTOP)
-    assert caught.value.errno == errno.EINVAL
 
 
 def test_pid_1_takes_no_harm(kernel, process):
@@ -66,3 +63,169 @@ def test_a_group(kernel, process):
     process.kill(0, signal.SIGTERM)
     assert {process.state, child.state} <= {"X", "Z"}
     assert kernel.init.state == "R"
+
+
+def test_a_stopped_process_does_nothing(process):
+    page = process.mmap(process.page_size)
+    process.store64(page, 1)
+    child = process.fork()
+    process.kill(child.pid, signal.SIGSTOP)
+    for act in (child.getpid, child.fork, lambda: child.load64(page)):
+        with pytest.raises(WouldBlock, match=f"process {child.pid} is stopped: send it SIGCONT"):
+            act()
+    process.kill(child.pid, signal.SIGCONT)
+    assert child.load64(page) == 1
+
+
+def test_signals_wait_while_it_is_stopped(process):
+    # measured, Linux 6.18: SIGTERM to a stopped process ends it at SIGCONT
+    child = process.fork()
+    process.kill(child.pid, signal.SIGSTOP)
+    process.kill(child.pid, signal.SIGTERM)
+    assert child.state == "T"
+    process.kill(child.pid, signal.SIGCONT)
+    assert process.wait() == (child.pid, signal.SIGTERM)
+
+
+def test_sigkill_does_not(process):
+    child = process.fork()
+    process.kill(child.pid, signal.SIGSTOP)
+    process.kill(child.pid, signal.SIGKILL)
+    assert process.wait() == (child.pid, signal.SIGKILL)
+
+
+def test_all_threads_stop(process):
+    child = process.fork()
+    thread = child.spawn_thread(child.page_size)
+    process.tgkill(child.pid, thread.tid, signal.SIGSTOP)
+    assert (child.state, thread.state) == ("T", "T")
+    process.kill(thread.tid, signal.SIGCONT)  # kill finds the process by any of its threads
+    assert (child.state, thread.state) == ("R", "R")
+
+
+def test_continue_and_stop_undo_each_other(process):
+    child = process.fork()
+    child.sigprocmask({signal.SIGTSTP, signal.SIGCONT})
+    process.kill(child.pid, signal.SIGTSTP)
+    process.kill(child.pid, signal.SIGCONT)
+    child.sigprocmask({signal.SIGCONT})
+    assert child.state == "R"
+
+
+def test_handlers(process):
+    heard = []
+    child = process.fork()
+    assert child.sigaction(signal.SIGUSR1, lambda *call: heard.append(call)) == signal.SIG_DFL
+    process.kill(child.pid, signal.SIGUSR1)
+    assert heard == [(signal.SIGUSR1, SigInfo(signal.SIGUSR1, SI_USER, process.pid))]
+    thread = child.spawn_thread(child.page_size)
+    process.tgkill(child.pid, thread.tid, signal.SIGUSR1)
+    assert heard[-1][1].code == SI_TKILL
+    assert child.state == "R"
+
+
+def test_a_forked_child_has_its_parents_handlers_and_none_of_its_signals(process):
+    heard = []
+    process.sigaction(signal.SIGUSR1, lambda *_: heard.append(1))
+    process.sigprocmask({signal.SIGUSR1})
+    process.kill(process.pid, signal.SIGUSR1)
+    child = process.fork()
+    assert child.sigprocmask(()) == {signal.SIGUSR1}
+    assert heard == []
+    process.kill(child.pid, signal.SIGUSR1)
+    assert heard == [1]
+    process.sigprocmask(())
+    assert heard == [1, 1]
+
+
+def test_blocked_signals_wait_and_standard_ones_are_counted_once(process):
+    heard = []
+    for sig in (signal.SIGUSR1, 40):
+        process.sigaction(sig, lambda number, _: heard.append(number))
+    process.sigprocmask({40, signal.SIGUSR1, signal.SIGKILL})
+    for sig in (40, signal.SIGUSR1) * 2:
+        process.kill(process.pid, sig)
+    assert heard == []
+    assert process.sigprocmask(()) == {40, signal.SIGUSR1}
+    assert heard == [signal.SIGUSR1, 40, 40]
+
+
+def test_to_ignore_forgets_what_waits(process):
+    process.sigprocmask({signal.SIGTERM})
+    process.kill(process.pid, signal.SIGTERM)
+    process.sigaction(signal.SIGTERM, signal.SIG_IGN)
+    process.sigaction(signal.SIGTERM, signal.SIG_DFL)
+    process.sigprocmask(())
+    assert process.state == "R"
+
+
+def test_a_handler_is_not_interrupted_by_its_own_signal(process):
+    depth = []
+
+    def handler(signum, _):
+        depth.append(len(depth))
+        if len(depth) == 1:
+            process.kill(process.pid, signum)
+            assert depth == [0]
+
+    process.sigaction(signal.SIGUSR1, handler)
+    process.kill(process.pid, signal.SIGUSR1)
+    assert depth == [0, 1]
+
+
+def test_a_handler_for_once(process):
+    child = process.fork()
+    child.sigaction(signal.SIGUSR1, lambda *_: None, SA_RESETHAND)
+    process.kill(child.pid, signal.SIGUSR1)
+    assert child.state == "R"
+    process.kill(child.pid, signal.SIGUSR1)
+    assert child.state == "Z"
+
+
+def test_a_handler_that_mends_what_faulted(process):
+    page = process.mmap(process.page_size, prot=PROT_READ)
+    heard = []
+
+    def mend(_, info):
+        heard.append((info.code, info.address))
+        process.mprotect(page, process.page_size, PROT_READ | PROT_WRITE)
+
+    process.sigaction(signal.SIGSEGV, mend)
+    process.store64(page + 8, 7)
+    assert process.load64(page + 8) == 7
+    assert heard == [(SEGV_ACCERR, page + 8)]
+
+
+@pytest.mark.parametrize("how", ["ignored", "blocked"])
+def test_a_fault_cannot_be_ignored(process, how):
+    child = process.fork()
+    if how == "ignored":
+        child.sigaction(signal.SIGSEGV, signal.SIG_IGN)
+    else:
+        child.sigaction(signal.SIGSEGV, lambda *_: None)
+        child.sigprocmask({signal.SIGSEGV})
+    with pytest.raises(SegmentationFault):
+        child.load64(0)
+    assert process.wait() == (child.pid, signal.SIGSEGV)
+
+
+@pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGSTOP, 0, 65])
+def test_what_nobody_may_catch(process, sig):
+    with pytest.raises(OSError) as caught:
+        process.sigaction(sig, signal.SIG_IGN)
+    assert caught.value.errno == errno.EINVAL
+
+
+@pytest.mark.parametrize(
+    ("tgid", "tid", "sig", "code"),
+    [(0, 2, 9, errno.EINVAL), (2, 0, 9, errno.EINVAL), (2, 2, 65, errno.EINVAL), (1, 2, 9, errno.ESRCH)],
+)
+def test_errors_of_tgkill(process, tgid, tid, sig, code):
+    with pytest.raises(OSError) as caught:
+        process.tgkill(tgid, tid, sig)
+    assert caught.value.errno == code
+
+
+def test_pause_by_hand(process):
+    with pytest.raises(WouldBlock, match="run the program under a scheduler"):
+        process.pause()

@@ -10,8 +10,10 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from heaplab import kernel as kernel_room
+from heaplab.abi import P_ALL
 from heaplab.kernel import exit as exiting
-from heaplab.kernel import fault, fork, mprotect, oom, vma
+from heaplab.kernel import fault, fork, mprotect, vma
+from heaplab.kernel import wait as waiting
 from heaplab.kernel.inode import Inode
 from heaplab.kernel.mm import Mm
 from heaplab.kernel.pid import PidAllocator
@@ -111,30 +113,19 @@ def no_zero_frame(mm, vma_, va):
     return _map_zeroed(mm.space, va, FrameKind.ANON, vma_.written_prot) is not None
 
 
-def keeps_its_number(task):
-    _release(task)
-    task.system.pids.in_use.add(task.pid)
+def keeps_its_number(group):
+    _release(group)
+    group.leader.system.pids.in_use.add(group.tgid)
 
 
-def leaves_its_children(task, status):
-    children = dict(task.children)
-    task.children.clear()
-    _do_exit(task, status)
-    task.children.update(children)
+def by_time_of_death(caller, idtype, number, options):
+    dead = [child.group for child in caller.children.values() if not child.group.living]
+    if idtype == P_ALL and dead:
+        return waiting._collect(caller, dead[-1], options)
+    return _look(caller, idtype, number, options)
 
 
-_do_exit = exiting.do_exit
-
-
-def by_time_of_death(task, pid, options):
-    dead = [child for child in task.children.values() if child.mm is None]
-    if pid == -1 and dead:
-        exiting.release(dead[-1])
-        return dead[-1].pid, dead[-1].exit_code
-    return _wait(task, pid, options)
-
-
-_wait = exiting.wait
+_look = waiting._look
 
 
 def private_page(file, pgoff):
@@ -163,9 +154,9 @@ MISTAKES = {
     "the zero frame may be written": (vma, "_PRESENT", vma._PRESENT | int(Pte.WRITE)),
     "everybody is taken for the last owner": (fault, "_EXCLUSIVE", int(Pte.PRESENT)),
     "munmap keeps the pages": (Mm, "zap", lambda *_: None),
-    "wait keeps the pid's entry": (exiting, "release", lambda task: task.parent.children.pop(task.pid)),
-    "orphans keep their dead parent": (exiting, "do_exit", leaves_its_children),
-    "wait takes the youngest": (exiting, "wait", by_time_of_death),
+    "wait keeps the pid's entry": (exiting, "release", lambda group: group.parent.children.pop(group.tgid)),
+    "orphans keep their dead parent": (exiting, "_reparent", lambda child, reaper: None),
+    "wait takes the youngest": (waiting, "_look", by_time_of_death),
     "shared pages are made anew": (Inode, "make_page", private_page),
     "shared pages are never freed": (Inode, "put", never_frees_the_file),
     "an exit gives nothing back": (Mm, "put", lambda _: None),
@@ -191,12 +182,12 @@ def kernel_modules():
 
 
 def test_a_victim_that_takes_its_children_along_is_found(monkeypatch):
-    def kill_family(task, signum):
-        for child in [child for child in task.children.values() if child.mm is not None]:
-            exiting.kill_task(child, signum)
-        exiting.kill_task(task, signum)
+    def kill_family(group, signum):
+        for child in list(group.children.values()):
+            exiting.exit_group(child.group, signum)
+        exiting.exit_group(group, signum)
 
-    monkeypatch.setattr(oom, "kill_task", kill_family)
+    monkeypatch.setattr(kernel_room.kernel, "exit_group", kill_family)
     assert_found(Cramped)
 
 

@@ -1,6 +1,8 @@
 """The entry: numbers, registers, errno."""
 
 import errno
+import re
+from pathlib import Path
 
 import pytest
 
@@ -10,29 +12,12 @@ PRIVATE = MAP_PRIVATE | MAP_ANONYMOUS
 
 
 def test_the_numbers_are_x86_64s():
-    # arch/x86/entry/syscalls/syscall_64.tbl
+    header = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
+    if not header.exists():
+        pytest.skip(f"needs the system's list of numbers, {header}")
+    numbers = dict(re.findall(r"#define __NR_(\w+) (\d+)", header.read_text()))
     assert {call.name: call.value for call in Sys} == {
-        "READ": 0,
-        "WRITE": 1,
-        "OPEN": 2,
-        "CLOSE": 3,
-        "LSEEK": 8,
-        "MMAP": 9,
-        "MPROTECT": 10,
-        "MUNMAP": 11,
-        "BRK": 12,
-        "PREAD64": 17,
-        "PWRITE64": 18,
-        "DUP": 32,
-        "GETPID": 39,
-        "FORK": 57,
-        "EXIT": 60,
-        "WAIT4": 61,
-        "KILL": 62,
-        "FSYNC": 74,
-        "FTRUNCATE": 77,
-        "GETPPID": 110,
-        "MEMFD_CREATE": 319,
+        call.name: int(numbers[call.name.lower()]) for call in Sys
     }
 
 

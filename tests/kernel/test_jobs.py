@@ -1,0 +1,86 @@
+"""Process groups and sessions, and what happens to stopped jobs that nobody can continue."""
+
+import errno
+import signal
+
+import pytest
+
+
+def refused(code, call, *args):
+    with pytest.raises(OSError) as caught:
+        call(*args)
+    assert caught.value.errno == code
+
+
+def test_groups_are_inherited_and_changed(process):
+    child = process.fork()
+    assert child.getpgid() == process.getpgid() == 1
+    process.setpgid(child.pid, 0)
+    assert process.getpgid(child.pid) == child.pid
+    grandchild = child.fork()
+    assert grandchild.getpgid() == child.pid
+    grandchild.setpgid(0, process.getpgid())
+    assert grandchild.getpgid() == 1
+
+
+def test_who_may_be_moved_where(kernel, process):
+    child = process.fork()
+    grandchild = child.fork()
+    refused(errno.ESRCH, process.setpgid, 4711, 0)
+    refused(errno.ESRCH, process.setpgid, grandchild.pid, 0)
+    refused(errno.EINVAL, process.setpgid, child.pid, -1)
+    refused(errno.EPERM, process.setpgid, child.pid, 4711)
+    refused(errno.ESRCH, process.getpgid, 4711)
+    thread = process.spawn_thread(process.page_size)
+    refused(errno.EINVAL, process.setpgid, thread.tid, 0)
+    assert child.setsid() == child.getsid() == child.getpgid() == child.pid
+    refused(errno.EPERM, process.setpgid, child.pid, 1)
+    refused(errno.EPERM, child.setpgid, 0, 0)
+    refused(errno.EPERM, child.setsid)
+
+
+def test_a_zombie_keeps_its_group(process):
+    child = process.fork()
+    child.setpgid(0, 0)
+    child.exit(0)
+    process.kill(-child.pid, signal.SIGTERM)
+    process.wait()
+    refused(errno.ESRCH, process.kill, -child.pid, signal.SIGTERM)
+
+
+@pytest.fixture
+def shell(process):
+    """A process that leads a session, and can have jobs."""
+    process.setsid()
+    return process
+
+
+def test_a_job_can_be_stopped_from_the_terminal(shell):
+    job = shell.fork()
+    job.setpgid(0, 0)
+    shell.kill(-job.pid, signal.SIGTSTP)
+    assert job.state == "T"
+
+
+def test_in_an_orphaned_group_nobody_could_continue_it(shell):
+    child = shell.fork()  # of the shell's own group
+    shell.kill(child.pid, signal.SIGTSTP)
+    assert child.state == "R"
+    shell.kill(child.pid, signal.SIGSTOP)
+    assert child.state == "T"
+
+
+def test_stopped_jobs_are_hung_up_on_when_the_shell_ends(shell):
+    job = shell.fork()
+    job.setpgid(0, 0)
+    other = job.fork()
+    shell.kill(other.pid, signal.SIGSTOP)
+    shell.exit(0)
+    assert (job.state, other.state) == ("X", "X")
+
+
+def test_running_jobs_are_not(shell):
+    job = shell.fork()
+    job.setpgid(0, 0)
+    shell.exit(0)
+    assert job.state == "R"
