@@ -41,11 +41,13 @@ hl_machine *hl_machine_new(uint64_t frame_count, uint64_t page_size, uint64_t tl
     m->refcount = calloc(frame_count, sizeof *m->refcount);
     m->mapcount = calloc(frame_count, sizeof *m->mapcount);
     m->kind = calloc(frame_count, sizeof *m->kind);
+    m->held = calloc(frame_count, sizeof *m->held);
     m->free_stack = calloc(frame_count, sizeof *m->free_stack);
     m->tlb = aligned_alloc(sizeof *m->tlb, tlb_size * sizeof *m->tlb); /* no entry in two cache lines */
     m->spaces = calloc(ASIDS, sizeof *m->spaces);
     m->used[HL_FREE] = frame_count;
-    if (!m->ram || !m->refcount || !m->mapcount || !m->kind || !m->free_stack || !m->tlb || !m->spaces) {
+    if (!m->ram || !m->refcount || !m->mapcount || !m->kind || !m->held || !m->free_stack || !m->tlb ||
+        !m->spaces) {
         hl_machine_delete(m);
         errno = ENOMEM;
         return NULL;
@@ -66,6 +68,7 @@ void hl_machine_delete(hl_machine *m)
     free(m->refcount);
     free(m->mapcount);
     free(m->kind);
+    free(m->held);
     free(m->free_stack);
     free(m->tlb);
     free(m->spaces);

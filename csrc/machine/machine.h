@@ -17,6 +17,11 @@
  * kernel's: the frame was made for this entry and never shared since (Linux keeps that per page,
  * PG_anon_exclusive; a frame that has it has one entry, so either place says the same).
  *
+ * Spaces that were forked by hl_fork_tables share leaf tables.  A shared table is never changed: the entries
+ * above it lack W, so that a write through any of them faults, and whoever would change an entry first gets a
+ * copy of the table (hl_own_range).  The last one that has it gets W back instead.  Counts are of entries in
+ * tables, whoever shares the table: a frame that one shared table maps has mapcount 1.
+ *
  * Mechanism only: what may be mapped where is the kernel's business, and so is flushing.  An entry
  * changed without a flush stays stale in the TLB, as on hardware.
  */
@@ -77,9 +82,10 @@ typedef struct hl_machine {
 
     /* physical memory: frame f lies at ram + f * page_size */
     uint8_t *ram;
-    uint32_t *refcount; /* owners: one a mapping, one a page cache */
+    uint32_t *refcount; /* owners: one a mapping, one a page cache; of a table: entries above it, or a root */
     uint32_t *mapcount; /* page-table entries that point to the frame; of a table: entries present in it */
     uint8_t *kind;      /* HL_FREE ... */
+    uint16_t (*held)[HL_KINDS]; /* of a leaf table: entries present in it, by the kind of their frame */
     uint32_t *free_stack;
     uint64_t free_stacked; /* frames on the stack */
     uint64_t fresh;        /* frames from here on were never used, and are zero */
@@ -151,7 +157,7 @@ hl_space *hl_space_new(hl_machine *m);
 /* Drops what is still mapped, all tables and the space's TLB entries. */
 void hl_space_delete(hl_space *s);
 
-/* The leaf entry of `va`, 0 when there is none. */
+/* The leaf entry of `va`, 0 when there is none; without W and X where a shared table stands in the way. */
 uint64_t hl_pte(const hl_space *s, uint64_t va);
 /* The entries on the way to `va`, root first; returns how many there are (1 to 4).
  * tables[i] is the frame of the table read at step i, entries[i] what stood there. */
@@ -165,18 +171,27 @@ uint64_t hl_map_zeroed(hl_space *s, uint64_t va, int kind, uint64_t flags);
 /* Maps a new ANON frame with the bytes of what is mapped at `va`, which is dropped: the copy of
  * copy-on-write.  The frame, or HL_NO_FRAME (nothing changed). */
 uint64_t hl_map_copy(hl_space *s, uint64_t va, uint64_t flags);
-/* Changes bits of the leaf entry, if there is one: 1 when there was, 0 when not. */
+/* Changes bits of the leaf entry: 1; 0 when there is none, or no frame for a table to change it in. */
 int hl_pte_update(hl_space *s, uint64_t va, uint64_t clear, uint64_t set);
 
-/* Over every leaf entry present in [start, end): */
-uint64_t hl_unmap_range(hl_space *s, uint64_t start, uint64_t end);   /* drop; returns how many */
+/* Makes the leaf tables over [start, end) the space's own: 0, or -1 when there was no frame for one. */
+int hl_own_range(hl_space *s, uint64_t start, uint64_t end);
+/* Over every leaf entry present in [start, end); each -1, with nothing changed, when there was no frame to
+ * make a table the space's own: */
+int64_t hl_unmap_range(hl_space *s, uint64_t start, uint64_t end);   /* drop; returns how many */
 /* Change bits of those that have all bits of `having`; returns how many. */
-uint64_t hl_protect_range(hl_space *s, uint64_t start, uint64_t end, uint64_t having, uint64_t clear,
-                          uint64_t set);
+int64_t hl_protect_range(hl_space *s, uint64_t start, uint64_t end, uint64_t having, uint64_t clear,
+                         uint64_t set);
 /* Copies the entries to the child's tables and takes references.  With `cow` both sides lose W and X.  The
  * child's entries are not accessed, and not dirty unless `cow` (Linux, copy_present_ptes).
  * Returns how many, or -1 when a table could not be had (the child is left with a part). */
 int64_t hl_fork_range(hl_space *parent, hl_space *child, uint64_t start, uint64_t end, int cow);
+/* Copies the pages themselves: the child gets an ANON frame for each of the parent's, the other kinds as
+ * above.  Neither loses a right.  Returns how many, or -1 when a frame could not be had. */
+int64_t hl_fork_copies(hl_space *parent, hl_space *child, uint64_t start, uint64_t end);
+/* Shares the leaf tables all of whose entries lie in [start, end), and copies the entries of the others
+ * with `cow`.  Returns how many pages the child got, or -1 when a table could not be had. */
+int64_t hl_fork_tables(hl_space *parent, hl_space *child, uint64_t start, uint64_t end);
 /* Moves the entries of [old, old+length) to `new_start`, tables made as needed: mremap.  Returns how
  * many, or -1 when a table could not be had (nothing moved that is not whole). */
 int64_t hl_move_range(hl_space *s, uint64_t old_start, uint64_t length, uint64_t new_start);

@@ -83,25 +83,25 @@ static hl_tlb_entry *walk(hl_context *c, uint64_t va, int write, unsigned *error
     *error = HL_FAULT_USER | (write ? HL_FAULT_WRITE : 0);
     if (!c->space || va >> m->va_bits)
         return NULL;
-    uint64_t table = c->space->root, *entry = NULL;
+    uint64_t table = c->space->root, rights = HL_PTE_W, *entry = NULL;
     for (int level = HL_LEVELS - 1; level >= 0; level--) {
         unsigned shift = m->page_shift + (unsigned)level * m->index_bits;
         uint64_t index = (va >> shift) & ((1ull << m->index_bits) - 1);
         entry = (uint64_t *)(void *)(m->ram + table * m->page_size) + index;
         if (!(*entry & HL_PTE_P))
             return NULL;
+        rights &= *entry;
         table = (*entry & HL_PTE_FRAME_MASK) >> HL_PTE_FRAME_SHIFT;
     }
-    if (!(*entry & HL_PTE_U) || (write && !(*entry & HL_PTE_W))) {
+    if (!(*entry & HL_PTE_U) || (write && !rights)) {
         *error |= HL_FAULT_PROTECTION;
         return NULL;
     }
     *entry |= HL_PTE_A | (write ? HL_PTE_D : 0);
     hl_tlb_entry *e = hl_tlb_slot(c, va);
-    uint64_t writable = HL_PTE_W | HL_PTE_D;
     uint64_t page = va & c->page_mask;
     e->read_tag = page | c->asid_tag;
-    e->write_tag = (*entry & writable) == writable ? e->read_tag : UINT64_MAX;
+    e->write_tag = rights && (*entry & HL_PTE_D) ? e->read_tag : UINT64_MAX;
     e->host = (uintptr_t)(m->ram + table * m->page_size) - (uintptr_t)page;
     return e;
 }

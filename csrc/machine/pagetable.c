@@ -72,18 +72,72 @@ void hl_space_delete(hl_space *s)
 
 /* ---- one entry ---- */
 
-/* The place of va's leaf entry; NULL where no table leads there.  With `make`, tables are added, and
- * NULL means that there was no frame for one. */
-static uint64_t *leaf(hl_space *s, uint64_t va, int make)
+static uint64_t table_of(const hl_machine *m, const uint64_t *entry)
+{
+    return (uint64_t)((const uint8_t *)entry - m->ram) >> m->page_shift;
+}
+
+/* Copies `n` entries of a leaf table to a leaf table without, `keep` choosing the bits that both have after
+ * it and `fresh` those of the copies.  The pages get one more owner each; `counts` by kind what was copied. */
+static void copy_entries(hl_machine *m, uint64_t *from, uint64_t *to, uint64_t n, uint64_t keep,
+                         uint64_t fresh, uint64_t *counts)
+{
+    uint64_t table = table_of(m, to), copied = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        if (!(from[i] & HL_PTE_P))
+            continue;
+        uint64_t frame = frame_of(from[i]);
+        from[i] &= keep;
+        to[i] = from[i] & fresh;
+        m->refcount[frame]++;
+        m->mapcount[frame]++;
+        counts[m->kind[frame]]++;
+    }
+    for (int kind = 0; kind < HL_KINDS; kind++) {
+        m->held[table][kind] = (uint16_t)(m->held[table][kind] + counts[kind]);
+        copied += counts[kind];
+    }
+    m->mapcount[table] += (uint32_t)copied;
+}
+
+/* Whether others have the leaf table below this entry too, or had it since the last write through it. */
+static int maybe_shared(uint64_t upper) { return (upper & (HL_PTE_P | HL_PTE_W)) == HL_PTE_P; }
+
+/* Makes the leaf table below `upper` its space's own; -1 when there is no frame for the copy.
+ * No flush is owed: the pages stay where they are, and no TLB entry allowed writes through a shared table. */
+static int own_table(hl_machine *m, uint64_t *upper)
+{
+    uint64_t shared = frame_of(*upper);
+    if (m->refcount[shared] > 1) {
+        uint64_t own = hl_frame_alloc(m, HL_TABLE, 1), counts[HL_KINDS] = {0};
+        if (own == HL_NO_FRAME)
+            return -1;
+        copy_entries(m, table_at(m, shared), table_at(m, own), m->page_size / 8,
+                     ~(HL_PTE_W | HL_PTE_EXCLUSIVE), ~0ull, counts);
+        hl_frame_put(m, shared);
+        *upper = entry_for(own, TABLE_FLAGS);
+    }
+    *upper |= HL_PTE_W;
+    return 0;
+}
+
+enum purpose { LOOK, CHANGE, MAKE };
+
+/* The place of the entry at `level` on the way to va; NULL where no table leads there.  To CHANGE it, its
+ * table becomes the space's own first; to MAKE it, tables are added; NULL then means no frame for one. */
+static uint64_t *entry_at(hl_space *s, uint64_t va, int at, enum purpose purpose)
 {
     hl_machine *m = s->machine;
     uint64_t table = s->root;
     if (!walkable(m, va))
         return NULL;
-    for (int level = HL_LEVELS - 1; level > 0; level--) {
+    for (int level = HL_LEVELS - 1; level > at; level--) {
         uint64_t *entry = table_at(m, table) + index_at(m, va, level);
-        if (!(*entry & HL_PTE_P)) {
-            if (!make)
+        if (maybe_shared(*entry) && purpose != LOOK) {
+            if (own_table(m, entry) < 0)
+                return NULL;
+        } else if (!(*entry & HL_PTE_P)) {
+            if (purpose != MAKE)
                 return NULL;
             uint64_t below = hl_frame_alloc(m, HL_TABLE, 1);
             if (below == HL_NO_FRAME)
@@ -94,20 +148,22 @@ static uint64_t *leaf(hl_space *s, uint64_t va, int make)
         }
         table = frame_of(*entry);
     }
-    return table_at(m, table) + index_at(m, va, 0);
+    return table_at(m, table) + index_at(m, va, at);
 }
 
-static uint64_t table_of(const hl_machine *m, const uint64_t *entry)
+static uint64_t *leaf(hl_space *s, uint64_t va, enum purpose purpose)
 {
-    return (uint64_t)((const uint8_t *)entry - m->ram) / m->page_size;
+    return entry_at(s, va, 0, purpose);
 }
 
 /* Takes over one reference of the caller's. */
 static void set_entry(hl_space *s, uint64_t *entry, uint64_t frame, uint64_t flags)
 {
     hl_machine *m = s->machine;
+    uint64_t table = table_of(m, entry);
     *entry = entry_for(frame, flags);
-    m->mapcount[table_of(m, entry)]++;
+    m->mapcount[table]++;
+    m->held[table][m->kind[frame]]++;
     m->mapcount[frame]++;
     s->rss[m->kind[frame]]++;
     uint64_t rss = s->rss[HL_ANON] + s->rss[HL_FILE];
@@ -118,18 +174,23 @@ static void set_entry(hl_space *s, uint64_t *entry, uint64_t frame, uint64_t fla
 static void clear_entry(hl_space *s, uint64_t *entry)
 {
     hl_machine *m = s->machine;
-    uint64_t frame = frame_of(*entry);
+    uint64_t frame = frame_of(*entry), table = table_of(m, entry);
     s->rss[m->kind[frame]]--;
     m->mapcount[frame]--;
-    m->mapcount[table_of(m, entry)]--;
+    m->mapcount[table]--;
+    m->held[table][m->kind[frame]]--;
     *entry = 0;
     hl_frame_put(m, frame);
 }
 
 uint64_t hl_pte(const hl_space *s, uint64_t va)
 {
-    uint64_t *entry = leaf((hl_space *)s, va, 0);
-    return entry ? *entry : 0;
+    const hl_machine *m = s->machine;
+    const uint64_t *upper = entry_at((hl_space *)s, va, 1, LOOK);
+    if (!upper || !(*upper & HL_PTE_P))
+        return 0;
+    uint64_t entry = table_at(m, frame_of(*upper))[index_at(m, va, 0)];
+    return maybe_shared(*upper) ? entry & ~(HL_PTE_W | HL_PTE_EXCLUSIVE) : entry;
 }
 
 int hl_walk(const hl_space *s, uint64_t va, uint64_t *tables, uint64_t *entries)
@@ -152,7 +213,7 @@ int hl_walk(const hl_space *s, uint64_t va, uint64_t *tables, uint64_t *entries)
 
 int hl_map(hl_space *s, uint64_t va, uint64_t frame, uint64_t flags)
 {
-    uint64_t *entry = leaf(s, va, 1);
+    uint64_t *entry = leaf(s, va, MAKE);
     if (!entry)
         return -1;
     if (*entry & HL_PTE_P)
@@ -182,13 +243,16 @@ uint64_t hl_map_copy(hl_space *s, uint64_t va, uint64_t flags)
     if (frame == HL_NO_FRAME)
         return HL_NO_FRAME;
     memcpy(m->ram + frame * m->page_size, m->ram + old * m->page_size, m->page_size);
-    hl_map(s, va, frame, flags); /* cannot fail: the tables are there */
+    if (hl_map(s, va, frame, flags) < 0) {
+        hl_frame_put(m, frame);
+        return HL_NO_FRAME;
+    }
     return frame;
 }
 
 int hl_pte_update(hl_space *s, uint64_t va, uint64_t clear, uint64_t set)
 {
-    uint64_t *entry = leaf(s, va, 0);
+    uint64_t *entry = leaf(s, va, CHANGE);
     if (!entry || !(*entry & HL_PTE_P))
         return 0;
     *entry = (*entry & ~clear) | set;
@@ -197,9 +261,9 @@ int hl_pte_update(hl_space *s, uint64_t va, uint64_t clear, uint64_t set)
 
 /* ---- ranges ---- */
 
-/* The first present leaf entry at or after *va and below end, skipping what no table serves; its
- * address goes to *va.  NULL when there is none. */
-static uint64_t *next_leaf(hl_space *s, uint64_t *va, uint64_t end)
+/* The first present entry at level `at` that serves *va or what follows it below end, skipping what no table
+ * serves; *va becomes the first address that it serves, if that is higher.  NULL when there is none. */
+static inline uint64_t *next_entry(hl_space *s, uint64_t *va, uint64_t end, int at)
 {
     hl_machine *m = s->machine;
     while (*va < end) {
@@ -208,26 +272,31 @@ static uint64_t *next_leaf(hl_space *s, uint64_t *va, uint64_t end)
         uint64_t *entry;
         for (;; level--) {
             entry = table_at(m, table) + index_at(m, *va, level);
-            if (!(*entry & HL_PTE_P) || level == 0)
+            if (!(*entry & HL_PTE_P) || level == at)
                 break;
             table = frame_of(*entry);
         }
-        if (level == 0) {
-            /* along the leaf table, which serves up to the next multiple of its span */
-            uint64_t span = 1ull << level_shift(m, 1);
-            uint64_t stop = (*va & ~(span - 1)) + span;
+        uint64_t span = 1ull << level_shift(m, level);
+        if (level == at) {
+            /* along the table, which serves up to the next multiple of its span */
+            uint64_t all = 1ull << level_shift(m, at + 1);
+            uint64_t stop = (*va & ~(all - 1)) + all;
             if (stop > end)
                 stop = end;
-            for (; *va < stop; *va += m->page_size, entry++)
+            for (; *va < stop; *va = (*va & ~(span - 1)) + span, entry++)
                 if (*entry & HL_PTE_P)
                     return entry;
         } else {
-            uint64_t span = 1ull << level_shift(m, level);
             *va = (*va & ~(span - 1)) + span;
         }
     }
     return NULL;
 }
+
+static uint64_t *next_leaf(hl_space *s, uint64_t *va, uint64_t end) { return next_entry(s, va, end, 0); }
+
+/* The same for the entries above leaf tables. */
+static uint64_t *next_upper(hl_space *s, uint64_t *va, uint64_t end) { return next_entry(s, va, end, 1); }
 
 /* The first of `end` and the end of what va's leaf table serves. */
 static uint64_t leaf_table_end(const hl_machine *m, uint64_t va, uint64_t end)
@@ -243,13 +312,64 @@ static uint64_t clip(const hl_machine *m, uint64_t end)
     return end < limit ? end : limit;
 }
 
-uint64_t hl_unmap_range(hl_space *s, uint64_t start, uint64_t end)
+/* Whether all that va's leaf table, below `upper`, holds is for addresses in [start, end). */
+static int holds_only(const hl_machine *m, const uint64_t *upper, uint64_t va, uint64_t start, uint64_t end)
+{
+    uint64_t span = 1ull << level_shift(m, 1), base = va & ~(span - 1);
+    if (start <= base && base + span <= end)
+        return 1;
+    uint64_t table = frame_of(*upper), found = 0;
+    const uint64_t *entries = table_at(m, table);
+    uint64_t from = start > base ? (start - base) >> m->page_shift : 0;
+    uint64_t to = end < base + span ? (end - base) >> m->page_shift : m->page_size / 8;
+    for (uint64_t i = from; i < to; i++)
+        found += entries[i] & HL_PTE_P;
+    return found == m->mapcount[table];
+}
+
+int hl_own_range(hl_space *s, uint64_t start, uint64_t end)
 {
     hl_machine *m = s->machine;
-    uint64_t count = 0, va = start, *entry;
     end = clip(m, end);
-    while ((entry = next_leaf(s, &va, end))) {
-        for (uint64_t stop = leaf_table_end(m, va, end); va < stop; va += m->page_size, entry++)
+    for (uint64_t va = start, *upper; (upper = next_upper(s, &va, end)); va = leaf_table_end(m, va, end))
+        if (maybe_shared(*upper) && own_table(m, upper) < 0)
+            return -1;
+    return 0;
+}
+
+/* The space leaves a shared leaf table to the others; returns how many pages it had there. */
+static int64_t leave_table(hl_space *s, uint64_t *upper)
+{
+    hl_machine *m = s->machine;
+    uint64_t table = frame_of(*upper);
+    for (int kind = 0; kind < HL_KINDS; kind++)
+        s->rss[kind] -= m->held[table][kind];
+    s->tables--;
+    m->mapcount[table_of(m, upper)]--;
+    *upper = 0;
+    hl_frame_put(m, table);
+    return m->mapcount[table];
+}
+
+int64_t hl_unmap_range(hl_space *s, uint64_t start, uint64_t end)
+{
+    hl_machine *m = s->machine;
+    int64_t count = 0;
+    uint64_t va, *upper;
+    end = clip(m, end);
+    /* tables that stay first, so that running out of frames drops nothing */
+    for (va = start; (upper = next_upper(s, &va, end)); va = leaf_table_end(m, va, end))
+        if (maybe_shared(*upper) && !holds_only(m, upper, va, start, end) && own_table(m, upper) < 0)
+            return -1;
+    for (va = start; (upper = next_upper(s, &va, end));) {
+        uint64_t *entry = table_at(m, frame_of(*upper)) + index_at(m, va, 0);
+        uint64_t stop = leaf_table_end(m, va, end);
+        if (maybe_shared(*upper) && m->refcount[frame_of(*upper)] > 1) {
+            count += leave_table(s, upper);
+            va = stop;
+            continue;
+        }
+        for (; va < stop; va += m->page_size, entry++)
             if (*entry & HL_PTE_P) {
                 clear_entry(s, entry);
                 count++;
@@ -258,13 +378,16 @@ uint64_t hl_unmap_range(hl_space *s, uint64_t start, uint64_t end)
     return count;
 }
 
-uint64_t hl_protect_range(hl_space *s, uint64_t start, uint64_t end, uint64_t having, uint64_t clear,
-                          uint64_t set)
+int64_t hl_protect_range(hl_space *s, uint64_t start, uint64_t end, uint64_t having, uint64_t clear,
+                         uint64_t set)
 {
     hl_machine *m = s->machine;
-    uint64_t count = 0, va = start, *entry;
+    int64_t count = 0;
+    uint64_t va = start, *entry;
     end = clip(m, end);
     having |= HL_PTE_P;
+    if (hl_own_range(s, start, end) < 0)
+        return -1;
     while ((entry = next_leaf(s, &va, end))) {
         for (uint64_t stop = leaf_table_end(m, va, end); va < stop; va += m->page_size, entry++)
             if ((*entry & having) == having) {
@@ -275,36 +398,94 @@ uint64_t hl_protect_range(hl_space *s, uint64_t start, uint64_t end, uint64_t ha
     return count;
 }
 
-int64_t hl_fork_range(hl_space *parent, hl_space *child, uint64_t start, uint64_t end, int cow)
+/* ---- fork ---- */
+
+/* Adds pages, counted by kind, to what a child has; returns how many. */
+static int64_t add_rss(hl_space *child, const uint64_t *counts)
 {
-    hl_machine *m = parent->machine;
-    int64_t count = 0;
-    uint64_t va = start, *entry;
-    uint64_t shared = cow ? ~(HL_PTE_W | HL_PTE_EXCLUSIVE) : ~0ull;
-    uint64_t fresh = cow ? ~HL_PTE_A : ~(HL_PTE_A | HL_PTE_D);
-    end = clip(m, end);
-    while ((entry = next_leaf(parent, &va, end))) {
-        uint64_t *to = leaf(child, va, 1);
-        if (!to)
-            return -1;
-        uint64_t child_table = table_of(m, to), copied = 0;
-        for (uint64_t stop = leaf_table_end(m, va, end); va < stop; va += m->page_size, entry++, to++) {
-            if (!(*entry & HL_PTE_P))
-                continue;
-            uint64_t frame = frame_of(*entry);
-            *entry &= shared;
-            *to = *entry & fresh;
-            m->refcount[frame]++;
-            m->mapcount[frame]++;
-            child->rss[m->kind[frame]]++;
-            copied++;
-        }
-        m->mapcount[child_table] += (uint32_t)copied;
-        count += (int64_t)copied;
+    uint64_t pages = 0;
+    for (int kind = 0; kind < HL_KINDS; kind++) {
+        child->rss[kind] += counts[kind];
+        pages += counts[kind];
     }
     uint64_t rss = child->rss[HL_ANON] + child->rss[HL_FILE];
     if (rss > child->peak_rss)
         child->peak_rss = rss;
+    return (int64_t)pages;
+}
+
+int64_t hl_fork_range(hl_space *parent, hl_space *child, uint64_t start, uint64_t end, int cow)
+{
+    hl_machine *m = parent->machine;
+    int64_t count = 0;
+    uint64_t shared = cow ? ~(HL_PTE_W | HL_PTE_EXCLUSIVE) : ~0ull;
+    uint64_t fresh = cow ? ~HL_PTE_A : ~(HL_PTE_A | HL_PTE_D);
+    end = clip(m, end);
+    for (uint64_t va = start, stop; next_leaf(parent, &va, end); va = stop) {
+        uint64_t *from = leaf(parent, va, CHANGE), *to = leaf(child, va, MAKE), counts[HL_KINDS] = {0};
+        stop = leaf_table_end(m, va, end);
+        if (!from || !to)
+            return -1;
+        copy_entries(m, from, to, (stop - va) >> m->page_shift, shared, fresh, counts);
+        count += add_rss(child, counts);
+    }
+    return count;
+}
+
+int64_t hl_fork_copies(hl_space *parent, hl_space *child, uint64_t start, uint64_t end)
+{
+    hl_machine *m = parent->machine;
+    int64_t count = 0;
+    uint64_t *entry;
+    end = clip(m, end);
+    for (uint64_t va = start; (entry = next_leaf(parent, &va, end)); va += m->page_size, count++) {
+        uint64_t frame = frame_of(*entry), copy = frame;
+        if (m->kind[frame] == HL_ANON)
+            copy = hl_frame_alloc(m, HL_ANON, 0);
+        else
+            hl_frame_get(m, frame);
+        if (copy == HL_NO_FRAME)
+            return -1;
+        if (copy != frame)
+            memcpy(m->ram + copy * m->page_size, m->ram + frame * m->page_size, m->page_size);
+        if (hl_map(child, va, copy, *entry & ~(HL_PTE_FRAME_MASK | HL_PTE_A)) < 0) {
+            hl_frame_put(m, copy);
+            return -1;
+        }
+    }
+    return count;
+}
+
+int64_t hl_fork_tables(hl_space *parent, hl_space *child, uint64_t start, uint64_t end)
+{
+    hl_machine *m = parent->machine;
+    int64_t count = 0;
+    uint64_t *from;
+    end = clip(m, end);
+    for (uint64_t va = start, stop; (from = next_upper(parent, &va, end)); va = stop) {
+        uint64_t table = frame_of(*from), counts[HL_KINDS], pages = 0;
+        stop = leaf_table_end(m, va, end);
+        for (int kind = 0; kind < HL_KINDS; kind++)
+            pages += counts[kind] = m->held[table][kind];
+        if (!pages)
+            continue;
+        if (!holds_only(m, from, va, start, end)) {
+            int64_t copied = hl_fork_range(parent, child, va, stop, 1);
+            if (copied < 0)
+                return -1;
+            count += copied;
+            continue;
+        }
+        uint64_t *to = entry_at(child, va, 1, MAKE);
+        if (!to)
+            return -1;
+        *from &= ~HL_PTE_W;
+        *to = *from; /* empty until now: no other range has entries in this table */
+        m->refcount[table]++;
+        m->mapcount[table_of(m, to)]++;
+        child->tables++;
+        count += add_rss(child, counts);
+    }
     return count;
 }
 
@@ -314,15 +495,21 @@ int64_t hl_move_range(hl_space *s, uint64_t old_start, uint64_t length, uint64_t
     int64_t count = 0;
     uint64_t va = old_start, end = clip(m, old_start + length), *entry;
     /* tables first, so that running out of frames moves nothing */
+    if (hl_own_range(s, old_start, end) < 0)
+        return -1;
     for (; next_leaf(s, &va, end); va += m->page_size)
-        if (!leaf(s, new_start + (va - old_start), 1))
+        if (!leaf(s, new_start + (va - old_start), MAKE))
             return -1;
     for (va = old_start; (entry = next_leaf(s, &va, end)); va += m->page_size, count++) {
-        uint64_t *to = leaf(s, new_start + (va - old_start), 0);
+        uint64_t *to = leaf(s, new_start + (va - old_start), CHANGE);
+        uint64_t from_table = table_of(m, entry), to_table = table_of(m, to);
+        int kind = m->kind[frame_of(*entry)];
         *to = *entry;
-        m->mapcount[table_of(m, to)]++;
+        m->mapcount[to_table]++;
+        m->held[to_table][kind]++;
         *entry = 0;
-        m->mapcount[table_of(m, entry)]--;
+        m->mapcount[from_table]--;
+        m->held[from_table][kind]--;
     }
     return count;
 }
@@ -330,10 +517,10 @@ int64_t hl_move_range(hl_space *s, uint64_t old_start, uint64_t length, uint64_t
 void hl_read_ptes(const hl_space *s, uint64_t start, uint64_t count, uint64_t *out)
 {
     const hl_machine *m = s->machine;
-    uint64_t va = start, end = clip(m, start + count * m->page_size), *entry;
+    uint64_t va = start, end = clip(m, start + count * m->page_size);
     memset(out, 0, count * sizeof *out);
-    for (; (entry = next_leaf((hl_space *)s, &va, end)); va += m->page_size)
-        out[(va - start) >> m->page_shift] = *entry;
+    for (; next_leaf((hl_space *)s, &va, end); va += m->page_size)
+        out[(va - start) >> m->page_shift] = hl_pte(s, va);
 }
 
 /* Frees the tables under `table` (which stands at `level` and serves from `base` on) that overlap

@@ -2,6 +2,7 @@
 
 refcount of a frame  =  entries that point to it + the file that holds it (+ 1 for the zero frame)
 mapcount of a frame  =  entries that point to it; of a table, entries present in it
+                        (entries of a table that several spaces share count once; above it none may write)
 frames of a kind     =  those that the walk finds
 users of a file      =  VMAs and descriptors; of an inode, open files and its name
 committed            =  pages of accounted VMAs, and of shared memory
@@ -39,7 +40,7 @@ def check(system: System) -> None:
         _check_vmas(mm, files)
         rss: Counter[int] = Counter()
         for va, entry in _check_tables(mm, references, mappings, kinds):
-            _check_entry(mm, va, entry, references, mappings)
+            _check_entry(mm, va, entry)
             rss[int(machine.kind[Pte.frame(entry)])] += 1
         for kind in (FrameKind.ZERO, FrameKind.ANON, FrameKind.FILE):
             counted = mm.space.rss(kind)
@@ -147,23 +148,31 @@ def _check_tables(
         for table, base in level_tables:
             found += 1
             references[table] += 1
-            kinds[FrameKind.TABLE] += 1
+            first_visit = references[table] == 1
+            kinds[FrameKind.TABLE] += first_visit
             assert machine.kind[table] == FrameKind.TABLE, f"frame {table} is used as a table, and is none"
-            present = np.flatnonzero(tables[table] & np.uint64(Pte.PRESENT))
-            mappings[table] += len(present)
+            present = np.flatnonzero(tables[table] & np.uint64(Pte.PRESENT)).tolist()
             span = machine.page_size << (level * machine.index_bits)
-            below += [(int(tables[table][i]), base + int(i) * span) for i in present]
+            below += [(int(tables[table][i]), base + i * span) for i in present]
+            if first_visit:
+                mappings[table] += len(present)
+            if first_visit and level == 0:
+                frames = [Pte.frame(int(tables[table][i])) for i in present]
+                references.update(frames)
+                mappings.update(frames)
         if level == 0:
             break
+        for entry, base in below:
+            assert machine.refcount[Pte.frame(entry)] == 1 or not entry & Pte.WRITE, (
+                f"the table at {base:#x} is shared, and may be written through"
+            )
         level_tables = [(Pte.frame(entry), base) for entry, base in below]
     assert mm.space.tables == found, f"the space counts {mm.space.tables} tables, {found} found"
     return [(va, entry) for entry, va in below]
 
 
-def _check_entry(mm: Mm, va: int, entry: int, references: Counter[int], mappings: Counter[int]) -> None:
+def _check_entry(mm: Mm, va: int, entry: int) -> None:
     machine, frame = mm.system.machine, Pte.frame(entry)
-    references[frame] += 1
-    mappings[frame] += 1
     vma: Vma | None = mm.vmas.at(va)
     assert vma is not None, f"an entry at {va:#x} lies in no VMA"
     if entry & Pte.WRITE:

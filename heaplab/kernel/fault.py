@@ -31,6 +31,7 @@ WRITE: Final = 2
 
 _ANON: Final = FrameKind.ANON
 _EXCLUSIVE: Final = int(Pte.EXCLUSIVE)
+_WRITE: Final = int(Pte.WRITE)
 _DIRTIED: Final = int(Pte.WRITE | Pte.DIRTY | Pte.ACCESSED)
 
 
@@ -117,8 +118,12 @@ def _write_protected(mm: Mm, vma: Vma, va: int) -> bool:
 
     Of a shared mapping it is the first write since the page was read in or written back.
     """
-    system = mm.system
+    system, page = mm.system, va & mm.page_mask
+    if not mm.space.own_range(page, page + mm.page_size):
+        return False
     entry = mm.space.pte(va)
+    if entry & _WRITE:
+        return True  # only the table was shared
     frame = Pte.frame(entry)
     if vma.file is not None and not vma.private:
         vma.file.inode.mark_dirty(vma.page_at(va, mm.page_shift))
@@ -133,7 +138,6 @@ def _write_protected(mm: Mm, vma: Vma, va: int) -> bool:
         copy = mm.space.map_copy(va, vma.written_prot)
     if copy is None:
         return False
-    page = va & mm.page_mask
     mm.flush_range(page, page + mm.page_size)
     return True
 

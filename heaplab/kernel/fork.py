@@ -32,6 +32,7 @@ from heaplab.abi import (
     CSIGNAL,
 )
 from heaplab.errors import OutOfMemory
+from heaplab.kernel.fork_policy import POLICIES
 from heaplab.kernel.limits import charge
 from heaplab.kernel.mm import Mm
 from heaplab.kernel.oom import make_room
@@ -141,6 +142,7 @@ def dup_mm(old: Mm) -> Mm:
     A VMA without an anon_vma has nothing that faults could not bring again, so it starts empty (rule 6).
     Raises: MemoryError when no frame is left; OSError ENOMEM when a VMA is more than the machine has.
     """
+    fork_pages = POLICIES[old.system.settings.fork]
     new = Mm(old.system, old.layout)
     new.set_brk(old.brk)
     new.start_stack = old.start_stack
@@ -152,11 +154,8 @@ def dup_mm(old: Mm) -> Mm:
             if vma.anon_vma is not None:
                 copy.anon_vma, copy.inherited = AnonVma(), True
             new.vmas.add(copy)
-            if (
-                vma.anon_vma is not None
-                and old.space.fork_range(new.space, vma.start, vma.end, cow=True) is None
-            ):
-                raise MemoryError("no frame for a page table")
+            if vma.anon_vma is not None and fork_pages(old.space, new.space, vma.start, vma.end) is None:
+                raise MemoryError("no frame for the child's pages or page tables")
     except (MemoryError, OSError):
         new.put()
         raise

@@ -9,6 +9,7 @@ from heaplab.kernel.check import check
 from heaplab.kernel.exit import exit_group
 from heaplab.kernel.file import FdTable
 from heaplab.kernel.filesystem import FileSystem
+from heaplab.kernel.fork_policy import POLICIES
 from heaplab.kernel.layout import Layout
 from heaplab.kernel.limits import Limits
 from heaplab.kernel.mm import Mm
@@ -27,6 +28,7 @@ class Kernel:
     ram, page_size, tlb, poison: of the machine, see heaplab.machine.Machine.
     seed: of every random choice.  aslr: whether address spaces are laid out at random.
     pid_max: pids are below it.  overcommit_memory, overcommit_ratio, max_map_count: as in /proc/sys/vm.
+    fork: what becomes of written pages, see heaplab.kernel.fork_policy: copy-on-write, eager, shared-tables.
     init_reaps: pid 1's program is a loop of waits; False leaves it to be driven by hand.
     Raises: UsageError for a machine too small to boot on.
 
@@ -54,7 +56,10 @@ class Kernel:
         overcommit_memory: int = 0,
         overcommit_ratio: int = 50,
         max_map_count: int = 65530,
+        fork: str = "copy-on-write",
     ) -> None:
+        if fork not in POLICIES:
+            raise UsageError(f"there is no fork policy {fork!r}: choose among {', '.join(POLICIES)}")
         if overcommit_memory not in (0, 1, 2):
             raise UsageError(
                 f"overcommit_memory {overcommit_memory} does not exist: choose 0 (refuse the obviously "
@@ -71,6 +76,7 @@ class Kernel:
             max_map_count=max_map_count,
             overcommit_memory=overcommit_memory,
             overcommit_ratio=overcommit_ratio,
+            fork=fork,
         )
         self.system = System(
             self.machine, settings, chance, zero_frame, pid_max=pid_max, init_reaps=init_reaps

@@ -5,10 +5,11 @@ Source: Linux, include/linux/mm_types.h (struct mm_struct), mm/vma.c, arch/x86/m
 
 from __future__ import annotations
 
+import errno
 from typing import Final
 
 from heaplab.kernel.layout import Layout
-from heaplab.kernel.system import System
+from heaplab.kernel.system import System, fail
 from heaplab.kernel.vma import AnonVma, Vma, anon_vmas_agree, continues, mergeable
 from heaplab.kernel.vmas import VmaMap
 from heaplab.machine import FrameKind, Pte, Space
@@ -103,8 +104,12 @@ class Mm:
     # entries of ranges
 
     def zap(self, start: int, end: int) -> None:
-        """Drop the pages of [start, end)."""
-        if self.space.unmap_range(start, end):
+        """Drop the pages of [start, end).  Raises: OSError ENOMEM when a shared table had to be copied."""
+        try:
+            dropped = self.space.unmap_range(start, end)
+        except MemoryError:
+            fail(errno.ENOMEM)
+        if dropped:
             self.flush_range(start, end)
 
     def clean(self, va: int) -> None:

@@ -51,6 +51,8 @@ def _protect(mm: Mm, limits: Limits, vma: Vma, start: int, end: int, flags: int)
     """Give [start, end), within one VMA, new flags; merge and split as that asks for."""
     if flags == vma.flags:
         return
+    if not mm.space.own_range(start, end):
+        fail(errno.ENOMEM)
     pages = (end - start) >> mm.page_shift
     if flags & VM_WRITE:
         # what becomes data is new to the limits, but not if it was beyond them before

@@ -26,6 +26,12 @@ class Pte(IntFlag):
         return (entry >> 12) & ((1 << 40) - 1)
 
 
+def _whole(count: int) -> int:
+    if count < 0:
+        raise MemoryError("no frame for a page table")
+    return count
+
+
 class Space:
     """The page tables of one address space, and the tag (asid) of its TLB entries.
 
@@ -109,13 +115,26 @@ class Space:
         """Change bits of the entry of `va`; False when there is none."""
         return bool(lib.hl_pte_update(self.raw, va, clear, set))
 
+    def own_range(self, start: int, end: int) -> bool:
+        """Make the leaf tables over [start, end) this space's own; False when no frame is left for one.
+
+        Whatever changes entries does it by itself; done before, the change cannot fail for it.
+        """
+        return bool(lib.hl_own_range(self.raw, start, end) == 0)
+
     def unmap_range(self, start: int, end: int) -> int:
-        """Drop every mapping in [start, end); return how many there were."""
-        return int(lib.hl_unmap_range(self.raw, start, end))
+        """Drop every mapping in [start, end); return how many there were.
+
+        Raises: MemoryError when a shared table keeps a part of its entries and no frame is left to copy it.
+        """
+        return _whole(lib.hl_unmap_range(self.raw, start, end))
 
     def protect_range(self, start: int, end: int, *, having: int = 0, clear: int = 0, set: int = 0) -> int:
-        """Change bits of every entry in [start, end) that has all bits of `having`; return how many."""
-        return int(lib.hl_protect_range(self.raw, start, end, having, clear, set))
+        """Change bits of every entry in [start, end) that has all bits of `having`; return how many.
+
+        Raises: MemoryError when a shared table has to be copied and no frame is left for it.
+        """
+        return _whole(lib.hl_protect_range(self.raw, start, end, having, clear, set))
 
     def fork_range(self, child: "Space", start: int, end: int, *, cow: bool) -> int | None:
         """Copy the entries of [start, end) to the child; None when a table could not be had.
@@ -123,6 +142,23 @@ class Space:
         With `cow` both sides lose the right to write, and exclusiveness.  Cost: about 5 ns a page.
         """
         count = int(lib.hl_fork_range(self.raw, child.raw, start, end, cow))
+        return None if count < 0 else count
+
+    def fork_copies(self, child: "Space", start: int, end: int) -> int | None:
+        """Give the child copies of the pages of [start, end) at once; None when a frame could not be had.
+
+        Cost: about 0.4 us a page.
+        """
+        count = int(lib.hl_fork_copies(self.raw, child.raw, start, end))
+        return None if count < 0 else count
+
+    def fork_tables(self, child: "Space", start: int, end: int) -> int | None:
+        """Let the child use the leaf tables of [start, end) too; None when a table could not be had.
+
+        Tables that hold entries of other ranges as well are copied.  Both sides lose the right to write
+        through the shared ones.  Cost: about 10 ns a table.
+        """
+        count = int(lib.hl_fork_tables(self.raw, child.raw, start, end))
         return None if count < 0 else count
 
     def move_range(self, start: int, length: int, new_start: int) -> int | None:

@@ -70,10 +70,13 @@ int hl_map(hl_space *s, uint64_t va, uint64_t frame, uint64_t flags);
 uint64_t hl_map_zeroed(hl_space *s, uint64_t va, int kind, uint64_t flags);
 uint64_t hl_map_copy(hl_space *s, uint64_t va, uint64_t flags);
 int hl_pte_update(hl_space *s, uint64_t va, uint64_t clear, uint64_t set);
-uint64_t hl_unmap_range(hl_space *s, uint64_t start, uint64_t end);
-uint64_t hl_protect_range(hl_space *s, uint64_t start, uint64_t end, uint64_t having, uint64_t clear,
-                          uint64_t set);
+int hl_own_range(hl_space *s, uint64_t start, uint64_t end);
+int64_t hl_unmap_range(hl_space *s, uint64_t start, uint64_t end);
+int64_t hl_protect_range(hl_space *s, uint64_t start, uint64_t end, uint64_t having, uint64_t clear,
+                         uint64_t set);
 int64_t hl_fork_range(hl_space *parent, hl_space *child, uint64_t start, uint64_t end, int cow);
+int64_t hl_fork_copies(hl_space *parent, hl_space *child, uint64_t start, uint64_t end);
+int64_t hl_fork_tables(hl_space *parent, hl_space *child, uint64_t start, uint64_t end);
 int64_t hl_move_range(hl_space *s, uint64_t old_start, uint64_t length, uint64_t new_start);
 void hl_read_ptes(const hl_space *s, uint64_t start, uint64_t count, uint64_t *out);
 void hl_free_tables(hl_space *s, uint64_t start, uint64_t end, uint64_t floor, uint64_t ceiling);
