@@ -38,6 +38,8 @@ THREAD_FLAGS: Final = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_
 class KernelSide(Protocol):
     """The kernel's side of a process: how it enters the kernel, and what can be seen of it there."""
 
+    comm: str
+
     @property
     def context(self) -> Context: ...
     @property
@@ -46,8 +48,6 @@ class KernelSide(Protocol):
     def tid(self) -> int: ...
     @property
     def stack(self) -> int: ...
-    @property
-    def comm(self) -> str: ...
     @property
     def ppid(self) -> int: ...
     @property
@@ -398,8 +398,12 @@ class Process:
 
     @property
     def name(self) -> str:
-        """What ps shows."""
+        """What ps and the tree show: at most 15 bytes, inherited by children (/proc/PID/comm)."""
         return self._kernel.comm
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._kernel.comm = name.encode()[:15].decode(errors="ignore")
 
     @property
     def ppid(self) -> int:

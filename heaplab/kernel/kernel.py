@@ -34,12 +34,13 @@ class Kernel:
 
     >>> kernel = Kernel(ram="1 MiB", seed=1)
     >>> shell = kernel.init.fork()
+    >>> shell.name = "sh"
     >>> child = shell.fork()
     >>> child.exit(1)
     >>> print(kernel.tree())
     init(1)
-    `-init(2)
-       `-init(3) <defunct>
+    `-sh(2)
+       `-sh(3) <defunct>
     """
 
     def __init__(

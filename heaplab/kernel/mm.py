@@ -79,6 +79,11 @@ class Mm:
         """Pages in memory that count as this mm's: all but those that show the zero frame."""
         return self.space.rss(FrameKind.ANON) + self.space.rss(FrameKind.FILE)
 
+    @property
+    def counted_tables(self) -> int:
+        """Page tables as Linux counts them: the root is not among them."""
+        return self.space.tables - 1
+
     def put(self) -> None:
         """One task less runs here; the last takes everything along: VMAs, pages, tables."""
         self.users -= 1

@@ -224,9 +224,9 @@ def _place(mm: Mm, addr: int, length: int, flags: int) -> int:
             above = mm.vmas.first_ending_after(addr)
             if above is None or addr + length <= above.lowest(layout.guard_gap):
                 return addr
-    found = mm.vmas.highest_hole(length, layout.min_addr, layout.mmap_base, layout.guard_gap)
+    found = mm.vmas.highest_hole(length, layout.min_addr, layout.mmap_base)
     if found is None:
-        found = mm.vmas.lowest_hole(length, layout.legacy_base, layout.task_size, layout.guard_gap)
+        found = mm.vmas.lowest_hole(length, layout.legacy_base, layout.task_size)
     if found is None:
         fail(errno.ENOMEM)
     return found

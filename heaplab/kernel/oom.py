@@ -18,7 +18,7 @@ def badness(task: Task) -> int:
     assert task.mm is not None
     if task.vfork_parent is not None and task.vfork_parent.mm is task.mm:
         return -1
-    return task.mm.rss + task.mm.space.tables
+    return task.mm.rss + task.mm.counted_tables
 
 
 def choose_victim(system: System) -> Task | None:

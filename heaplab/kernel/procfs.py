@@ -71,7 +71,7 @@ def status(task: Task) -> str:
             ("RssAnon", _kib(mm, space.rss(FrameKind.ANON))),
             ("RssFile", _kib(mm, 0)),
             ("RssShmem", _kib(mm, space.rss(FrameKind.FILE))),
-            ("VmPTE", _kib(mm, space.tables)),
+            ("VmPTE", _kib(mm, mm.counted_tables)),
         ]
     threads = len(task.group.living) or 1
     return "".join(f"{name}:\t{value}\n" for name, value in [*lines, ("Threads", threads)])

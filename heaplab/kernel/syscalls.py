@@ -183,6 +183,10 @@ class Entry:
     def comm(self) -> str:
         return self.task.comm
 
+    @comm.setter
+    def comm(self, name: str) -> None:
+        self.task.comm = name
+
     @property
     def ppid(self) -> int:
         return self.task.parent.pid if self.task.parent is not None else 0

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sortedcontainers import SortedDict
 
+from heaplab.kernel.holes import Holes
 from heaplab.kernel.vma import VM_ACCOUNT, VM_LOCKED, Vma
 
 if TYPE_CHECKING:
     from heaplab.kernel.mm import Mm
+
+#: up to so many VMAs, looking at each costs less than an index of the holes between them
+FEW: Final = 64
 
 
 class VmaMap:
@@ -18,15 +22,18 @@ class VmaMap:
 
     Each change keeps the counts `vm_pages` and `heap_pages` that the C core samples in the space, the pages
     `data` and `locked` that RLIMIT_DATA and RLIMIT_MEMLOCK bound, the pages committed, the files' mappings.
+    The holes between them are indexed by size once the VMAs are many.
     `last` is the VMA found last, or None: most faults fall where the one before fell.
     Costs: O(log n) each, n VMAs, if not said otherwise.
     """
 
-    __slots__ = ("_by_start", "_mm", "_page_shift", "_raw", "data", "last", "locked")
+    __slots__ = ("_by_start", "_guard_gap", "_holes", "_mm", "_page_shift", "_raw", "data", "last", "locked")
 
     def __init__(self, mm: Mm) -> None:
         self._by_start: SortedDict[int, Vma] = SortedDict()
+        self._holes: Holes | None = None
         self._mm = mm
+        self._guard_gap = mm.layout.guard_gap
         self._raw = mm.space.raw
         self._page_shift = mm.page_shift
         self.data = 0
@@ -44,6 +51,7 @@ class VmaMap:
     def add(self, vma: Vma) -> None:
         """Put a VMA in; its range must be free."""
         self._by_start[vma.start] = vma
+        self._note_holes(vma)
         self._count(vma, vma.end - vma.start)
         if vma.file is not None:
             vma.file.get()
@@ -52,6 +60,9 @@ class VmaMap:
     def remove(self, vma: Vma) -> None:
         """Take a VMA out; its file, if nothing else maps it, is gone."""
         del self._by_start[vma.start]
+        if self._holes is not None:
+            self._holes.put(vma.start, 0)
+            self._note_hole_at(self._holes, self._by_start.bisect_left(vma.start))
         self._count(vma, vma.start - vma.end)
         if vma.file is not None:
             del vma.file.inode.mappings[vma]
@@ -62,11 +73,14 @@ class VmaMap:
         """Make a VMA cover [start, end), which is free but for what it covers; pgoff moves with the start."""
         self._count(vma, (end - start) - (vma.end - vma.start))
         if start != vma.start:
+            if self._holes is not None:
+                self._holes.put(vma.start, 0)
             del self._by_start[vma.start]
             vma.pgoff += (start - vma.start) >> self._page_shift
             vma.start = start
             self._by_start[start] = vma
         vma.end = end
+        self._note_holes(vma)
         self.last = None
 
     def set_flags(self, vma: Vma, flags: int) -> None:
@@ -86,6 +100,21 @@ class VmaMap:
             self.locked += pages
         if vma.flags & VM_ACCOUNT:
             self._mm.system.committed += pages
+
+    def _note_holes(self, vma: Vma) -> None:
+        """Note the holes on both sides of a VMA that came or changed."""
+        if self._holes is not None:
+            index = self._by_start.bisect_left(vma.start)
+            self._note_hole_at(self._holes, index)
+            self._note_hole_at(self._holes, index + 1)
+
+    def _note_hole_at(self, holes: Holes, index: int) -> None:
+        """Note the hole below the VMA of that rank, if there is such a VMA."""
+        above = self._at_index(index)
+        if above is not None:
+            below = self._at_index(index - 1)
+            floor = below.end if below is not None else 0
+            holes.put(above.start, max(0, above.lowest(self._guard_gap) - floor))
 
     # searches
 
@@ -128,24 +157,40 @@ class VmaMap:
         found.extend(self._by_start[key] for key in self._by_start.irange(start, end, (True, False)))
         return found
 
-    def highest_hole(self, length: int, low: int, high: int, guard_gap: int) -> int | None:
-        """Return the highest address of `length` free bytes in [low, high).
-
-        Below stacks `guard_gap` bytes are not free.  O(VMAs above the hole)
-        """
-        top = high
-        for start in self._by_start.irange(maximum=high, inclusive=(True, False), reverse=True):
-            vma = self._by_start[start]
-            if top - vma.end >= length or top - length < low:
-                break
-            top = min(top, vma.lowest(guard_gap))
+    def highest_hole(self, length: int, low: int, high: int) -> int | None:
+        """Return the highest address of `length` free bytes in [low, high)."""
+        above = self.first_ending_after(high - 1)
+        top = min(high, above.lowest(self._guard_gap)) if above is not None else high
+        if len(self) > FEW:
+            top = self._top_by_size(length, top, high)
+        else:
+            for start in self._by_start.irange(maximum=high, inclusive=(True, False), reverse=True):
+                vma = self._by_start[start]
+                if top - vma.end >= length or top - length < low:
+                    break
+                top = vma.lowest(self._guard_gap)
         return top - length if top - length >= low else None
 
-    def lowest_hole(self, length: int, low: int, high: int, guard_gap: int) -> int | None:
+    def _top_by_size(self, length: int, top: int, high: int) -> int:
+        """Return the top of the highest hole of `length` bytes; 0 if there is none.
+
+        top: of the hole that `high` lies in, or where it would be.
+        """
+        if self._holes is None:
+            self._holes = Holes()
+            for index in range(len(self)):
+                self._note_hole_at(self._holes, index)
+        below = self.last_below(high)
+        if below is None or top - below.end >= length:
+            return top
+        start = self._holes.highest(length, below.start)
+        return self._by_start[start].lowest(self._guard_gap) if start is not None else 0
+
+    def lowest_hole(self, length: int, low: int, high: int) -> int | None:
         """Return the lowest address of `length` free bytes in [low, high).  O(VMAs below the hole)"""
         bottom = low
         for vma in self.overlapping(low, high):
-            if vma.lowest(guard_gap) - bottom >= length:
+            if vma.lowest(self._guard_gap) - bottom >= length:
                 break
             bottom = max(bottom, vma.end)
         return bottom if bottom + length <= high else None

@@ -137,8 +137,8 @@ def never_frees_the_file(file):
     file.users -= 1
 
 
-def nearest_hole(vmas, length, low, high, guard_gap):
-    return _lowest(vmas, length, low, high, guard_gap)
+def nearest_hole(vmas, length, low, high):
+    return _lowest(vmas, length, low, high)
 
 
 _lowest = VmaMap.lowest_hole
