@@ -3,13 +3,16 @@
 import subprocess
 import sys
 
+# VmHWM belongs to the memory of this program; ru_maxrss would still know what its parent had before exec.
 SCRIPT = """
-import resource
+import re
+from pathlib import Path
 from heaplab.lab import run
 from heaplab.traces import synthetic
 record = run(synthetic({events}, slots=20_000), "buddy")
 assert record.outcome == "finished"
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024 - (record.peak_resident >> 20))
+peak_kib = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+print((peak_kib >> 10) - (record.peak_resident >> 20))
 """
 
 
