@@ -51,13 +51,14 @@ class KernelMachine(RuleBasedStateMachine):
     """Processes that fork, map, write, die and wait on a machine of FRAMES frames."""
 
     FRAMES: ClassVar[int] = 512
+    FORK: ClassVar[str] = "copy-on-write"
     PAGE_SIZE: ClassVar[int] = 256
     TLB: ClassVar[int] = 32
 
     def __init__(self) -> None:
         super().__init__()
         ram = self.FRAMES * self.PAGE_SIZE
-        self.kernel = Kernel(ram, page_size=self.PAGE_SIZE, tlb=self.TLB, poison=True)
+        self.kernel = Kernel(ram, page_size=self.PAGE_SIZE, tlb=self.TLB, poison=True, fork=self.FORK)
         init = self.kernel.init
         layout = self.kernel.system.init.mm.layout  # type: ignore[union-attr]
         self.model = KernelModel(

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import hypothesis.errors
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
@@ -28,10 +29,19 @@ class Cramped(KernelMachine):
     FRAMES = 48
 
 
+class SharedTables(KernelMachine):
+    """fork shares page tables; everything else must be as ever."""
+
+    FORK = "shared-tables"
+
+
 TestRoomy = KernelMachine.TestCase
 TestRoomy.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestCramped = Cramped.TestCase
 TestCramped.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+
+TestSharedTables = SharedTables.TestCase
+TestSharedTables.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
 def assert_found(machine: type[KernelMachine] = KernelMachine) -> None:
@@ -174,6 +184,34 @@ def test_a_planted_mistake_is_found(monkeypatch, name):
         if getattr(module, attribute, None) is honest:
             monkeypatch.setattr(module, attribute, wrong)
     assert_found()
+
+
+def still_writable_through(parent, child, start, end):
+    """Share tables, and leave the entries above them as they are in tables of one's own."""
+    shared = _fork_tables(parent, child, start, end)
+    tables = parent.machine.ram.view(np.uint64)
+    for space in (parent, child):
+        for va in range(start, end, parent.machine.page_size):
+            walk = space.walk(va)
+            if len(walk) == 4:
+                table = walk[2][0]
+                tables[table][tables[table] & np.uint64(Pte.PRESENT) != 0] |= np.uint64(Pte.WRITE)
+    return shared
+
+
+_fork_tables = Space.fork_tables
+
+MISTAKES_WITH_TABLES = {
+    "shared tables are written": (Space, "fork_tables", still_writable_through),
+    "a page in a shared table is taken for one's own": (Space, "own_range", lambda *_: True),
+    "the parent still writes where its table is shared": (Mm, "flush_all", lambda _: None),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES_WITH_TABLES)
+def test_a_planted_mistake_with_shared_tables_is_found(monkeypatch, name):
+    monkeypatch.setattr(*MISTAKES_WITH_TABLES[name])
+    assert_found(SharedTables)
 
 
 def kernel_modules():
