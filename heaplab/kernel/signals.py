@@ -51,14 +51,14 @@ _UNSTOPPABLE: Final = frozenset({int(SIGKILL), int(SIGSTOP)})
 def kill(sender: Task, pid: int, signum: int) -> None:
     """Send a signal to the process `pid`, to the group of 0 (the sender's) or -pid, or to all (-1).
 
-    signum 0 only looks.  Raises: OSError EINVAL for no signal, ESRCH when there is nobody (a zombie is
-    somebody).
+    signum 0 only looks.  Raises: OSError ESRCH when there is nobody (a zombie is somebody), EINVAL for no
+    signal.
     """
-    if not 0 <= signum <= LAST_SIGNAL:
-        fail(errno.EINVAL)
     receivers = _receivers(sender.system, sender, pid)
     if not receivers:
         fail(errno.ESRCH)
+    if not 0 <= signum <= LAST_SIGNAL:
+        fail(errno.EINVAL)
     for group in receivers:
         if signum:
             send(group, SigInfo(signum, SI_USER, sender.tgid))
@@ -81,11 +81,13 @@ def tgkill(sender: Task, tgid: int | None, tid: int, signum: int) -> None:
 
     Raises: OSError EINVAL, ESRCH.
     """
-    if tid <= 0 or (tgid is not None and tgid <= 0) or not 0 <= signum <= LAST_SIGNAL:
+    if tid <= 0 or (tgid is not None and tgid <= 0):
         fail(errno.EINVAL)
     task = sender.system.tasks.get(tid)
     if task is None or (tgid is not None and task.tgid != tgid):
         fail(errno.ESRCH)
+    if not 0 <= signum <= LAST_SIGNAL:
+        fail(errno.EINVAL)
     if signum and task.mm is not None:
         send(task.group, SigInfo(signum, SI_TKILL, sender.tgid), task)
 

@@ -114,7 +114,7 @@ class VmaMap:
         if above is not None:
             below = self._at_index(index - 1)
             floor = below.end if below is not None else 0
-            holes.put(above.start, max(0, above.lowest(self._guard_gap) - floor))
+            holes.put(above.start, above.start - floor)
 
     # searches
 
@@ -158,33 +158,39 @@ class VmaMap:
         return found
 
     def highest_hole(self, length: int, low: int, high: int) -> int | None:
-        """Return the highest address of `length` free bytes in [low, high)."""
-        above = self.first_ending_after(high - 1)
-        top = min(high, above.lowest(self._guard_gap)) if above is not None else high
-        if len(self) > FEW:
-            top = self._top_by_size(length, top, high)
-        else:
-            for start in self._by_start.irange(maximum=high, inclusive=(True, False), reverse=True):
-                vma = self._by_start[start]
-                if top - vma.end >= length or top - length < low:
-                    break
-                top = vma.lowest(self._guard_gap)
-        return top - length if top - length >= low else None
+        """Return the highest address of `length` free bytes in [low, high).
 
-    def _top_by_size(self, length: int, top: int, high: int) -> int:
-        """Return the top of the highest hole of `length` bytes; 0 if there is none.
-
-        top: of the hole that `high` lies in, or where it would be.
+        Below a stack the guard gap is not free.  It is noticed only when a hole that would do ends at the
+        stack; then nothing above the gap's start is taken any more.
+        Source: Linux, mm/vma.c, unmapped_area_topdown.
         """
-        if self._holes is None:
-            self._holes = Holes()
-            for index in range(len(self)):
-                self._note_hole_at(self._holes, index)
+        while True:
+            top = self._top_of_hole(length, high)
+            if top - length < low:
+                return None
+            above = self.first_ending_after(top)
+            if above is None or above.lowest(self._guard_gap) >= top:
+                return top - length
+            high = above.lowest(self._guard_gap)
+
+    def _top_of_hole(self, length: int, high: int) -> int:
+        """Return where the highest hole of `length` bytes below `high` ends, guard gap or not; 0: nowhere."""
         below = self.last_below(high)
-        if below is None or top - below.end >= length:
-            return top
-        start = self._holes.highest(length, below.start)
-        return self._by_start[start].lowest(self._guard_gap) if start is not None else 0
+        if below is None or high - below.end >= length:
+            return high
+        if len(self) > FEW:
+            if self._holes is None:
+                self._holes = Holes()
+                for index in range(len(self)):
+                    self._note_hole_at(self._holes, index)
+            return self._holes.highest(length, below.start) or 0
+        top = below.start
+        for start in self._by_start.irange(maximum=top, inclusive=(True, False), reverse=True):
+            vma = self._by_start[start]
+            if top - vma.end >= length:
+                break
+            top = start
+        return top
 
     def lowest_hole(self, length: int, low: int, high: int) -> int | None:
         """Return the lowest address of `length` free bytes in [low, high).  O(VMAs below the hole)"""

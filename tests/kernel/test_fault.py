@@ -225,6 +225,18 @@ def test_mmap_keeps_the_gap_below_a_growing_mapping(kernel, process):
     assert denied(process.load64, stack - 8).si_code == SEGV_MAPERR  # it cannot grow now
 
 
+def test_the_gap_is_kept_only_where_the_hole_ends_at_the_growing_mapping(kernel, process):
+    size = process.page_size
+    low = process.mmap(size, prot=PROT_NONE)
+    stack = process.mmap(size, low - 3 * size, flags=PRIVATE | MAP_GROWSDOWN)
+    wall = process.mmap(size, stack - 2 * size, PROT_NONE, PRIVATE | MAP_FIXED)
+    # 1 page is free below the stack, and 2 above it: neither hole has room for 3
+    assert process.mmap(3 * size) == wall - 3 * size
+    # 1 page would fit below the stack, but for the gap, which then counts everywhere
+    process.mmap(2 * size, stack + size, PROT_NONE, PRIVATE | MAP_FIXED)
+    assert process.mmap(size) == stack - stack_of(kernel, process)[1].guard_gap - size
+
+
 def test_a_new_stack_page_reads_zero_and_counts_no_heap(process):
     raw = process.context.space.raw
     assert raw.heap_pages == 0

@@ -25,7 +25,8 @@ def test_some_do_not(process, sig):
 
 
 @pytest.mark.parametrize(
-    ("pid", "sig", "code"), [(4711, 9, errno.ESRCH), (2, 65, errno.EINVAL), (2, -1, errno.EINVAL)]
+    ("pid", "sig", "code"),
+    [(4711, 9, errno.ESRCH), (4711, 65, errno.ESRCH), (2, 65, errno.EINVAL), (2, -1, errno.EINVAL)],
 )
 def test_errors(process, pid, sig, code):
     with pytest.raises(OSError) as caught:
