@@ -98,6 +98,30 @@ SI_KERNEL: Final = 0x80  # the CPU refused the address itself
 
 BUS_ADRERR: Final = 2  # the page lies beyond the end of its file
 
+MREMAP_MAYMOVE: Final = 1
+MREMAP_FIXED: Final = 2
+MREMAP_DONTUNMAP: Final = 4
+
+MADV_NORMAL: Final = 0
+MADV_RANDOM: Final = 1
+MADV_SEQUENTIAL: Final = 2
+MADV_WILLNEED: Final = 3
+MADV_DONTNEED: Final = 4
+MADV_FREE: Final = 8
+MADV_DONTFORK: Final = 10
+MADV_DOFORK: Final = 11
+MADV_DONTDUMP: Final = 16
+MADV_DODUMP: Final = 17
+MADV_WIPEONFORK: Final = 18
+MADV_KEEPONFORK: Final = 19
+MADV_POPULATE_READ: Final = 22
+MADV_POPULATE_WRITE: Final = 23
+MADV_DONTNEED_LOCKED: Final = 24
+
+MS_ASYNC: Final = 1
+MS_INVALIDATE: Final = 2
+MS_SYNC: Final = 4
+
 MFD_CLOEXEC: Final = 1
 MFD_ALLOW_SEALING: Final = 2
 MFD_HUGETLB: Final = 4
@@ -154,6 +178,10 @@ class Sys(IntEnum):
     BRK = 12
     PREAD64 = 17
     PWRITE64 = 18
+    MREMAP = 25
+    MSYNC = 26
+    MINCORE = 27
+    MADVISE = 28
     DUP = 32
     PAUSE = 34
     GETPID = 39
@@ -165,6 +193,7 @@ class Sys(IntEnum):
     KILL = 62
     FSYNC = 74
     FTRUNCATE = 77
+    GETRLIMIT = 97
     GETRUSAGE = 98
     SETPGID = 109
     GETPPID = 110
@@ -172,11 +201,15 @@ class Sys(IntEnum):
     SETSID = 112
     GETPGID = 121
     GETSID = 124
+    MLOCK = 149
+    MUNLOCK = 150
     PRCTL = 157
+    SETRLIMIT = 160
     GETTID = 186
     TKILL = 200
     SET_TID_ADDRESS = 218
     EXIT_GROUP = 231
     TGKILL = 234
     WAITID = 247
+    PRLIMIT64 = 302
     MEMFD_CREATE = 319

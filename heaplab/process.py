@@ -20,6 +20,7 @@ from heaplab.abi import (
     MAP_ANONYMOUS,
     MAP_PRIVATE,
     MAP_STACK,
+    MS_SYNC,
     PR_SET_CHILD_SUBREAPER,
     PROT_NONE,
     PROT_READ,
@@ -156,6 +157,42 @@ class Process:
     def mprotect(self, addr: int, length: int, prot: int) -> None:
         """Set what [addr, addr + length) allows.  Raises: OSError EINVAL, ENOMEM."""
         self._call(Sys.MPROTECT, addr, length, prot)
+
+    def mremap(self, addr: int, old_length: int, new_length: int, flags: int = 0, new_addr: int = 0) -> int:
+        """Change a mapping's length, or with MREMAP_MAYMOVE its place; return its address.
+
+        Raises: OSError EINVAL, EFAULT, ENOMEM, EAGAIN.
+        """
+        return self._call(Sys.MREMAP, addr, old_length, new_length, flags, new_addr)
+
+    def madvise(self, addr: int, length: int, advice: int) -> None:
+        """Say how [addr, addr + length) will be used: MADV_*.  Raises: OSError EINVAL, ENOMEM, EFAULT."""
+        self._call(Sys.MADVISE, addr, length, advice)
+
+    def mlock(self, addr: int, length: int) -> None:
+        """Make the pages and keep them in memory.  Raises: OSError ENOMEM, EPERM."""
+        self._call(Sys.MLOCK, addr, length)
+
+    def munlock(self, addr: int, length: int) -> None:
+        """Let pages go again.  Raises: OSError ENOMEM."""
+        self._call(Sys.MUNLOCK, addr, length)
+
+    def mincore(self, addr: int, length: int) -> bytes:
+        """Return a byte for each page, 1 when it is in memory.  Raises: OSError EINVAL, ENOMEM."""
+        return bytes(self._direct("mincore", addr, length))
+
+    def msync(self, addr: int, length: int, flags: int = MS_SYNC) -> None:
+        """Bring what was written to mapped files to disk.  Raises: OSError EINVAL, ENOMEM, EBUSY."""
+        self._call(Sys.MSYNC, addr, length, flags)
+
+    def getrlimit(self, resource: int) -> tuple[int, int]:
+        """Return (soft, hard) of a limit (heaplab.abi.Rlimit).  Raises: OSError EINVAL."""
+        soft, hard = self._direct("getrlimit", resource)
+        return soft, hard
+
+    def setrlimit(self, resource: int, limits: tuple[int, int]) -> None:
+        """Set (soft, hard) of a limit.  Raises: OSError EINVAL, EPERM."""
+        self._direct("setrlimit", resource, *limits)
 
     # files; data travel as bytes, where libc passes addresses
 

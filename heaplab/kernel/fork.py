@@ -38,7 +38,7 @@ from heaplab.kernel.mm import Mm
 from heaplab.kernel.oom import make_room
 from heaplab.kernel.system import fail
 from heaplab.kernel.task import Group, Task
-from heaplab.kernel.vma import VM_ACCOUNT, AnonVma
+from heaplab.kernel.vma import VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED, VM_WIPEONFORK, AnonVma
 
 #: not modelled, and refused as by a kernel that was built without them
 _UNKNOWN: Final = (
@@ -137,7 +137,7 @@ def _copy_mm(parent: Task) -> Mm:
 
 
 def dup_mm(old: Mm) -> Mm:
-    """Return a copy of an address space: all of its VMAs, and of its pages those that were written.
+    """Return a copy of an address space: its VMAs, and of its pages those that were written (rule 31).
 
     A VMA without an anon_vma has nothing that faults could not bring again, so it starts empty (rule 6).
     Raises: MemoryError when no frame is left; OSError ENOMEM when a VMA is more than the machine has.
@@ -148,13 +148,16 @@ def dup_mm(old: Mm) -> Mm:
     new.start_stack = old.start_stack
     try:
         for vma in old.vmas:
+            if vma.flags & VM_DONTCOPY:
+                continue
             if vma.flags & VM_ACCOUNT:
                 charge(old, (vma.end - vma.start) >> old.page_shift)
             copy = vma.piece(vma.start, vma.end, old.page_shift)
-            if vma.anon_vma is not None:
-                copy.anon_vma, copy.inherited = AnonVma(), True
+            copy.set_flags(copy.flags & ~VM_LOCKED)
+            written = vma.anon_vma is not None and not vma.flags & VM_WIPEONFORK
+            copy.anon_vma, copy.inherited = (AnonVma(), True) if written else (None, False)
             new.vmas.add(copy)
-            if vma.anon_vma is not None and fork_pages(old.space, new.space, vma.start, vma.end) is None:
+            if written and fork_pages(old.space, new.space, vma.start, vma.end) is None:
                 raise MemoryError("no frame for the child's pages or page tables")
     except (MemoryError, OSError):
         new.put()

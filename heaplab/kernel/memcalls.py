@@ -5,15 +5,19 @@ Each `sys_` function decodes its registers and leaves the work to the module tha
 
 import errno
 import os
+import struct
 from typing import Final
 
 from heaplab.abi import MAP_ANONYMOUS, MAP_LOCKED, MAP_NONBLOCK, MAP_POPULATE
 from heaplab.kernel import fileio
 from heaplab.kernel import mmap as mapping
+from heaplab.kernel.madvise import madvise
+from heaplab.kernel.mlock import mincore, mlock, msync, munlock
 from heaplab.kernel.mprotect import mprotect
+from heaplab.kernel.mremap import mremap
 from heaplab.kernel.system import fail
 from heaplab.kernel.task import Task
-from heaplab.kernel.uaccess import copy_from_user, copy_to_user, get_user_string, populate
+from heaplab.kernel.uaccess import copy_from_user, copy_to_user, get_user, get_user_string, populate, put_user
 
 _PATH_MAX: Final = 4096
 _MEMFD_NAME_MAX: Final = 250
@@ -58,6 +62,64 @@ def sys_munmap(task: Task, addr: int, length: int, *_: int) -> int:
 
 def sys_brk(task: Task, addr: int, *_: int) -> int:
     return mapping.brk(task, addr)
+
+
+def sys_mremap(task: Task, addr: int, old_len: int, new_len: int, flags: int, new_addr: int, *_: int) -> int:
+    return mremap(task, addr, old_len, new_len, flags, new_addr)
+
+
+def sys_madvise(task: Task, addr: int, length: int, advice: int, *_: int) -> int:
+    madvise(task, addr, length, signed32(advice))
+    return 0
+
+
+def sys_mlock(task: Task, addr: int, length: int, *_: int) -> int:
+    mlock(task, addr, length)
+    return 0
+
+
+def sys_munlock(task: Task, addr: int, length: int, *_: int) -> int:
+    munlock(task, addr, length)
+    return 0
+
+
+def sys_mincore(task: Task, addr: int, length: int, vec: int, *_: int) -> int:
+    put_user(task, vec, mincore(task, addr, length))
+    return 0
+
+
+def sys_msync(task: Task, addr: int, length: int, flags: int, *_: int) -> int:
+    msync(task, addr, length, signed32(flags))
+    return 0
+
+
+# ---- limits
+
+_RLIMIT: Final = struct.Struct("<QQ")
+
+
+def sys_getrlimit(task: Task, resource: int, rlim: int, *_: int) -> int:
+    put_user(task, rlim, _RLIMIT.pack(*task.limits.get(resource & 0xFFFF_FFFF)))
+    return 0
+
+
+def sys_setrlimit(task: Task, resource: int, rlim: int, *_: int) -> int:
+    task.limits.set(resource & 0xFFFF_FFFF, *_RLIMIT.unpack(get_user(task, rlim, _RLIMIT.size)))
+    return 0
+
+
+def sys_prlimit64(task: Task, pid: int, resource: int, new: int, old: int, *_: int) -> int:
+    pid = signed32(pid)
+    new_pair = _RLIMIT.unpack(get_user(task, new, _RLIMIT.size)) if new else None
+    target = task.system.tasks.get(pid) if pid else task
+    if target is None or target.mm is None:
+        fail(errno.ESRCH)
+    old_pair = target.limits.get(resource & 0xFFFF_FFFF)
+    if new_pair is not None:
+        target.limits.set(resource & 0xFFFF_FFFF, *new_pair)
+    if old:
+        put_user(task, old, _RLIMIT.pack(*old_pair))
+    return 0
 
 
 # ---- files

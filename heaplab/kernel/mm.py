@@ -173,6 +173,32 @@ class Mm:
         vmas.resize(right, new.start, right.end)
         return right
 
+    def modify_flags(self, vma: Vma, start: int, end: int, flags: int) -> Vma:
+        """Give [start, end), within one VMA, other flags: merge and split as that asks for.
+
+        Returns: the VMA that has the range now.  Raises: OSError ENOMEM: one VMA too many.
+        Source: Linux, mm/vma.c, vma_modify.
+        """
+        if flags == vma.flags:
+            return vma
+        part = vma.piece(start, end, self.page_shift)
+        part.set_flags(flags)
+        merged = self.merge(part, vma)
+        if merged is not None:
+            return merged
+        if vma.start < start:
+            self._room_for_one_more()
+            vma = self.split(vma, start)
+        if vma.end > end:
+            self._room_for_one_more()
+            self.split(vma, end)
+        self.vmas.set_flags(vma, flags)
+        return vma
+
+    def _room_for_one_more(self) -> None:
+        if len(self.vmas) >= self.system.settings.max_map_count:
+            fail(errno.ENOMEM)
+
     def prepare_anon_vma(self, vma: Vma) -> None:
         """Give a VMA that gets its first private page an anon_vma: a like neighbour's, or its own.
 

@@ -135,7 +135,7 @@ def mmap(task: Task, addr: int, length: int, prot: int, flags: int, file: File |
         fail(errno.ENOMEM)
     if offset + length > 1 << 64:
         fail(errno.EOVERFLOW)
-    addr = _place(mm, addr, length, flags)
+    addr = place(mm, addr, length, flags)
     end = addr + length
     in_the_way = mm.vmas.overlapping(addr, end)
     if flags & MAP_FIXED_NOREPLACE and in_the_way:
@@ -204,7 +204,7 @@ def _checked_source(mm: Mm, vm_flags: int, flags: int, file: File | None, end: i
     return vm_flags
 
 
-def _place(mm: Mm, addr: int, length: int, flags: int) -> int:
+def place(mm: Mm, addr: int, length: int, flags: int) -> int:
     """Return where a mapping goes: MAP_FIXED's place, a free hint's, or the highest hole (rule 22)."""
     layout = mm.layout
     if flags & MAP_FIXED:

@@ -7,11 +7,12 @@ import errno
 from typing import Final
 
 from heaplab.abi import PROT_EXEC, PROT_READ, PROT_WRITE
-from heaplab.kernel.limits import Limits, charge, may_expand
+from heaplab.kernel.limits import charge, may_expand
 from heaplab.kernel.mm import Mm
 from heaplab.kernel.system import fail
 from heaplab.kernel.task import Task
-from heaplab.kernel.vma import VM_ACCESS, VM_ACCOUNT, VM_NORESERVE, VM_SHARED, VM_WRITE, Vma
+from heaplab.kernel.uaccess import fault_in
+from heaplab.kernel.vma import VM_ACCESS, VM_ACCOUNT, VM_LOCKED, VM_NORESERVE, VM_SHARED, VM_WRITE, Vma
 from heaplab.machine import Pte
 
 #: the bits of an entry that follow from a VMA's protection
@@ -41,16 +42,17 @@ def mprotect(task: Task, addr: int, length: int, prot: int) -> None:
         flags = vma.flags & ~VM_ACCESS | prot
         if flags & ~(flags >> 4) & VM_ACCESS:
             fail(errno.EACCES)
-        _protect(mm, task.limits, vma, at, until, flags)
+        _protect(task, vma, at, until, flags)
         at = until
     if at < end:
         fail(errno.ENOMEM)
 
 
-def _protect(mm: Mm, limits: Limits, vma: Vma, start: int, end: int, flags: int) -> None:
+def _protect(task: Task, vma: Vma, start: int, end: int, flags: int) -> None:
     """Give [start, end), within one VMA, new flags; merge and split as that asks for."""
     if flags == vma.flags:
         return
+    mm, limits = task.memory, task.limits
     if not mm.space.own_range(start, end):
         fail(errno.ENOMEM)
     pages = (end - start) >> mm.page_shift
@@ -63,24 +65,12 @@ def _protect(mm: Mm, limits: Limits, vma: Vma, start: int, end: int, flags: int)
             flags |= VM_ACCOUNT
     elif flags & VM_ACCOUNT and vma.file is None and vma.anon_vma is None:
         flags &= ~VM_ACCOUNT  # nothing was written that could have to be kept (rule 17)
-    part = vma.piece(start, end, mm.page_shift)
-    part.set_flags(flags)
-    changed = mm.merge(part, vma)
-    if changed is None:
-        if vma.start < start:
-            _room_for_one_more(mm)
-            vma = mm.split(vma, start)
-        if vma.end > end:
-            _room_for_one_more(mm)
-            mm.split(vma, end)
-        mm.vmas.set_flags(vma, flags)
-        changed = vma
+    locked_and_read = vma.flags & (VM_WRITE | VM_SHARED | VM_LOCKED) == VM_LOCKED
+    changed = mm.modify_flags(vma, start, end, flags)
     _protect_entries(mm, changed, start, end)
-
-
-def _room_for_one_more(mm: Mm) -> None:
-    if len(mm.vmas) >= mm.system.settings.max_map_count:
-        fail(errno.ENOMEM)
+    if locked_and_read and flags & VM_WRITE:
+        # what is locked is not to fault later
+        fault_in(task, changed, start, end, write=True)
 
 
 def _protect_entries(mm: Mm, vma: Vma, start: int, end: int) -> None:

@@ -41,7 +41,7 @@ class System:
     stands below what exit does; signalled, the processes with signals to act upon before any program goes on;
     files, by name; committed, pages promised to programs
     (Committed_AS); disk_reads, pages of files read in; reclaimable, the pages of files on disk that are in
-    memory, in the order in which they will be given up
+    memory, in the order in which they will be given up; lazily_freed, whether MADV_FREE found pages to free
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class System:
         self.signalled: dict[Group, None] = {}
         self.committed = 0
         self.disk_reads = 0
+        self.lazily_freed = False
         self.reclaimable: OrderedDict[tuple[DiskInode, int], None] = OrderedDict()
         self.files: FileSystem
         self._inodes = 0

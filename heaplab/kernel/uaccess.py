@@ -113,15 +113,17 @@ def fault_in(task: Task, vma: Vma, start: int, end: int, *, write: bool) -> Refu
     return None
 
 
-def populate(task: Task, start: int, end: int) -> Refusal | None:
+def populate(task: Task, start: int, end: int, *, stop: bool = False) -> Refusal | None:
     """Make all pages of [start, end) that can be made: MAP_POPULATE and mlock (rule 30).
 
     Private memory that may be written is made as if written.
-    Returns: what the first page that cannot be made deserves; those of later VMAs are made all the same.
-    Raises: OutOfMemory.
+    stop: at the first page that cannot be made, instead of going on with the next VMA.
+    Returns: what that page deserves.  Raises: OutOfMemory.
     """
     first = None
     for vma in task.memory.vmas.overlapping(start, end):
         write = vma.flags & (VM_WRITE | VM_SHARED) == VM_WRITE
         first = fault_in(task, vma, max(start, vma.start), min(end, vma.end), write=write) or first
+        if first and stop:
+            break
     return first

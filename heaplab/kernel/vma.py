@@ -21,10 +21,13 @@ VM_MAYACCESS: Final = VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
 VM_MAYSHARE: Final = 0x80  # mapped shared; without VM_SHARED from a file that may only be read
 VM_GROWSDOWN: Final = 0x100  # a stack
 VM_LOCKED: Final = 0x2000  # its pages stay
+VM_SEQ_READ: Final = 0x8000  # advice that nothing heeds here, but that keeps VMAs apart
+VM_RAND_READ: Final = 0x10000
 VM_DONTCOPY: Final = 0x20000  # fork leaves it out
 VM_ACCOUNT: Final = 0x100000  # counts against overcommit
 VM_NORESERVE: Final = 0x200000  # never to be counted
 VM_WIPEONFORK: Final = 0x2000000  # fork leaves its pages out
+VM_DONTDUMP: Final = 0x4000000
 
 #: what an entry of a written private page holds; Pte members are slow to combine, plain numbers are not
 _WRITTEN: Final = int(Pte.WRITE | Pte.DIRTY | Pte.ACCESSED | Pte.EXCLUSIVE)
