@@ -83,8 +83,19 @@ def sys_munlock(task: Task, addr: int, length: int, *_: int) -> int:
     return 0
 
 
+def do_mincore(task: Task, addr: int, length: int) -> bytes:
+    """The system call mincore, for a caller who takes its result in Python."""
+    found, hole = mincore(task, addr, length)
+    if hole:
+        fail(errno.ENOMEM)
+    return found
+
+
 def sys_mincore(task: Task, addr: int, length: int, vec: int, *_: int) -> int:
-    put_user(task, vec, mincore(task, addr, length))
+    found, hole = mincore(task, addr, length)
+    put_user(task, vec, found)
+    if hole:
+        fail(errno.ENOMEM)
     return 0
 
 

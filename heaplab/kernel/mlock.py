@@ -61,10 +61,10 @@ def _set_locked(mm: Mm, start: int, end: int, flag: int) -> None:
         fail(errno.ENOMEM)
 
 
-def mincore(task: Task, addr: int, length: int) -> bytes:
-    """Return a byte for each page: 1 when it is in memory.
+def mincore(task: Task, addr: int, length: int) -> tuple[bytes, bool]:
+    """Return a byte for each page up to the first hole, 1 when it is in memory; and whether there is a hole.
 
-    Raises: OSError EINVAL; ENOMEM at a hole, and past the end of user memory.
+    Raises: OSError EINVAL; ENOMEM past the end of user memory.
     """
     mm = task.memory
     if addr & ~mm.page_mask:
@@ -84,9 +84,7 @@ def mincore(task: Task, addr: int, length: int) -> bytes:
             found += bytes(bool(entry) or first + i in cached for i, entry in enumerate(here.tolist()))
         else:
             found += here.tobytes()
-    if len(found) < (end - addr) >> mm.page_shift:
-        fail(errno.ENOMEM)
-    return bytes(found)
+    return bytes(found), len(found) < (end - addr) >> mm.page_shift
 
 
 def msync(task: Task, addr: int, length: int, flags: int) -> None:

@@ -182,7 +182,8 @@ def _move(asked: _Remap, vma: Vma) -> int:
         out_of_memory(asked.task)
     mm.flush_range(start, end)
     if not keeps_old:
-        unmap(mm, start, end)
+        if asked.old_len:
+            unmap(mm, start, end)
         return at
     left = mm.vmas.at(start)
     assert left is not None
