@@ -109,6 +109,8 @@ def _free(mm: Mm, vma: Vma, start: int, end: int, _advice: int) -> None:
     if vma.flags & VM_LOCKED or vma.file is not None:
         fail(errno.EINVAL)
     machine = mm.system.machine
+    if not mm.space.own_range(start, end):
+        return  # it is only advice
     entries = mm.space.ptes(start, (end - start) >> mm.page_shift)
     for index in np.flatnonzero(entries).tolist():
         frame = Pte.frame(int(entries[index]))
