@@ -72,6 +72,7 @@ class KernelMachine(RuleBasedStateMachine):
         self.area = layout.mmap_base // self.PAGE_SIZE - AREA
         self.oom_seen = 0
         self._fork(KernelModel.INIT)
+        self.mmap_anywhere(0, 2, PROT_READ | PROT_WRITE, True)
         self.mmap_anywhere(0, 4, PROT_READ | PROT_WRITE, False)
         for page in range(4):
             self.store(0, page, 0, page, "writable")

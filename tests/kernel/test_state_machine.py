@@ -26,7 +26,7 @@ from heaplab.testing.kernel_machine import KernelMachine
 class Cramped(KernelMachine):
     """A machine on which memory runs out."""
 
-    FRAMES = 48
+    FRAMES = 40
 
 
 class SharedTables(KernelMachine):
