@@ -1,6 +1,7 @@
 """The kernel as its user holds it: boot, the process table, the views, the self-check."""
 
 import random
+from pathlib import Path
 from signal import SIGCHLD
 
 from heaplab.errors import UsageError
@@ -140,6 +141,30 @@ class Kernel:
     def status(self, pid: int) -> str:
         """Return /proc/PID/status."""
         return procfs.status(self.task(pid))
+
+    def smaps(self, pid: int) -> str:
+        """Return /proc/PID/smaps: maps with what is in memory, shared and private."""
+        return procfs.smaps(self.task(pid))
+
+    def stat(self, pid: int) -> str:
+        """Return /proc/PID/stat."""
+        return procfs.stat(self.task(pid))
+
+    def statm(self, pid: int) -> str:
+        """Return /proc/PID/statm."""
+        return procfs.statm(self.task(pid))
+
+    def pagemap(self, pid: int, start: int, end: int) -> bytes:
+        """Return the part of /proc/PID/pagemap for the addresses [start, end): 8 bytes a page."""
+        return procfs.pagemap(self.task(pid), start, end)
+
+    def meminfo(self) -> str:
+        """Return /proc/meminfo."""
+        return procfs.meminfo(self.system)
+
+    def write_proc(self, directory: str | Path) -> None:
+        """Write /proc as it is now into a directory, for programs that read such; see procfs.export."""
+        procfs.write(self.system, directory)
 
     def tree(self) -> str:
         """Return the tree of processes, zombies marked <defunct>."""

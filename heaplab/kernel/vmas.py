@@ -23,11 +23,23 @@ class VmaMap:
     Each change keeps the counts `vm_pages` and `heap_pages` that the C core samples in the space, the pages
     `data` and `locked` that RLIMIT_DATA and RLIMIT_MEMLOCK bound, the pages committed, the files' mappings.
     The holes between them are indexed by size once the VMAs are many.
+    `peak` is the most pages there ever were.
     `last` is the VMA found last, or None: most faults fall where the one before fell.
     Costs: O(log n) each, n VMAs, if not said otherwise.
     """
 
-    __slots__ = ("_by_start", "_guard_gap", "_holes", "_mm", "_page_shift", "_raw", "data", "last", "locked")
+    __slots__ = (
+        "_by_start",
+        "_guard_gap",
+        "_holes",
+        "_mm",
+        "_page_shift",
+        "_raw",
+        "data",
+        "last",
+        "locked",
+        "peak",
+    )
 
     def __init__(self, mm: Mm) -> None:
         self._by_start: SortedDict[int, Vma] = SortedDict()
@@ -38,6 +50,7 @@ class VmaMap:
         self._page_shift = mm.page_shift
         self.data = 0
         self.locked = 0
+        self.peak = 0
         self.last: Vma | None = None
 
     def __len__(self) -> int:
@@ -91,7 +104,8 @@ class VmaMap:
 
     def _count(self, vma: Vma, grown: int) -> None:
         pages = grown >> self._page_shift
-        self._raw.vm_pages += pages
+        self._raw.vm_pages = total = self._raw.vm_pages + pages
+        self.peak = max(self.peak, total)
         if vma.is_heap:
             self._raw.heap_pages += pages
         if vma.is_data:

@@ -1,0 +1,218 @@
+"""Views of an address space: maps, smaps, pagemap.
+
+Source: proc_pid_maps(5), proc_pid_smaps(5), proc_pid_pagemap(5); Linux, fs/proc/task_mmu.c.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from heaplab.kernel.inode import DiskInode
+from heaplab.kernel.mm import Mm
+from heaplab.kernel.procfs.text import kib
+from heaplab.kernel.system import System
+from heaplab.kernel.task import Task
+from heaplab.kernel.vma import VM_EXEC, VM_LOCKED, VM_MAYSHARE, VM_READ, VM_WRITE, Vma
+from heaplab.machine import FrameKind, Pte
+
+_NAME_COLUMN: Final = 73
+#: the two letters of smaps for VM_* by bit, as far as VMAs here can have them
+_LETTERS: Final = {
+    0: "rd",
+    1: "wr",
+    2: "ex",
+    3: "sh",
+    4: "mr",
+    5: "mw",
+    6: "me",
+    7: "ms",
+    8: "gd",
+    13: "lo",
+    17: "dc",
+    20: "ac",
+    21: "nr",
+    25: "wf",
+}
+#: what pagemap says of a page; below, 55 bits of frame number
+PM_MMAP_EXCLUSIVE: Final = 1 << 56
+PM_FILE: Final = 1 << 61
+PM_PRESENT: Final = 1 << 63
+
+Numbers = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class MappedPages:
+    """The pages of a range that have an entry, column by column.
+
+    page      number of the page within the range
+    entry     its page-table entry
+    frame     the frame it shows
+    kind      FrameKind of that
+    """
+
+    page: npt.NDArray[np.int64]
+    entry: Numbers
+    frame: Numbers
+    kind: npt.NDArray[np.uint8]
+
+    @staticmethod
+    def of(mm: Mm, start: int, end: int) -> "MappedPages":
+        """Look at [start, end).  O(pages)"""
+        machine = mm.system.machine
+        entries = mm.space.ptes(start, (end - start) >> mm.page_shift)
+        page = np.flatnonzero(entries & np.uint64(Pte.PRESENT))
+        entry = entries[page]
+        frame = _frames(entry)
+        return MappedPages(page, entry, frame, machine.kind[frame])
+
+
+def mappings_of(system: System) -> Numbers:
+    """For each frame, how many pages of address spaces show it: entries of shared tables for each sharer."""
+    machine = system.machine
+    count = machine.mapcount.astype(np.uint64)
+    # only leaf tables are ever shared
+    for table in np.flatnonzero((machine.kind == FrameKind.TABLE) & (machine.refcount > 1)):
+        entries = machine.ram[table].view(np.uint64)
+        frames = _frames(entries[entries & np.uint64(Pte.PRESENT) != 0])
+        np.add.at(count, frames, np.uint64(machine.refcount[table] - 1))
+    return count
+
+
+def _frames(entries: Numbers) -> Numbers:
+    return (entries >> np.uint64(12)) & np.uint64((1 << 40) - 1)
+
+
+# ---- maps
+
+
+def maps(task: Task) -> str:
+    """Return /proc/PID/maps: a line for each VMA; empty for a zombie (rule 43)."""
+    if task.mm is None:
+        return ""
+    return "".join(_maps_line(task.mm, vma) for vma in task.mm.vmas)
+
+
+def _maps_line(mm: Mm, vma: Vma) -> str:
+    flags = vma.flags
+    rights = (
+        ("r" if flags & VM_READ else "-")
+        + ("w" if flags & VM_WRITE else "-")
+        + ("x" if flags & VM_EXEC else "-")
+        + ("s" if flags & VM_MAYSHARE else "p")
+    )
+    offset = vma.pgoff << mm.page_shift if vma.file is not None else 0
+    device, inode = (vma.file.inode.device, vma.file.inode.number) if vma.file is not None else ("00:00", 0)
+    line = f"{vma.start:08x}-{vma.end:08x} {rights} {offset:08x} {device} {inode} "
+    name = vma_name(mm, vma)
+    return f"{line.ljust(_NAME_COLUMN)}{name}\n" if name else f"{line}\n"
+
+
+def vma_name(mm: Mm, vma: Vma) -> str:
+    """Return what the last column of maps says."""
+    if vma.file is not None:
+        return vma.file.inode.name
+    if vma.start < mm.brk and vma.end > mm.start_brk:
+        return "[heap]"
+    if vma.start <= mm.start_stack < vma.end:
+        return "[stack]"
+    return ""
+
+
+# ---- smaps
+
+
+def smaps(task: Task) -> str:
+    """Return /proc/PID/smaps: the lines of maps, each with what is in memory of it.
+
+    Pss is each page divided by how often it is mapped, so that the sum over all processes is what they
+    take together.  O(frames + pages)
+    """
+    if task.mm is None:
+        return ""
+    count = mappings_of(task.system)
+    return "".join(_maps_line(task.mm, vma) + _smaps_fields(task.mm, vma, count) for vma in task.mm.vmas)
+
+
+def _smaps_fields(mm: Mm, vma: Vma, mappings: Numbers) -> str:
+    pages = MappedPages.of(mm, vma.start, vma.end)
+    mappers = mappings[pages.frame]
+    counted = pages.kind != FrameKind.ZERO  # the zero frame is nobody's
+    shared = counted & (mappers > 1)
+    private = counted & ~shared
+    dirty = (pages.entry & np.uint64(Pte.DIRTY) != 0) | _dirty_in_cache(vma, pages)
+    share = np.zeros(len(counted), dtype=np.uint64)  # of each page, in 1/4096 bytes
+    share[counted] = (np.uint64(mm.page_size) << np.uint64(12)) // mappers[counted]
+
+    def size(which: npt.NDArray[np.bool_]) -> str:
+        return kib(int(np.count_nonzero(which)), mm.page_shift)
+
+    def pss(which: npt.NDArray[np.bool_]) -> str:
+        return f"{int(share[which].sum()) >> 22:8d} kB"
+
+    page, nothing = kib(1, mm.page_shift), kib(0, 0)
+    fields = {
+        "Size": kib((vma.end - vma.start) >> mm.page_shift, mm.page_shift),
+        "KernelPageSize": page,
+        "MMUPageSize": page,
+        "Rss": size(counted),
+        "Pss": pss(counted),
+        "Pss_Dirty": pss(counted & dirty),
+        "Shared_Clean": size(shared & ~dirty),
+        "Shared_Dirty": size(shared & dirty),
+        "Private_Clean": size(private & ~dirty),
+        "Private_Dirty": size(private & dirty),
+        "Referenced": size(counted & (pages.entry & np.uint64(Pte.ACCESSED) != 0)),
+        "Anonymous": size(pages.kind == FrameKind.ANON),
+        # no page merging, huge pages or swap here
+        **dict.fromkeys(("KSM", "LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped"), nothing),
+        **dict.fromkeys(("Shared_Hugetlb", "Private_Hugetlb", "Swap", "SwapPss"), nothing),
+        "Locked": pss(counted) if vma.flags & VM_LOCKED else nothing,
+        "THPeligible": f"{0:8d}",
+    }
+    lines = "".join(f"{name + ':':16}{value}\n" for name, value in fields.items())
+    letters = "".join(f"{letters} " for bit, letters in _LETTERS.items() if vma.flags >> bit & 1)
+    return f"{lines}VmFlags: {letters}\n"
+
+
+def _dirty_in_cache(vma: Vma, pages: MappedPages) -> npt.NDArray[np.bool_]:
+    """Which pages are a file's that was written through another entry, or by write."""
+    if vma.file is None or not isinstance(vma.file.inode, DiskInode):
+        return np.zeros(len(pages.page), dtype=bool)
+    dirty = np.fromiter(vma.file.inode.dirty, dtype=np.int64)
+    in_file: npt.NDArray[np.bool_] = pages.kind == FrameKind.FILE
+    return in_file & np.isin(pages.page + vma.pgoff, dirty)
+
+
+# ---- pagemap
+
+
+def pagemap(task: Task, start: int, end: int) -> bytes:
+    """Return the part of /proc/PID/pagemap for [start, end), in bytes: 8 for each page, little-endian.
+
+    Bit 63 present, 61 a page of a file or shared, 56 mapped this once only, 0 to 54 the frame number.
+    O(frames + pages)
+    """
+    if task.mm is None:
+        return b""
+    return _pagemap(task.mm, start, end, mappings_of(task.system))
+
+
+def _pagemap(mm: Mm, start: int, end: int, mappings: Numbers) -> bytes:
+    out = np.zeros((end - start) >> mm.page_shift, dtype="<u8")
+    pages = MappedPages.of(mm, start, end)
+    flags = np.where(pages.kind == FrameKind.FILE, PM_FILE, 0)
+    flags += np.where((mappings[pages.frame] == 1) & (pages.kind != FrameKind.ZERO), PM_MMAP_EXCLUSIVE, 0)
+    out[pages.page] = pages.frame | flags.astype(np.uint64) | np.uint64(PM_PRESENT)
+    return out.tobytes()
+
+
+def pagemap_pieces(task: Task) -> Iterator[tuple[int, bytes]]:
+    """Yield what of /proc/PID/pagemap is not zero: offset in bytes, and the bytes, VMA by VMA."""
+    if task.mm is not None:
+        mappings = mappings_of(task.system)
+        for vma in task.mm.vmas:
+            yield vma.start // task.mm.page_size * 8, _pagemap(task.mm, vma.start, vma.end, mappings)
