@@ -114,9 +114,9 @@ static inline found index_find(hl_heap *h, uint64_t need)
     if (heap_load(h, h->root + COUNT)) {
         uint64_t largest = heap_load(h, heap_load(h, h->root + ARRAY)), word = heap_load(h, largest);
         if (block_size(word) >= need)
-            return (found){largest, word, 0};
+            return (found){.block = largest, .word = word};
     }
-    return (found){0, 0, 0};
+    return (found){0};
 }
 
 static inline void index_insert(hl_heap *h, uint64_t block, uint64_t size)
@@ -126,8 +126,9 @@ static inline void index_insert(hl_heap *h, uint64_t block, uint64_t size)
     sift_up(h, heap_load(h, h->root + ARRAY), count, block, size);
 }
 
-static void index_remove(hl_heap *h, uint64_t block, uint64_t size)
+static void index_remove(hl_heap *h, uint64_t block, uint64_t size, const found *where)
 {
+    (void)where;
     uint64_t count = heap_load(h, h->root + COUNT) - 1, array, slot = slot_of(h, block, &array);
     heap_store(h, h->root + COUNT, count);
     if (slot == count)
@@ -140,9 +141,9 @@ static void index_remove(hl_heap *h, uint64_t block, uint64_t size)
 }
 
 static inline void index_shrink(hl_heap *h, uint64_t block, uint64_t size, uint64_t to, uint64_t rest,
-                                uint64_t floor)
+                                const found *where)
 {
-    (void)size, (void)floor;
+    (void)size, (void)where;
     uint64_t array, slot = slot_of(h, block, &array);
     sift_down(h, array, slot, to, rest, heap_load(h, h->root + COUNT));
 }

@@ -44,10 +44,10 @@ static found first_fit(hl_heap *h, uint64_t need)
     while (block != sentinel) {
         uint64_t word = heap_load(h, block);
         if (block_size(word) >= need)
-            return (found){block, word, 0};
+            return (found){.block = block, .word = word};
         block = heap_load(h, block + NEXT);
     }
-    return (found){0, 0, 0};
+    return (found){0};
 }
 
 static found next_fit(hl_heap *h, uint64_t need)
@@ -58,22 +58,22 @@ static found next_fit(hl_heap *h, uint64_t need)
             uint64_t word = heap_load(h, block);
             if (block_size(word) >= need) {
                 heap_store(h, h->root + ROVER, block);
-                return (found){block, word, 0};
+                return (found){.block = block, .word = word};
             }
         }
         block = heap_load(h, block + NEXT);
     } while (block != start);
-    return (found){0, 0, 0};
+    return (found){0};
 }
 
 static found best_fit(hl_heap *h, uint64_t need)
 {
-    found best = {0, 0, 0};
+    found best = {0};
     uint64_t sentinel = sentinel_of(h), least = UINT64_MAX, block = heap_load(h, sentinel + NEXT);
     while (block != sentinel) {
         uint64_t word = heap_load(h, block), size = block_size(word);
         if (need <= size && size < least) {
-            best = (found){block, word, 0};
+            best = (found){.block = block, .word = word};
             least = size;
             if (least == need)
                 break;
@@ -85,12 +85,12 @@ static found best_fit(hl_heap *h, uint64_t need)
 
 static found worst_fit(hl_heap *h, uint64_t need)
 {
-    found worst = {0, 0, 0};
+    found worst = {0};
     uint64_t sentinel = sentinel_of(h), most = need - 1, block = heap_load(h, sentinel + NEXT);
     while (block != sentinel) {
         uint64_t word = heap_load(h, block), size = block_size(word);
         if (size > most) {
-            worst = (found){block, word, 0};
+            worst = (found){.block = block, .word = word};
             most = size;
         }
         block = heap_load(h, block + NEXT);
@@ -155,9 +155,9 @@ static void index_insert(hl_heap *h, uint64_t block, uint64_t size)
     link_between(h, block, prev, next);
 }
 
-static void index_remove(hl_heap *h, uint64_t block, uint64_t size)
+static void index_remove(hl_heap *h, uint64_t block, uint64_t size, const found *where)
 {
-    (void)size;
+    (void)size, (void)where;
     uint64_t prev, next;
     neighbours(h, block, &prev, &next);
     heap_store(h, prev + NEXT, next);
@@ -174,9 +174,10 @@ static void move(hl_heap *h, uint64_t block, uint64_t to)
     leave(h, block, to);
 }
 
-static void index_shrink(hl_heap *h, uint64_t block, uint64_t size, uint64_t to, uint64_t rest, uint64_t floor)
+static void index_shrink(hl_heap *h, uint64_t block, uint64_t size, uint64_t to, uint64_t rest,
+                         const found *where)
 {
-    (void)size, (void)rest, (void)floor;
+    (void)size, (void)rest, (void)where;
     if (to != block)
         move(h, block, to);
 }
@@ -184,7 +185,7 @@ static void index_shrink(hl_heap *h, uint64_t block, uint64_t size, uint64_t to,
 static void index_grow(hl_heap *h, uint64_t block, uint64_t size, uint64_t to, uint64_t total)
 {
     if (h->option[OPTION_ORDER] != BY_ADDRESS) {
-        index_remove(h, block, size);
+        index_remove(h, block, size, NULL);
         index_insert(h, to, total);
     } else if (to != block) {
         move(h, block, to);

@@ -9,10 +9,11 @@
 /* The words of the root: where the first block stands, where the last while it is free, the index's own. */
 enum { ROOT_FIRST = HL_ROOT_DESIGN, ROOT_LAST = HL_ROOT_DESIGN + 8, ROOT_INDEX = HL_ROOT_DESIGN + 16 };
 
-/* What a search gives: a block (0: none), its header as loaded, and the floor: what is left of this block
- * certainly keeps the block's place while it is larger. */
+/* What a search gives: a block (0: none), its header as loaded, and what the tree learned on the way to it:
+ * the largest size it passed that was too small, the word that points to the block, its left child. */
 typedef struct found {
-    uint64_t block, word, floor;
+    uint64_t block, word;
+    uint64_t floor, link, left;
 } found;
 
 /* Whether a block may stand at this address: spares the process most faults on a broken link. */

@@ -43,12 +43,24 @@ static inline uint64_t link_to(hl_heap *h, uint64_t node, uint64_t parent)
     heap_corrupt(h, node + BLOCK_HEADER, HL_BROKEN_LINK);
 }
 
-static inline node_links links_of(hl_heap *h, uint64_t node)
+/* The node whose word stands at `link`; 0 for the root's.  Nodes stand at 8 mod 16. */
+static inline uint64_t owner_of(const hl_heap *h, uint64_t link)
 {
-    node_links links = {heap_load(h, node + LEFT), heap_load(h, node + RIGHT), heap_load(h, node + PARENT), 0};
-    if (!may_link(h, links.left) || !may_link(h, links.right) || !may_link(h, links.parent & ~RED))
+    return link == tree_of(h) ? 0 : link - (link % HL_ALIGN ? RIGHT : LEFT);
+}
+
+static inline __attribute__((always_inline)) node_links links_of(hl_heap *h, uint64_t node, const found *where)
+{
+    node_links links;
+    links.left = where ? where->left : heap_load(h, node + LEFT);
+    links.right = heap_load(h, node + RIGHT);
+    links.parent = heap_load(h, node + PARENT);
+    uint64_t parent = links.parent & ~RED;
+    if (!may_link(h, links.left) || !may_link(h, links.right) || !may_link(h, parent))
         heap_corrupt(h, node + BLOCK_HEADER, HL_BROKEN_LINK);
-    links.link = link_to(h, node, links.parent & ~RED);
+    links.link = where ? where->link : link_to(h, node, parent);
+    if (owner_of(h, links.link) != parent)
+        heap_corrupt(h, node + BLOCK_HEADER, HL_BROKEN_LINK);
     return links;
 }
 
@@ -81,57 +93,57 @@ static inline void set_parent(hl_heap *h, uint64_t node, uint64_t parent)
 
 /* ---- colours ---- */
 
-/* Brings the middle one of three above the others, black; they are red.
- * grand, black, has parent, red, on `side`, which has node, red, on either side. */
-static void rotate_red(hl_heap *h, uint64_t node, uint64_t parent, uint64_t grand, uint64_t side)
+/* A new leaf is red: no red node may have a red parent.
+ * links: the addresses of the words that point to the nodes on the way down, and, at `leaf`, to the new one. */
+static void mend_red(hl_heap *h, uint64_t node, const uint64_t *links, unsigned leaf)
 {
-    uint64_t other = BOTH - side, above = heap_load(h, grand + PARENT), link = link_to(h, grand, above);
-    uint64_t inner = heap_load(h, parent + other), top, far;
-    if (inner == node) {
+    unsigned depth = leaf;
+    uint64_t parent, grand, side;
+    for (;;) {
+        parent = owner_of(h, links[depth]);
+        if (!is_red(h, parent))
+            return;
+        if (depth < 2) /* the root is black */
+            heap_corrupt(h, parent + BLOCK_HEADER, HL_BROKEN_INDEX);
+        grand = owner_of(h, links[depth - 1]);
+        side = links[depth - 1] - grand;
+        uint64_t uncle = heap_load(h, grand + BOTH - side);
+        /* beside the parent of a new leaf there is nothing, or a red leaf */
+        if (!uncle || (depth < leaf && !is_red(h, uncle)))
+            break;
+        heap_store(h, uncle + PARENT, grand);
+        heap_store(h, parent + PARENT, grand);
+        node = grand;
+        depth -= 2;
+        if (!depth)
+            return;
+        heap_store(h, node + PARENT, owner_of(h, links[depth]) | RED);
+    }
+    /* the middle one of grand, parent and node comes to the top, black; the others are below it, red */
+    uint64_t link = links[depth - 2], other = BOTH - side, top, near = 0, far = 0;
+    if (links[depth] == parent + side) {
+        top = parent;
+        if (depth < leaf)
+            far = heap_load(h, parent + other);
+    } else {
         top = node;
-        uint64_t near = heap_load(h, node + side);
-        far = heap_load(h, node + other);
+        if (depth < leaf) {
+            near = heap_load(h, node + side);
+            far = heap_load(h, node + other);
+        }
         heap_store(h, parent + other, near);
         if (near)
             heap_store(h, near + PARENT, parent);
         heap_store(h, top + side, parent);
         heap_store(h, parent + PARENT, top | RED);
-    } else {
-        top = parent;
-        far = inner;
     }
     heap_store(h, grand + side, far);
     if (far)
         heap_store(h, far + PARENT, grand);
     heap_store(h, top + other, grand);
     heap_store(h, grand + PARENT, top | RED);
-    heap_store(h, top + PARENT, above);
+    heap_store(h, top + PARENT, owner_of(h, link));
     heap_store(h, link, top);
-}
-
-/* A node just became red: its parent, which it has, must not be red. */
-static void mend_red(hl_heap *h, uint64_t node, uint64_t parent)
-{
-    uint64_t word;
-    while ((word = heap_load(h, parent + PARENT)) & RED) {
-        uint64_t grand = word & ~RED; /* black, and there: the root is black */
-        uint64_t side = LEFT, uncle = heap_load(h, grand + LEFT);
-        if (uncle == parent)
-            uncle = heap_load(h, grand + RIGHT);
-        else
-            side = RIGHT;
-        if (!uncle || !is_red(h, uncle)) {
-            rotate_red(h, node, parent, grand, side);
-            return;
-        }
-        heap_store(h, uncle + PARENT, grand);
-        heap_store(h, parent + PARENT, grand);
-        node = grand;
-        parent = heap_load(h, grand + PARENT);
-        if (!parent)
-            return;
-        heap_store(h, node + PARENT, parent | RED);
-    }
 }
 
 /* The paths through the `side` of `parent` have one black node too few. */
@@ -237,17 +249,20 @@ static int index_reserve(hl_heap *h, uint64_t heap_bytes)
 
 static found index_find(hl_heap *h, uint64_t need)
 {
-    found best = {0, 0, 0};
-    uint64_t node = heap_load(h, tree_of(h));
+    found best = {0};
+    uint64_t link = tree_of(h), node = heap_load(h, link);
     while (node) {
         uint64_t word = heap_load(h, node), size = block_size(word);
         if (size < need) {
             best.floor = size;
-            node = heap_load(h, node + RIGHT);
+            link = node + RIGHT;
+            node = heap_load(h, link);
         } else {
             best.block = node;
             best.word = word;
-            node = heap_load(h, node + LEFT);
+            best.link = link;
+            link = node + LEFT;
+            best.left = node = heap_load(h, link);
         }
     }
     return best;
@@ -255,19 +270,23 @@ static found index_find(hl_heap *h, uint64_t need)
 
 static void index_insert(hl_heap *h, uint64_t block, uint64_t size)
 {
-    uint64_t parent = 0, link = tree_of(h), node = heap_load(h, link);
-    while (node) {
+    uint64_t links[HIGHEST + 1], link = tree_of(h), node, parent = 0;
+    unsigned depth = 0;
+    links[0] = link;
+    while ((node = heap_load(h, link))) {
         uint64_t other = block_size(heap_load(h, node));
+        if (depth == HIGHEST)
+            heap_corrupt(h, node + BLOCK_HEADER, HL_BROKEN_INDEX);
         parent = node;
         link = node + (size < other || (size == other && block < node) ? LEFT : RIGHT);
-        node = heap_load(h, link);
+        links[++depth] = link;
     }
     heap_store(h, block + LEFT, 0);
     heap_store(h, block + RIGHT, 0);
     heap_store(h, link, block);
     heap_store(h, block + PARENT, parent ? parent | RED : 0);
     if (parent)
-        mend_red(h, block, parent);
+        mend_red(h, block, links, depth);
 }
 
 static void take_out(hl_heap *h, node_links links)
@@ -284,10 +303,10 @@ static void take_out(hl_heap *h, node_links links)
         mend_black(h, links.parent, links.link - links.parent);
 }
 
-static void index_remove(hl_heap *h, uint64_t block, uint64_t size)
+static void index_remove(hl_heap *h, uint64_t block, uint64_t size, const found *where)
 {
     (void)size;
-    take_out(h, links_of(h, block));
+    take_out(h, links_of(h, block, where));
 }
 
 /* Lets `to` take the place of the node with these links. */
@@ -303,12 +322,13 @@ static void move(hl_heap *h, node_links links, uint64_t to)
         set_parent(h, links.right, to);
 }
 
-static void index_shrink(hl_heap *h, uint64_t block, uint64_t size, uint64_t to, uint64_t rest, uint64_t floor)
+static void index_shrink(hl_heap *h, uint64_t block, uint64_t size, uint64_t to, uint64_t rest,
+                         const found *where)
 {
-    if (rest > floor) {
-        move(h, links_of(h, block), to);
+    if (where && rest > where->floor) {
+        move(h, links_of(h, block, where), to);
     } else {
-        index_remove(h, block, size);
+        index_remove(h, block, size, where);
         index_insert(h, to, rest);
     }
 }
@@ -316,7 +336,7 @@ static void index_shrink(hl_heap *h, uint64_t block, uint64_t size, uint64_t to,
 static void index_grow(hl_heap *h, uint64_t block, uint64_t size, uint64_t to, uint64_t total)
 {
     (void)size;
-    node_links links = links_of(h, block);
+    node_links links = links_of(h, block, NULL);
     uint64_t next = next_of(h, block, links);
     uint64_t next_size = next ? block_size(heap_load(h, next)) : UINT64_MAX;
     if (total > next_size || (total == next_size && to > next)) {

@@ -16,8 +16,8 @@
  *   int index_reserve(h, heap_bytes)   makes sure that the free blocks of a heap that large have room: 1 or 0
  *   found index_find(h, need)          a free block of at least `need` bytes
  *   void index_insert(h, block, size)
- *   void index_remove(h, block, size)
- *   void index_shrink(h, block, size, to, rest, floor)  the block is now the one at `to`, all within it
+ *   void index_remove(h, block, size, where)            `where` as index_find returned it, if it did
+ *   void index_shrink(h, block, size, to, rest, where)  the block is now the one at `to`, all within it
  *   void index_grow(h, block, size, to, total)          the block is now the one at `to`, which contains it
  *   void index_check_links(h, survey, block)            or heap_corrupt
  *   void index_check(h, survey)                         every block through survey_indexed, or heap_corrupt
@@ -149,7 +149,7 @@ static void trim(hl_heap *h, uint64_t block, uint64_t size)
         heap_round_up(block + INDEX_MIN_BLOCK + BLOCK_HEADER + h->top_pad, seam_page_size(h->seam));
     if (keep < end && heap_shrink(h, keep)) {
         uint64_t rest = keep - BLOCK_HEADER - block;
-        index_shrink(h, block, size, block, rest, size);
+        index_shrink(h, block, size, block, rest, NULL);
         make_free(h, block, rest, BLOCK_LAST);
         make_epilogue(h, keep - BLOCK_HEADER, 0);
     }
@@ -159,16 +159,16 @@ static void trim(hl_heap *h, uint64_t block, uint64_t size)
 
 /* Takes the first `need` bytes off the free block with header `word`.
  * How many bytes were taken: all of them when the rest could be no block. */
-static inline uint64_t carve(hl_heap *h, uint64_t block, uint64_t word, uint64_t need, uint64_t floor)
+static inline uint64_t carve(hl_heap *h, uint64_t block, uint64_t word, uint64_t need, const found *where)
 {
     uint64_t size = block_size(word), rest = size - need;
     if (rest >= INDEX_MIN_BLOCK) {
-        index_shrink(h, block, size, block + need, rest, floor);
+        index_shrink(h, block, size, block + need, rest, where);
         make_free(h, block + need, rest, word & BLOCK_LAST);
         return need;
     }
     uint64_t next = block + size, next_word = header_at(h, next);
-    index_remove(h, block, size);
+    index_remove(h, block, size, where);
     heap_store(h, next, block_with_prev_allocated(next, next_word));
     return size;
 }
@@ -185,7 +185,7 @@ static inline uint64_t allocate(hl_heap *h, uint64_t need, uint64_t *size)
     uint64_t block = fit.block, flags = BLOCK_PREV_ALLOCATED | (fit.word & BLOCK_LAST);
     if (fit.word != block_header(block, block_size(fit.word), flags))
         heap_corrupt(h, block + BLOCK_HEADER, HL_BROKEN_HEADER);
-    *size = carve(h, block, fit.word, need, fit.floor);
+    *size = carve(h, block, fit.word, need, &fit);
     heap_store(h, block, block_header(block, *size, BLOCK_ALLOCATED | BLOCK_PREV_ALLOCATED));
     return block;
 }
@@ -202,7 +202,7 @@ static inline void release(hl_heap *h, uint64_t block, uint64_t size, uint64_t p
     if (prev_size) {
         heap_store(h, block, block_tombstone(block));
         if (next_size)
-            index_remove(h, next, next_size);
+            index_remove(h, next, next_size, NULL);
         index_grow(h, start, prev_size, start, total);
     } else if (next_size) {
         index_grow(h, next, next_size, start, total);
@@ -226,7 +226,7 @@ static uint64_t take_after(hl_heap *h, uint64_t block, uint64_t need)
         word = header_at(h, block);
         room = block_size(word);
     }
-    return carve(h, block, word, need, room);
+    return carve(h, block, word, need, NULL);
 }
 
 /* ---- the contract ---- */

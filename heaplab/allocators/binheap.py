@@ -33,7 +33,7 @@ from typing import ClassVar, Protocol
 
 from heaplab.allocators.base import round_up
 from heaplab.allocators.blocks import HEADER, size_of
-from heaplab.allocators.index import Index, Memory, Survey
+from heaplab.allocators.index import NOTHING, Found, Index, Memory, Survey
 from heaplab.allocators.tagged import TaggedAllocator
 from heaplab.errors import HeapCorruption, Rule
 
@@ -94,21 +94,21 @@ class BinaryHeap(Index):
 
     # ---- the index ----
 
-    def find(self, need: int) -> tuple[int, int, int]:
+    def find(self, need: int) -> Found:
         load = self._load
         if load(self._base + COUNT):
             largest = load(load(self._base + ARRAY))
             word = load(largest)
             if size_of(word) >= need:
-                return largest, word, 0
-        return 0, 0, 0
+                return largest, word
+        return NOTHING
 
     def insert(self, block: int, size: int) -> None:
         count = self._load(self._base + COUNT)
         self._store(self._base + COUNT, count + 1)
         self._sift_up(self._load(self._base + ARRAY), count, block, size)
 
-    def remove(self, block: int, size: int) -> None:
+    def remove(self, block: int, size: int, found: Found | None = None) -> None:
         load = self._load
         count = load(self._base + COUNT) - 1
         array, slot = self._slot_of(block)
@@ -122,7 +122,7 @@ class BinaryHeap(Index):
         else:
             self._sift_down(array, slot, last, last_size, count)
 
-    def shrink(self, block: int, size: int, to: int, rest: int, floor: int) -> None:
+    def shrink(self, block: int, size: int, to: int, rest: int, found: Found | None = None) -> None:
         array, slot = self._slot_of(block)
         self._sift_down(array, slot, to, rest, self._load(self._base + COUNT))
 

@@ -30,7 +30,7 @@ from typing import ClassVar
 
 from heaplab.allocators.base import Option
 from heaplab.allocators.blocks import HEADER, size_of
-from heaplab.allocators.index import Index, Memory, Survey
+from heaplab.allocators.index import NOTHING, Found, Index, Memory, Survey
 from heaplab.allocators.tagged import TaggedAllocator
 from heaplab.errors import HeapCorruption, Rule
 
@@ -68,10 +68,10 @@ class FreeListIndex(Index):
 
     # ---- fits ----
 
-    def find(self, need: int) -> tuple[int, int, int]:
-        return (*self._find(need), 0)
+    def find(self, need: int) -> Found:
+        return self._find(need)
 
-    def _first_fit(self, need: int) -> tuple[int, int]:
+    def _first_fit(self, need: int) -> Found:
         load, sentinel = self._load, self._sentinel
         block = load(sentinel + NEXT)
         while block != sentinel:
@@ -79,9 +79,9 @@ class FreeListIndex(Index):
             if size_of(word) >= need:
                 return block, word
             block = load(block + NEXT)
-        return 0, 0
+        return NOTHING
 
-    def _next_fit(self, need: int) -> tuple[int, int]:
+    def _next_fit(self, need: int) -> Found:
         load, sentinel = self._load, self._sentinel
         start = block = load(self._rover)
         while True:
@@ -90,9 +90,9 @@ class FreeListIndex(Index):
                 return block, word
             block = load(block + NEXT)
             if block == start:
-                return 0, 0
+                return NOTHING
 
-    def _best_fit(self, need: int) -> tuple[int, int]:
+    def _best_fit(self, need: int) -> Found:
         load, sentinel = self._load, self._sentinel
         best = best_word = 0
         least = 1 << 64
@@ -106,7 +106,7 @@ class FreeListIndex(Index):
             block = load(block + NEXT)
         return best, best_word
 
-    def _worst_fit(self, need: int) -> tuple[int, int]:
+    def _worst_fit(self, need: int) -> Found:
         load, sentinel = self._load, self._sentinel
         worst = worst_word = 0
         most = need - 1
@@ -131,13 +131,13 @@ class FreeListIndex(Index):
                     prev, following = following, load(following + NEXT)
         self._link(block, prev, following)
 
-    def remove(self, block: int, size: int) -> None:
+    def remove(self, block: int, size: int, found: Found | None = None) -> None:
         prev, following = self._neighbours(block)
         self._store(prev + NEXT, following)
         self._store(following + PREV, prev)
         self._leave(block, following)
 
-    def shrink(self, block: int, size: int, to: int, rest: int, floor: int) -> None:
+    def shrink(self, block: int, size: int, to: int, rest: int, found: Found | None = None) -> None:
         if to != block:
             self._move(block, to)
 

@@ -7,12 +7,16 @@ heap does (tagged.py).  The twin in C is a set of static functions, see csrc/hea
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Protocol
+from typing import ClassVar, Final, Protocol
 
 from heaplab.allocators import blocks
 from heaplab.allocators.blocks import HEADER
 from heaplab.allocators.seal import is_sealed
 from heaplab.errors import HeapCorruption, Rule
+
+#: what a search gives: a block, its header as loaded, and what the index learned on the way to it
+Found = tuple[int, ...]
+NOTHING: Final[Found] = (0, 0)
 
 
 class Memory(Protocol):
@@ -98,23 +102,20 @@ class Index(ABC):
         return True
 
     @abstractmethod
-    def find(self, need: int) -> tuple[int, int, int]:
-        """Return a free block of at least `need` bytes, its header as loaded, and a floor; 0 for none.
-
-        floor: what is left of this block certainly keeps the block's place while it is larger.
-        """
+    def find(self, need: int) -> Found:
+        """Return a free block of at least `need` bytes, or NOTHING."""
 
     @abstractmethod
     def insert(self, block: int, size: int) -> None:
         """Take in a block that is free now."""
 
     @abstractmethod
-    def remove(self, block: int, size: int) -> None:
-        """Let go of a block that is in the index."""
+    def remove(self, block: int, size: int, found: Found | None = None) -> None:
+        """Let go of a block that is in the index; found: as find returned it, if it did."""
 
     @abstractmethod
-    def shrink(self, block: int, size: int, to: int, rest: int, floor: int) -> None:
-        """The free block is now the one at `to` of `rest` bytes, all within it; floor as from find."""
+    def shrink(self, block: int, size: int, to: int, rest: int, found: Found | None = None) -> None:
+        """The free block is now the one at `to` of `rest` bytes, all within it; found as for remove."""
 
     @abstractmethod
     def grow(self, block: int, size: int, to: int, total: int) -> None:

@@ -8,14 +8,16 @@
 Alignment       16 bytes
 Overhead        8 bytes a block
 Minimum block   48 bytes
-malloc          2 mems a level to search, 3 to 14 to take the node out or to move it, 3 for the tags; O(log n)
-free            2 mems a level to insert, about 10 for links and colours, 5 for the tags; 3 to 14 a merge
-Metadata        headers, footers, links and colours in the blocks; 2 words in the root
+malloc          2 mems a level to search, then 9 to 13 to split, or 6 to about 20 to take a block whole
+free            2 mems a level to insert, about 9 for links and colours, 6 for the tags; a merge 3 to 20
+Metadata        headers, footers, links and colours in the blocks; 3 words in the root
+Cost            O(log n), n free blocks
 Source          Cormen et al., Introduction to Algorithms, 13; Guibas and Sedgewick (1978)
 
-Two things spare references.  The children of a red node are black, so the word that holds their parent is
-known without loading it.  And the search for the best fit ends right behind the largest node that is too
-small: what is left of the block found keeps its place in the order, and so in the tree, while it is larger.
+Three things spare references.  The children of a red node are black, so the word that holds their parent is
+known without loading it.  Who goes down the tree remembers the way, and finds nothing out again on the way
+back.  And the search for the best fit ends right behind the largest node that is too small: what is left of
+the block found keeps its place in the order, and so in the tree, while it is larger.
 
 The twin is csrc/heap/rbtree.c.
 """
@@ -23,7 +25,7 @@ The twin is csrc/heap/rbtree.c.
 from typing import ClassVar, Final
 
 from heaplab.allocators.blocks import HEADER, size_of
-from heaplab.allocators.index import Index, Survey
+from heaplab.allocators.index import Found, Index, Survey
 from heaplab.allocators.tagged import TaggedAllocator
 from heaplab.errors import HeapCorruption, Rule
 
@@ -31,6 +33,10 @@ from heaplab.errors import HeapCorruption, Rule
 LEFT, RIGHT, PARENT = 8, 16, 24
 BOTH: Final = LEFT + RIGHT  # the other side of `side` is BOTH - side
 RED: Final = 1
+
+# of what find returns: the largest size passed that was too small, the address of the word that points to
+# the block, the block's left child
+FLOOR, LINK, CHILD = 2, 3, 4
 
 #: no tree of 2**48 nodes is higher: 2 log2(n + 1)
 HIGHEST: Final = 96
@@ -68,45 +74,51 @@ class RedBlackTree(Index):
 
     # ---- the index ----
 
-    def find(self, need: int) -> tuple[int, int, int]:
+    def find(self, need: int) -> Found:
+        """Return a block, its header, and at FLOOR, LINK and CHILD what was learned on the way."""
         load = self._load
-        best = best_word = floor = 0
-        node = load(self._base)
+        best = best_word = best_link = best_left = floor = 0
+        link = self._base
+        node = load(link)
         while node:
             word = load(node)
             size = size_of(word)
             if size < need:
                 floor = size
-                node = load(node + RIGHT)
+                link = node + RIGHT
+                node = load(link)
             else:
-                best, best_word = node, word
-                node = load(node + LEFT)
-        return best, best_word, floor
+                best, best_word, best_link = node, word, link
+                link = node + LEFT
+                node = best_left = load(link)
+        return best, best_word, floor, best_link, best_left
 
     def insert(self, block: int, size: int) -> None:
         load, store = self._load, self._store
-        parent, link = 0, self._base
-        node = load(link)
+        links = [self._base]
+        node = load(self._base)
         while node:
             other = size_of(load(node))
-            parent = node
-            link = node + (LEFT if size < other or (size == other and block < node) else RIGHT)
-            node = load(link)
+            if len(links) > HIGHEST:
+                raise HeapCorruption(node + HEADER, Rule.BROKEN_INDEX)
+            links.append(node + (LEFT if size < other or (size == other and block < node) else RIGHT))
+            node = load(links[-1])
+        parent = self._owner(links[-1])
         store(block + LEFT, 0)
         store(block + RIGHT, 0)
-        store(link, block)
+        store(links[-1], block)
         store(block + PARENT, parent and parent | RED)
         if parent:
-            self._mend_red(block, parent)
+            self._mend_red(block, links)
 
-    def remove(self, block: int, size: int) -> None:
-        self._take_out(self._links(block))
+    def remove(self, block: int, size: int, found: Found | None = None) -> None:
+        self._take_out(self._links(block, found))
 
-    def shrink(self, block: int, size: int, to: int, rest: int, floor: int) -> None:
-        if rest > floor:
-            self._move(self._links(block), to)
+    def shrink(self, block: int, size: int, to: int, rest: int, found: Found | None = None) -> None:
+        if found and rest > found[FLOOR]:
+            self._move(self._links(block, found), to)
         else:
-            self.remove(block, size)
+            self.remove(block, size, found)
             self.insert(to, rest)
 
     def grow(self, block: int, size: int, to: int, total: int) -> None:
@@ -145,13 +157,23 @@ class RedBlackTree(Index):
 
     # ---- links ----
 
-    def _links(self, node: int) -> Links:
+    def _owner(self, link: int) -> int:
+        """Return the node whose word stands at `link`; 0 for the root's."""
+        if link == self._base:
+            return 0
+        return link - (RIGHT if link % 16 else LEFT)  # nodes stand at 8 mod 16
+
+    def _links(self, node: int, found: Found | None = None) -> Links:
         load, is_link = self._load, self._is_link
-        left, right, word = load(node + LEFT), load(node + RIGHT), load(node + PARENT)
+        left = found[CHILD] if found else load(node + LEFT)
+        right, word = load(node + RIGHT), load(node + PARENT)
         parent = word & ~RED
         if (left and not is_link(left)) or (right and not is_link(right)) or (parent and not is_link(parent)):
             raise HeapCorruption(node + HEADER, Rule.BROKEN_LINK)
-        return left, right, word, self._link_to(node, parent)
+        link = found[LINK] if found else self._link_to(node, parent)
+        if self._owner(link) != parent:
+            raise HeapCorruption(node + HEADER, Rule.BROKEN_LINK)
+        return left, right, word, link
 
     def _next(self, node: int, links: Links) -> int:
         """Return the next node in order, 0 after the last."""
@@ -207,51 +229,50 @@ class RedBlackTree(Index):
 
     # ---- colours ----
 
-    def _mend_red(self, node: int, parent: int) -> None:
-        """A node just became red: its parent, which it has, must not be red."""
-        load, store = self._load, self._store
-        while (word := load(parent + PARENT)) & RED:
-            grand = word & ~RED  # black, and there: the root is black
-            side, uncle = LEFT, load(grand + LEFT)
-            if uncle == parent:
-                uncle = load(grand + RIGHT)
-            else:
-                side = RIGHT
-            if not uncle or not load(uncle + PARENT) & RED:
-                self._rotate_red(node, parent, grand, side)
-                return
-            store(uncle + PARENT, grand)
-            store(parent + PARENT, grand)
-            node, parent = grand, load(grand + PARENT)
-            if not parent:
-                return
-            store(node + PARENT, parent | RED)
+    def _mend_red(self, node: int, links: list[int]) -> None:
+        """A new leaf is red: no red node may have a red parent.
 
-    def _rotate_red(self, node: int, parent: int, grand: int, side: int) -> None:
-        """Bring the middle one of three above the others, black; they are red.
-
-        grand, black, has parent, red, on `side`, which has node, red, on either side.
+        links: the addresses of the words that point to the nodes on the way down, and to the new one.
         """
         load, store = self._load, self._store
-        other = BOTH - side
-        above = load(grand + PARENT)
-        link = self._link_to(grand, above)
-        inner = load(parent + other)
-        if inner == node:
-            top, near, far = node, load(node + side), load(node + other)
+        depth = leaf = len(links) - 1
+        while True:
+            parent = self._owner(links[depth])
+            if not load(parent + PARENT) & RED:
+                return
+            if depth < 2:
+                raise HeapCorruption(parent + HEADER, Rule.BROKEN_INDEX)  # the root is black
+            grand = self._owner(links[depth - 1])
+            side = links[depth - 1] - grand
+            uncle = load(grand + BOTH - side)
+            # beside the parent of a new leaf there is nothing, or a red leaf
+            if not uncle or (depth < leaf and not load(uncle + PARENT) & RED):
+                break
+            store(uncle + PARENT, grand)
+            store(parent + PARENT, grand)
+            node, depth = grand, depth - 2
+            if not depth:
+                return
+            store(node + PARENT, self._owner(links[depth]) | RED)
+        # the middle one of grand, parent and node comes to the top, black; the others are below it, red
+        link, other = links[depth - 2], BOTH - side
+        if links[depth] == parent + side:
+            top, far = parent, 0 if depth == leaf else load(parent + other)
+        else:
+            top, near, far = node, 0, 0
+            if depth < leaf:
+                near, far = load(node + side), load(node + other)
             store(parent + other, near)
             if near:
                 store(near + PARENT, parent)
             store(top + side, parent)
             store(parent + PARENT, top | RED)
-        else:
-            top, far = parent, inner
         store(grand + side, far)
         if far:
             store(far + PARENT, grand)
         store(top + other, grand)
         store(grand + PARENT, top | RED)
-        store(top + PARENT, above)
+        store(top + PARENT, self._owner(link))
         store(link, top)
 
     def _mend_black(self, parent: int, side: int) -> None:

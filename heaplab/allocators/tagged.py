@@ -42,7 +42,7 @@ from heaplab.allocators.blocks import (
     with_prev_allocated,
     with_prev_free,
 )
-from heaplab.allocators.index import Index, Survey
+from heaplab.allocators.index import Found, Index, Survey
 from heaplab.allocators.pyheap import PythonAllocator
 from heaplab.allocators.seal import is_sealed
 from heaplab.errors import HeapCorruption, Rule
@@ -149,19 +149,20 @@ class TaggedAllocator(PythonAllocator):
 
     def _allocate(self, need: int) -> tuple[int, int]:
         """Return an allocated block of at least `need` bytes, and its size; 0 with errno."""
-        block, word, floor = self._index.find(need)
-        if not block:
+        found = self._index.find(need)
+        if not found[0]:
             if not self._extend(need):
                 return 0, 0
-            block, word, floor = self._index.find(need)
+            found = self._index.find(need)
+        block, word = found[:2]
         size = size_of(word)
         if word != header(block, size, PREV_ALLOCATED | word & LAST):
             raise HeapCorruption(block + HEADER, Rule.BROKEN_HEADER)
-        taken = self._carve(block, word, need, floor)
+        taken = self._carve(block, word, need, found)
         self._store(block, header(block, taken, ALLOCATED | PREV_ALLOCATED))
         return block, taken
 
-    def _carve(self, block: int, word: int, need: int, floor: int) -> int:
+    def _carve(self, block: int, word: int, need: int, found: Found | None = None) -> int:
         """Take the first `need` bytes off the free block with header `word`.
 
         Returns: how many bytes were taken: all of them when the rest could be no block.
@@ -169,12 +170,12 @@ class TaggedAllocator(PythonAllocator):
         size = size_of(word)
         rest = size - need
         if rest >= self._min_block:
-            self._index.shrink(block, size, block + need, rest, floor)
+            self._index.shrink(block, size, block + need, rest, found)
             self._make_free(block + need, rest, word & LAST)
             return need
         next_block = block + size
         next_word = self._header(next_block)
-        self._index.remove(block, size)
+        self._index.remove(block, size, found)
         self._store(next_block, with_prev_allocated(next_block, next_word))
         return size
 
@@ -225,7 +226,7 @@ class TaggedAllocator(PythonAllocator):
                 return 0
             word = self._header(block)
             room = size_of(word)
-        return self._carve(block, word, need, room)
+        return self._carve(block, word, need)
 
     def _aligned_alloc(self, alignment: int, size: int) -> int:
         need = self._block_size(size)
@@ -289,7 +290,7 @@ class TaggedAllocator(PythonAllocator):
         keep = round_up(block + self._min_block + HEADER + self._top_pad, self._page_size)
         if keep < end and self._shrink(keep):
             rest = keep - HEADER - block
-            self._index.shrink(block, size, block, rest, size)
+            self._index.shrink(block, size, block, rest)
             self._make_free(block, rest, LAST)
             self._store(keep - HEADER, header(keep - HEADER, 0, ALLOCATED))
 

@@ -59,13 +59,13 @@ def test_the_largest_comes_first_whatever_was_done_before():
                 heap.grow(block, old, block, size)
             else:
                 size = max(32, old - 16 * chance.randrange(10))
-                heap.shrink(block, old, block + 16, size, 0)
+                heap.shrink(block, old, block + 16, size)
                 block += 16
         if block:
             keys[block] = size
             words[block] = header(block, size, 0)
         largest = max(keys, key=lambda block: (keys[block], -block), default=0)
-        found, word, _ = heap.find(1)
+        found, word = heap.find(1)
         assert (found, size_of(word)) == (largest, keys.get(largest, 0))
         if step % 100 == 0:
             survey = Survey(words, 8, 1 << 40)

@@ -48,7 +48,7 @@ class Forgetful(RBTree):
 
     def _release(self, block, size, prev_size):
         if prev_size:
-            self._index.remove = lambda block, size: None
+            self._index.remove = lambda block, size, found=None: None
         super()._release(block, size, prev_size)
         vars(self._index).pop("remove", None)
 

@@ -63,7 +63,7 @@ MUTANTS = {
     "does not trim": (
         Tagged, "_release", "total >= self._trim_threshold", "False", LIFO),
     "does not tell the index what trimming left": (
-        Tagged, "_trim", "self._index.shrink(block, size, block, rest, size)", "pass", "binheap"),
+        Tagged, "_trim", "self._index.shrink(block, size, block, rest)", "pass", "binheap"),
     "grows as if nothing were free at the end": (
         Tagged, "_extend", "block, total = epilogue - last, last + grown[1]",
         "last, block, total = 0, epilogue, grown[1]", LIFO),
@@ -107,9 +107,9 @@ MUTANTS = {
     "has fewer slots than free blocks": (
         BinaryHeap, "reserve", "heap_bytes // (2 * self.MIN_BLOCK) + 1", "1", "binheap"),
     "lets red follow red": (
-        RedBlackTree, "_mend_red", "load(parent + PARENT)) & RED", "load(parent + PARENT)) & 0", "rbtree"),
+        RedBlackTree, "_mend_red", "if not load(parent + PARENT) & RED:", "if True:", "rbtree"),
     "rotates and loses a child": (
-        RedBlackTree, "_rotate_red", "store(grand + side, far)", "store(grand + side, 0)", "rbtree"),
+        RedBlackTree, "_mend_red", "store(grand + side, far)", "store(grand + side, 0)", "rbtree"),
     "colours no sibling": (
         RedBlackTree, "_mend_black", "store(sibling + PARENT, parent | RED)", "pass", "rbtree"),
     "does not mend a missing black": (
@@ -117,7 +117,7 @@ MUTANTS = {
     "keeps a block in its place whatever it has grown to": (
         RedBlackTree, "grow", "if following and", "if False and", "rbtree"),
     "keeps a block in its place whatever is left of it": (
-        RedBlackTree, "shrink", "rest > floor", "True", "rbtree"),
+        RedBlackTree, "shrink", "found and rest > found[FLOOR]", "True", "rbtree"),
 }  # fmt: skip
 
 

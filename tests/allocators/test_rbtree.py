@@ -54,15 +54,16 @@ class Forest:
         at = self.keys.bisect_left((need, 0))
         size, node = self.keys[at] if at < len(self.keys) else (0, 0)
         floor = self.keys[at - 1][0] if at else 0
-        found, word, tree_floor = self.tree.find(need)
-        assert (found, size_of(word), tree_floor) == (node, size, floor)
-        return found, size, floor
+        found = self.tree.find(need)
+        assert (found[0], size_of(found[1]), found[2]) == (node, size, floor)
+        return found
 
     def split(self, need):
         """What malloc does: the rest of the block found stays in the tree."""
-        node, size, floor = self.find(need)
+        found = self.find(need)
+        node, size = found[0], size_of(found[1])
         if node and size - need >= 48:
-            self.tree.shrink(node, size, node + need, size - need, floor)
+            self.tree.shrink(node, size, node + need, size - need, found)
             self.keys.remove((size, node))
             self._know(node + need, size - need)
 
