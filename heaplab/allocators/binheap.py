@@ -22,7 +22,7 @@ Overhead        8 bytes a block; for the array 1/8 to 1/4 of the heap's size in 
 Minimum block   32 bytes
 malloc          4 mems to find, then 3 for the tags, and up to 6 a level to sift down; O(log n)
 free            5 for the tags, and 2 to 4 a level to sift up, on average about one level; O(log n)
-Metadata        headers, footers and slot numbers in the blocks; the array; 4 words in the root
+Metadata        headers, footers and slot numbers in the blocks; the array; 5 words in the root
 Source          Williams (1964), CACM 7, 347; Knuth, TAOCP vol. 3, 5.2.3
 
 The twin is csrc/heap/binheap.c.
