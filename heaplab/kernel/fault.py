@@ -51,7 +51,7 @@ def mend(task: Task, va: int, error_code: int) -> Refusal | None:
     mm = task.mm
     if mm is None:
         fail(errno.ESRCH)
-    reads = mm.system.disk_reads
+    reads, attempt = mm.system.disk_reads, 0
     while True:
         vma = mm.vmas.last
         if vma is None or not vma.start <= va < vma.end:
@@ -85,7 +85,10 @@ def mend(task: Task, va: int, error_code: int) -> Refusal | None:
             else:
                 task.majflt += 1
             return None
-        out_of_memory(task)
+        out_of_memory(task, attempt)
+        attempt += 1
+        if not mm.space.pte(va):
+            error_code &= ~PROTECTION  # what forbade the access may have been reclaimed
 
 
 def _find_vma(task: Task, mm: Mm, va: int) -> Vma | None:

@@ -6,8 +6,10 @@ Source: Linux, fs/open.c, fs/read_write.c, mm/memfd.c.
 """
 
 import errno
+import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final, TypeVar
 
 from heaplab.abi import MFD_ALLOW_SEALING, MFD_CLOEXEC, MFD_EXEC, MFD_HUGETLB, MFD_NOEXEC_SEAL, Rlimit
@@ -27,11 +29,21 @@ _Result = TypeVar("_Result")
 
 def _with_memory(task: Task, call: Callable[[], _Result]) -> _Result:
     """Make a call that needs frames, again after room was made for it."""
-    while True:
+    for attempt in itertools.count():
         try:
             return call()
         except MemoryError:
-            out_of_memory(task)
+            out_of_memory(task, attempt)
+    raise AssertionError("unreachable")
+
+
+def _pages(task: Task, offset: int, count: int) -> Iterator[tuple[int, int]]:
+    """Cut [offset, offset + count) at page boundaries: each piece needs one frame at most."""
+    end = offset + count
+    while offset < end:
+        length = min(task.memory.page_size - offset % task.memory.page_size, end - offset)
+        yield offset, length
+        offset += length
 
 
 def _install(task: Task, file: File, *, close_on_exec: bool) -> int:
@@ -101,7 +113,10 @@ def do_pread(task: Task, fd: int, count: int, offset: int) -> bytes:
         fail(errno.EINVAL)
     if not file.readable:
         fail(errno.EBADF)
-    return _with_memory(task, lambda: file.inode.read(offset, count))
+    data = b""
+    for at, length in _pages(task, offset, min(count, max(0, file.inode.size - offset))):
+        data += _with_memory(task, partial(file.inode.read, at, length))
+    return data
 
 
 def do_write(task: Task, fd: int, data: bytes) -> int:
@@ -121,7 +136,11 @@ def do_pwrite(task: Task, fd: int, data: bytes, offset: int) -> int:
     if not file.writable:
         fail(errno.EBADF)
     at = file.inode.size if file.flags & os.O_APPEND else offset
-    _with_memory(task, lambda: file.inode.write(at, data))
+    if at + len(data) > MAX_BYTES:
+        fail(errno.EFBIG)
+    for start, length in _pages(task, at, len(data)):
+        piece = data[start - at : start - at + length]
+        _with_memory(task, partial(file.inode.write, start, piece))
     return len(data)
 
 

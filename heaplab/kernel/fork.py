@@ -36,6 +36,7 @@ from heaplab.kernel.fork_policy import POLICIES
 from heaplab.kernel.limits import charge
 from heaplab.kernel.mm import Mm
 from heaplab.kernel.oom import make_room
+from heaplab.kernel.reclaim import reclaim
 from heaplab.kernel.system import fail
 from heaplab.kernel.task import Group, Task
 from heaplab.kernel.vma import VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED, VM_WIPEONFORK, AnonVma
@@ -129,6 +130,8 @@ def _copy_mm(parent: Task) -> Mm:
         try:
             return dup_mm(parent.mm)
         except MemoryError:
+            if reclaim(parent.system):
+                continue
             victim = make_room(parent.system)
             if parent.mm is None:
                 raise OutOfMemory(parent.pid) from None

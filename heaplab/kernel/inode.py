@@ -11,10 +11,9 @@ Source: Linux, mm/filemap.c, mm/shmem.c, mm/truncate.c, mm/memory.c (unmap_mappi
 
 from __future__ import annotations
 
-import errno
 from typing import TYPE_CHECKING, Final
 
-from heaplab.kernel.system import System, fail
+from heaplab.kernel.system import System
 from heaplab.machine import FrameKind
 
 if TYPE_CHECKING:
@@ -141,10 +140,8 @@ class Inode:
     def write(self, offset: int, data: bytes) -> None:
         """Write `data` from `offset` on; the file grows to hold it.
 
-        Raises: OSError EFBIG; MemoryError, after which it may be done again.
+        Raises: MemoryError, after which it may be done again.
         """
-        if offset + len(data) > MAX_BYTES:
-            fail(errno.EFBIG)
         done = 0
         while done < len(data):
             pgoff, within = divmod(offset + done, self.system.machine.page_size)
@@ -202,7 +199,9 @@ class DiskInode(Inode):
         del self.system.reclaimable[self, pgoff]
 
     def _page_to_read(self, pgoff: int) -> int:
-        return self.make_page(pgoff)
+        frame = self.make_page(pgoff)
+        self.system.reclaimable.move_to_end((self, pgoff))  # just used
+        return frame
 
     def mark_dirty(self, pgoff: int) -> None:
         self.dirty.add(pgoff)

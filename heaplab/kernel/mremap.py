@@ -178,8 +178,10 @@ def _move(asked: _Remap, vma: Vma) -> int:
     whole = (vma.start, vma.end) == (start, end)
     if mm.merge(new) is None:
         mm.vmas.add(new)
+    attempt = 0
     while mm.space.move_range(start, asked.old_len, at) is None:
-        out_of_memory(asked.task)
+        out_of_memory(asked.task, attempt)
+        attempt += 1
     mm.flush_range(start, end)
     if not keeps_old:
         if asked.old_len:

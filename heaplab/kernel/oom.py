@@ -1,13 +1,17 @@
-"""The OOM killer: when no frame is left, one process is ended and its frames go on.
+"""The OOM killer: when no frame is left and none can be reclaimed, a process is ended and its frames go on.
 
 Source: Linux, mm/oom_kill.c (oom_badness, select_bad_process).
 """
 
 from signal import SIGKILL
+from typing import Final
 
 from heaplab.errors import KernelPanic, OutOfMemory
+from heaplab.kernel.reclaim import reclaim
 from heaplab.kernel.system import System
 from heaplab.kernel.task import Task
+
+MAX_RECLAIM_RETRIES: Final = 16
 
 
 def badness(task: Task) -> int:
@@ -45,11 +49,14 @@ def make_room(system: System) -> Task | None:
     return victim
 
 
-def out_of_memory(current: Task) -> None:
-    """Make room for a fault of `current`, that is then tried again.
+def out_of_memory(current: Task, attempt: int = 0) -> None:
+    """Make room for something of `current` that is then tried again: reclaim, or end a process.
 
+    attempt: how often that was done for it already; what reclaim gives may be too little each time.
     Raises: OutOfMemory if `current` was the one that had to go; KernelPanic when there was none but pid 1.
     """
+    if attempt < MAX_RECLAIM_RETRIES and reclaim(current.system):
+        return
     victim = make_room(current.system)
     if victim is None:
         raise KernelPanic("out of memory, and no process but pid 1 is left to kill")

@@ -331,3 +331,18 @@ def test_writing_back_owes_a_flush(kernel, process, monkeypatch):
     with pytest.raises(AssertionError, match="TLB entries are stale"):
         kernel.check()
     process.context.space.flush()
+
+
+def test_status_tells_files_from_shared_memory(boot):
+    kernel = boot(page_size=4096, frames=64)
+    kernel.write_file("/f", b"x" * 3 * 4096)
+    process = kernel.init.fork()
+    mapped = process.mmap(3 * 4096, flags=MAP_PRIVATE, fd=process.open("/f"))
+    process.load(mapped, 1)
+    process.load(mapped + 4096, 1)
+    process.store(mapped + 2 * 4096, 1, 1)
+    shared = process.mmap(4096, flags=MAP_SHARED, fd=memfd(process, 16))
+    process.load(shared, 1)
+    fields = dict(line.split(":\t") for line in process.status().splitlines())
+    kib = {name: int(fields[name].split()[0]) for name in ("RssAnon", "RssFile", "RssShmem", "VmRSS")}
+    assert kib == {"RssAnon": 4, "RssFile": 8, "RssShmem": 4, "VmRSS": 16}
