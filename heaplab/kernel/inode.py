@@ -152,6 +152,8 @@ class Inode:
 
         Raises: MemoryError, after which it may be done again.
         """
+        if offset > self.size:
+            self.grow(offset)
         done = 0
         while done < len(data):
             pgoff, within = divmod(offset + done, self.system.machine.page_size)
@@ -168,11 +170,19 @@ class Inode:
         Pages past the new end go, from all address spaces first; what is left of the last one reads zero.
         """
         if size < self.size:
-            self.size = size
-            end = self.page_count
+            end = -(-size >> self.system.machine.page_shift)
             self.unmap(end, MAX_BYTES)
             self.drop_pages(end)
+            self.size = size
             self._zero_tail()
+        else:
+            self.grow(size)
+
+    def grow(self, size: int) -> None:
+        """Let the file end at `size`, which is not less than before.
+
+        What a program stored through a mapping beyond the old end, on the last page, is in the file then.
+        """
         self.size = size
 
     def _zero_tail(self) -> None:
@@ -219,7 +229,8 @@ class DiskInode(Inode):
     def write_back(self, first: int, end: int) -> None:
         """Bring the dirty pages of [first, end) to disk; the next write to each faults, to be heard of."""
         machine = self.system.machine
-        for pgoff in sorted(pgoff for pgoff in self.dirty if first <= pgoff < end):
+        pages = range(first, end) if end - first < len(self.dirty) else sorted(self.dirty)
+        for pgoff in [pgoff for pgoff in pages if pgoff in self.dirty and first <= pgoff < end]:
             for vma, mm in self.mappings.items():
                 va = vma.address_of(pgoff, mm.page_shift)
                 if not vma.private and vma.start <= va < vma.end:
@@ -245,6 +256,11 @@ class DiskInode(Inode):
             page = machine.ram[self.pages[pgoff], : self.size - start].tobytes()
             data[start : start + len(page)] = page
         return bytes(data)
+
+    def grow(self, size: int) -> None:
+        """Let the file end at `size`; unlike in shared memory, all that is new reads zero."""
+        self._zero_tail()
+        self.size = size
 
     def truncate(self, size: int) -> None:
         super().truncate(size)

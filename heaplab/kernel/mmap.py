@@ -156,7 +156,11 @@ def mmap(task: Task, addr: int, length: int, prot: int, flags: int, file: File |
         accounted = 0 if vm_flags & VM_NORESERVE else pages
         charge(mm, accounted)
         file = File(Inode(mm.system, "/dev/zero (deleted)", length, accounted), os.O_RDWR)
-    pgoff = offset >> mm.page_shift if file is not None else addr >> mm.page_shift
+    if flags & MAP_ANONYMOUS:
+        # of shared memory all is mapped; private pages go by where they are born
+        pgoff = 0 if vm_flags & VM_SHARED else addr >> mm.page_shift
+    else:
+        pgoff = offset >> mm.page_shift
     if in_the_way:
         unmap(mm, addr, end)
     vma = Vma(addr, end, vm_flags, pgoff, file)

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from heaplab.abi import (
+    MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_GROWSDOWN,
     MAP_POPULATE,
@@ -346,3 +347,26 @@ def test_status_tells_files_from_shared_memory(boot):
     fields = dict(line.split(":\t") for line in process.status().splitlines())
     kib = {name: int(fields[name].split()[0]) for name in ("RssAnon", "RssFile", "RssShmem", "VmRSS")}
     assert kib == {"RssAnon": 4, "RssFile": 8, "RssShmem": 4, "VmRSS": 16}
+
+
+@pytest.mark.parametrize("how", ["ftruncate", "pwrite"])
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_what_was_stored_past_the_end(kernel, process, how, on_disk):
+    """Growth brings it into a memfd, and zeroes it in a file on disk (Linux 6.18: tmpfs, ext4)."""
+    fd = process.open("/f", os.O_CREAT | os.O_RDWR) if on_disk else process.memfd_create("f")
+    process.ftruncate(fd, 10)
+    address = process.mmap(2 * SIZE, flags=MAP_SHARED, fd=fd)
+    process.store(address + 20, 77, 1)
+    if how == "ftruncate":
+        process.ftruncate(fd, SIZE)
+    else:
+        process.pwrite(fd, b"x", 100)
+    stored = 0 if on_disk else 77
+    assert process.load(address + 20, 1) == process.pread(fd, 30, 0)[20] == stored
+    kernel.check()
+
+
+def test_shared_anonymous_memory_has_no_offset(process):
+    address = process.mmap(SIZE, flags=MAP_SHARED | MAP_ANONYMOUS, offset=SIZE)
+    process.store64(address, 1)
+    assert vmas(process) == [(1, "rw-s", 0)]
