@@ -11,6 +11,7 @@ PROT_NONE: Final = 0
 PROT_READ: Final = 1
 PROT_WRITE: Final = 2
 PROT_EXEC: Final = 4
+PROT_SEM: Final = 8  # atomic operations work; on x86-64 they always do
 
 MAP_SHARED: Final = 0x01
 MAP_PRIVATE: Final = 0x02

@@ -6,7 +6,7 @@ Source: Linux, mm/mprotect.c.
 import errno
 from typing import Final
 
-from heaplab.abi import PROT_EXEC, PROT_READ, PROT_WRITE
+from heaplab.abi import PROT_EXEC, PROT_READ, PROT_SEM, PROT_WRITE
 from heaplab.kernel.limits import charge, may_expand
 from heaplab.kernel.mm import Mm
 from heaplab.kernel.system import fail
@@ -32,6 +32,7 @@ def mprotect(task: Task, addr: int, length: int, prot: int) -> None:
     end = addr + mm.align(length)
     if end >= 1 << 64:
         fail(errno.ENOMEM)
+    prot &= ~PROT_SEM
     if prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC):
         fail(errno.EINVAL)
     at = addr

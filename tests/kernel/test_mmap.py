@@ -20,6 +20,7 @@ from heaplab.abi import (
 )
 from heaplab.machine import FrameKind
 
+MAP_DROPPABLE = 0x08
 PRIVATE = MAP_PRIVATE | MAP_ANONYMOUS
 SHARED = MAP_SHARED | MAP_ANONYMOUS
 RW = PROT_READ | PROT_WRITE
@@ -284,7 +285,7 @@ def test_rule_23_too_large(process, length):
 
 @pytest.mark.parametrize(
     ("flag", "code"),
-    [(MAP_HUGETLB, errno.EINVAL), (MAP_32BIT, errno.ENOMEM)],
+    [(MAP_HUGETLB, errno.EINVAL), (MAP_32BIT, errno.ENOMEM), (MAP_DROPPABLE, errno.EINVAL)],
 )
 def test_what_is_not_modelled_is_refused(process, flag, code):
     refused(code, process.mmap, SIZE, flags=PRIVATE | flag)

@@ -4,7 +4,16 @@ import errno
 
 import pytest
 
-from heaplab.abi import MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE
+from heaplab.abi import (
+    MAP_ANONYMOUS,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    PROT_EXEC,
+    PROT_NONE,
+    PROT_READ,
+    PROT_SEM,
+    PROT_WRITE,
+)
 from heaplab.errors import SegmentationFault
 
 RW = PROT_READ | PROT_WRITE
@@ -173,3 +182,10 @@ def test_a_boundary_moves_even_when_no_more_vmas_are_allowed(boot):
     process.mprotect(area, SIZE, PROT_READ)
     process.mprotect(area + SIZE, SIZE, PROT_READ)
     assert rights(process) == [("r--", 2), ("rw-", 2)]
+
+
+def test_prot_sem_says_nothing(process):
+    """Accepted and without effect, as measured on Linux 6.18."""
+    area = process.mmap(2 * SIZE)
+    process.mprotect(area, SIZE, RW | PROT_SEM)
+    assert process.maps().count("rw-p") == 2  # with the stack: nothing was split
