@@ -1,8 +1,10 @@
-"""The parts of the build that pyproject.toml cannot say: the extension made by cffi, and the recorder."""
+"""The parts of the build that pyproject.toml cannot say: cffi's extension, the recorder, the agent."""
 
 import os
+import platform
 import shlex
 import shutil
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -17,6 +19,26 @@ RECORDER = Extension(  # preloaded into other programs, never imported: it neith
     extra_link_args=["-pthread", "-ldl"],
     py_limited_api=True,
 )
+AGENT = Extension(  # a program without a C library; it is built as an extension to be installed like one
+    "heaplab.testing.conform._agent",
+    sources=["csrc/conform/agent.c"],
+    depends=["csrc/conform/agent.h"],
+    extra_compile_args=[
+        *["-std=gnu11", "-O2", "-ffreestanding", "-fno-pic", "-fno-stack-protector", "-mgeneral-regs-only"],
+        *["-fcf-protection=none", "-fno-asynchronous-unwind-tables", "-U_FORTIFY_SOURCE"],
+    ],
+    extra_link_args=[
+        *["-nostdlib", "-static", "-no-pie"],
+        *[
+            "-Wl,-Ttext-segment=0x400000",
+            "-Wl,-z,noseparate-code",
+            "-Wl,-z,noexecstack",
+            "-Wl,--build-id=none",
+        ],
+    ],
+    py_limited_api=True,
+)
+ON_LINUX = sys.platform == "linux" and platform.machine() == "x86_64"
 
 
 class BuildExt(build_ext):
@@ -35,9 +57,20 @@ class BuildExt(build_ext):
             )
         super().run()
 
+    def build_extension(self, ext: Extension) -> None:
+        if ext is not AGENT:
+            super().build_extension(ext)
+            return
+        objects = self.compiler.compile(
+            ext.sources, self.build_temp, extra_postargs=ext.extra_compile_args, depends=ext.depends
+        )
+        program = Path(self.get_ext_fullpath(ext.name))
+        program.parent.mkdir(parents=True, exist_ok=True)
+        self.compiler.link_executable(objects, str(program), extra_postargs=ext.extra_link_args)
+
 
 setup(
     cffi_modules=["heaplab/_core/build.py:ffibuilder"],
-    ext_modules=[RECORDER],
+    ext_modules=[RECORDER, *([AGENT] if ON_LINUX else [])],
     cmdclass={"build_ext": BuildExt},
 )

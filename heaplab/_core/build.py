@@ -11,7 +11,14 @@ from pathlib import Path
 import cffi
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ["machine", "seam", "heap", "replay"]
+SOURCES = [
+    *(
+        source
+        for room in ("machine", "seam", "heap", "replay")
+        for source in (ROOT / "csrc" / room).glob("*.c")
+    ),
+    ROOT / "csrc" / "conform" / "driver.c",  # the agent beside it is a program of its own
+]
 
 ffibuilder = cffi.FFI()
 for declarations in sorted((ROOT / "heaplab" / "_core" / "cdef").glob("*.h")):
@@ -20,9 +27,7 @@ for declarations in sorted((ROOT / "heaplab" / "_core" / "cdef").glob("*.h")):
 ffibuilder.set_source(
     "heaplab._core._heaplab",
     '#include "heaplab.h"',
-    sources=sorted(
-        str(source.relative_to(ROOT)) for room in ROOMS for source in (ROOT / "csrc" / room).glob("*.c")
-    ),
+    sources=sorted(str(source.relative_to(ROOT)) for source in SOURCES),
     depends=sorted(str(header.relative_to(ROOT)) for header in (ROOT / "csrc").rglob("*.h")),
     include_dirs=["csrc"],
     extra_compile_args=["-std=gnu11", "-O3", *shlex.split(os.environ.get("HEAPLAB_CFLAGS", ""))],

@@ -1,0 +1,56 @@
+/* What the agent (agent.c) and whoever drives it (driver.c) share: a slot of memory for each process.
+
+   The slots lie in one file that every process of the tested tree maps, shared, at AGENT_BASE; a child
+   inherits the mapping and uses a slot of its own.  An agent keeps its stack there too: shared memory is
+   never copied by fork, so that what the agent itself writes causes no fault that a test could see.
+
+       slot    0 ............... AGENT_ALT_STACK ............. AGENT_SLOT_SIZE
+               | hl_agent_slot   |  <-- signal handler's stack |  <-- stack |
+
+   The turn passes between the two sides like a token: whoever has it may use the slot. */
+#ifndef CONFORM_AGENT_H
+#define CONFORM_AGENT_H
+#include <stdint.h>
+
+#define AGENT_BASE 0x200000ul
+#define AGENT_SLOTS 32u
+#define AGENT_SLOT_SIZE 0x10000ul
+#define AGENT_END (AGENT_BASE + AGENT_SLOTS * AGENT_SLOT_SIZE) /* the agent's text is linked to start here */
+
+#define AGENT_FD 0 /* the launcher finds the slots' file here */
+
+enum { AGENT_DRIVERS_TURN, AGENT_AGENTS_TURN };
+
+enum {
+    AGENT_SYSCALL, /* nr, args */
+    AGENT_FORK,    /* the same, for calls that return twice; the child serves slot number `child` */
+    AGENT_LOAD,    /* `size` bytes at args[0] */
+    AGENT_STORE,   /* args[1], `size` bytes, at args[0] */
+};
+
+typedef struct {
+    uint32_t turn; /* a futex */
+    /* the command */
+    uint32_t op;
+    uint64_t nr;
+    uint64_t args[6];
+    uint32_t size;
+    uint32_t fatal; /* an access that faults: 0 it is given up and reported, 1 it also ends the process */
+    uint32_t child;
+    /* the report */
+    uint32_t signo; /* of the access that faulted; 0: none did */
+    int32_t code;     /* its si_code and si_addr */
+    int32_t pid; /* of the launcher's child, seen from outside; only in slot 0, before the first turn */
+    uint64_t address;
+    int64_t result;
+    uint64_t minflt; /* ru_minflt so far, whatever the agent touched for itself before its first turn included */
+    /* memory for what system calls read and write by pointers */
+    uint64_t scratch[64];
+} hl_agent_slot;
+
+/* Let the agent that serves `slot` do its command, and wait until it has: 0; -EINTR when a signal came first,
+   -ETIMEDOUT when the agent took longer (it sleeps in a call, or is dead): hl_agent_wait waits on. */
+int hl_agent_run(hl_agent_slot *slot, uint32_t milliseconds);
+int hl_agent_wait(hl_agent_slot *slot, uint32_t milliseconds);
+
+#endif
