@@ -1,0 +1,207 @@
+"""A tree of agent processes (csrc/conform/agent.c) on the real kernel, in a pid namespace of its own."""
+
+import errno
+import mmap
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from heaplab._core import ffi, lib
+from heaplab.errors import UsageError
+from heaplab.testing.conform.steps import PAGE
+
+#: seconds after which a call that has not come back is said to sleep
+PATIENCE: Final = 1.0
+#: where the agents' own memory starts and ends: slots, then one page of text
+AGENT_START: Final = int(lib.AGENT_BASE)
+AGENT_END: Final = int(lib.AGENT_END) + PAGE
+
+_REGISTER: Final = (1 << 64) - 1
+_SCRATCH: Final = int(ffi.offsetof("hl_agent_slot", "scratch"))
+_DYING: Final = frozenset("ZX")
+
+# what the driver itself asks of pid 1: asm/unistd_64.h, linux/mount.h
+_CLOSE, _FSOPEN, _FSCONFIG, _FSMOUNT = 3, 430, 431, 432
+_FSCONFIG_CMD_CREATE: Final = 6
+
+
+def program() -> Path:
+    """The agent, built with the package.  Raises: UsageError when it was not."""
+    spec = find_spec("heaplab.testing.conform._agent")
+    if spec is None or spec.origin is None:
+        raise UsageError(
+            "the agent was not built: run `pip install .`, or `setup.py build_ext --inplace`, on x86-64 Linux"
+        )
+    return Path(spec.origin)
+
+
+class Agents:
+    """Processes by their pids in the namespace; pid 1 is there from the start, and its end is everybody's.
+
+    Whoever makes calls here must be bound to one CPU: the agents inherit it, and the two sides take turns.
+    Raises: UsageError, with what the kernel refuses.
+    """
+
+    def __init__(self) -> None:
+        slots_size = lib.AGENT_SLOTS * lib.AGENT_SLOT_SIZE
+        slots = os.memfd_create("agents")
+        try:
+            os.ftruncate(slots, slots_size)
+            self._memory = mmap.mmap(slots, slots_size)
+            self._memory[:] = bytes(slots_size)  # in the page cache before anybody maps it
+            self._base = ffi.from_buffer(self._memory)
+            self._slots = {1: 0}
+            self._free = list(range(lib.AGENT_SLOTS - 1, 0, -1))
+            self.slot(1).turn = lib.AGENT_AGENTS_TURN
+            self._launcher = subprocess.Popen(
+                [program()], stdin=slots, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={}
+            )
+        finally:
+            os.close(slots)
+        self._proc = -1
+        self._files: dict[tuple[int, str], int] = {}
+        try:
+            self._await_start()
+            self._proc = self._mount_proc()
+        except BaseException:
+            self.close()
+            raise
+
+    def _await_start(self) -> None:
+        while lib.hl_agent_wait(self.slot(1), 10) or not self.slot(1).pid:
+            if self._launcher.poll() is not None:
+                assert self._launcher.stderr is not None
+                said = self._launcher.stderr.read().decode().strip() or "the agent died at its start"
+                raise UsageError(f"{said}: heaplab conform needs Linux and root, or CAP_SYS_ADMIN")
+
+    def _mount_proc(self) -> int:
+        """Return a descriptor of the namespace's own /proc, mounted nowhere (fsmount(2))."""
+        context = self.call(1, _FSOPEN, self.put(1, b"proc\0"), 0)
+        self.call(1, _FSCONFIG, context, _FSCONFIG_CMD_CREATE)
+        mounted = self.call(1, _FSMOUNT, context)
+        if mounted < 0:
+            raise UsageError(f"no /proc can be mounted ({os.strerror(-mounted)}): heaplab conform needs root")
+        proc = os.open(f"/proc/{self.slot(1).pid}/fd/{mounted}", os.O_RDONLY | os.O_DIRECTORY)
+        self.call(1, _CLOSE, mounted)
+        self.call(1, _CLOSE, context)
+        return proc
+
+    def close(self) -> None:
+        """End all agents: with pid 1 of a namespace all others go, and the launcher waits for it."""
+        with suppress(ProcessLookupError):
+            os.kill(self.slot(1).pid or self._launcher.pid, signal.SIGKILL)
+        self._launcher.communicate()
+        for file in self._files.values():
+            os.close(file)
+        self._files.clear()
+        if self._proc >= 0:
+            os.close(self._proc)
+            self._proc = -1
+
+    # commands
+
+    def slot(self, pid: int) -> Any:
+        """The slot (struct hl_agent_slot) that a process serves."""
+        return ffi.cast("hl_agent_slot *", self._base + self._slots[pid] * lib.AGENT_SLOT_SIZE)
+
+    def scratch(self, pid: int) -> int:
+        """Return the address, in every process, of the slot's memory for what calls read and write."""
+        return AGENT_START + self._slots[pid] * int(lib.AGENT_SLOT_SIZE) + _SCRATCH
+
+    def put(self, pid: int, data: bytes) -> int:
+        """Put data into the slot's memory; return its address."""
+        ffi.memmove(self.slot(pid).scratch, data, len(data))
+        return self.scratch(pid)
+
+    def call(self, pid: int, nr: int, *args: int) -> int:
+        """Let a process make a system call that comes back; return its result, or a negative errno."""
+        slot = self.command(pid, lib.AGENT_SYSCALL, nr, *args)
+        while lib.hl_agent_run(slot, 1000) == -errno.EINTR:
+            pass
+        return int(slot.result)
+
+    def command(self, pid: int, op: int, nr: int, *args: int) -> Any:
+        """Write a command into a process's slot, and return the slot."""
+        slot = self.slot(pid)
+        slot.op = op
+        slot.nr = nr
+        for number in range(6):
+            slot.args[number] = args[number] & _REGISTER if number < len(args) else 0
+        return slot
+
+    def run(self, pid: int, slot: Any) -> str:
+        """Let a process do the command in its slot.  Returns: "done", "dead", or "sleeps" when time is up."""
+        until = time.monotonic() + PATIENCE
+        if lib.hl_agent_run(slot, 1) == 0:
+            return "done"
+        while time.monotonic() < until:
+            if self.state(pid) in _DYING:
+                return "dead"
+            if lib.hl_agent_wait(slot, 1) == 0:
+                return "done"
+        return "sleeps"
+
+    def fork(self, pid: int, nr: int, *args: int) -> int:
+        """Let a process make a call that returns twice, and wait for both; return what the parent gets."""
+        if not self._free:
+            raise UsageError(f"more than {lib.AGENT_SLOTS} processes at once: let some be waited for first")
+        slot = self.command(pid, lib.AGENT_FORK, nr, *args)
+        slot.child = self._free[-1]
+        child = ffi.cast("hl_agent_slot *", self._base + slot.child * lib.AGENT_SLOT_SIZE)
+        child.turn = lib.AGENT_AGENTS_TURN
+        while lib.hl_agent_run(slot, 1000) == -errno.EINTR:
+            pass
+        result = int(slot.result)
+        if result > 0:
+            self._slots[result] = self._free.pop()
+            while lib.hl_agent_wait(child, 1000) == -errno.EINTR:
+                pass
+        return result
+
+    # what /proc says
+
+    def pids(self) -> list[int]:
+        """The processes that were there when last looked at."""
+        return list(self._slots)
+
+    def read(self, pid: int, name: str, size: int, offset: int = 0) -> bytes:
+        """Read from /proc/PID/`name`.  Raises: ProcessLookupError when the process is gone."""
+        file = self._files.get((pid, name))
+        if file is None:
+            try:
+                file = os.open(f"{pid}/{name}", os.O_RDONLY, dir_fd=self._proc)
+            except FileNotFoundError:
+                raise ProcessLookupError(errno.ESRCH, f"process {pid} is gone") from None
+            self._files[pid, name] = file
+        return os.pread(file, size, offset)
+
+    def write(self, pid: int, name: str, data: bytes, offset: int) -> None:
+        """Write to /proc/PID/`name`, and close it."""
+        file = os.open(f"{pid}/{name}", os.O_WRONLY, dir_fd=self._proc)
+        try:
+            os.pwrite(file, data, offset)
+        finally:
+            os.close(file)
+
+    def stat(self, pid: int) -> tuple[str, int]:
+        """Return (state, parent's pid).  Raises: ProcessLookupError."""
+        fields = self.read(pid, "stat", 512).rpartition(b") ")[2].split(b" ", 2)
+        return fields[0].decode(), int(fields[1])
+
+    def state(self, pid: int) -> str:
+        """Return the state's letter, X when the process is gone."""
+        try:
+            return self.stat(pid)[0]
+        except ProcessLookupError:
+            return "X"
+
+    def forget(self, pid: int) -> None:
+        """Free what is held for a process that is gone."""
+        self._free.append(self._slots.pop(pid))
+        for key in [key for key in self._files if key[0] == pid]:
+            os.close(self._files.pop(key))

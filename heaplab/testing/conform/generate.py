@@ -1,0 +1,91 @@
+"""Random sequences: steps that are mostly valid, chosen by what both sides agreed on so far, under a seed."""
+
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Final
+
+from heaplab.testing.conform.agents import AGENT_END, AGENT_START
+from heaplab.testing.conform.memory_rules import MEMORY
+from heaplab.testing.conform.play import World
+from heaplab.testing.conform.process_rules import PROCESS
+from heaplab.testing.conform.scene import Scene
+from heaplab.testing.conform.steps import PAGE, Brk, Fork, Munmap, Step
+
+Rule = Callable[[Scene], Iterator[Step]]
+
+#: VMAs of one process, above which it gives some back
+_MANY_VMAS: Final = 24
+#: a rule that yields no step at this many tries in a row: something is wrong with the rules
+_TRIES: Final = 1000
+
+
+def _all(process_share: float) -> dict[Rule, float]:
+    """The rules with their weights; the share of those about processes is given."""
+    rules: dict[Rule, float] = {}
+    for some, share in ((MEMORY, 1 - process_share), (PROCESS, process_share)):
+        whole = sum(some.values())
+        rules |= {rule: share * weight / whole for rule, weight in some.items()}
+    return rules
+
+
+#: what --only names: the rules taken
+PROFILES: Final[dict[str, dict[Rule, float]]] = {
+    "all": _all(0.3),
+    "mm": _all(0.0),
+    "process": _all(0.7),
+}
+
+
+class Generator:
+    """A source of `count` steps; the same for the same seed, profile and behaviour of the kernel."""
+
+    def __init__(self, seed: int, count: int, profile: str = "all") -> None:
+        self.chance = Random(seed)
+        self.left = count
+        self._rules = list(PROFILES[profile])
+        self._weights = list(PROFILES[profile].values())
+        self._underway: Iterator[Step] = iter(())
+
+    def __call__(self, world: World) -> Step | None:
+        if self.left == 0:
+            return None
+        self.left -= 1
+        if world.living() == [1]:
+            return Fork(1)
+        for _ in range(_TRIES):
+            step = self._next(world)
+            if step is not None and step.pid in world.living() and not _reaches_agent(step):
+                return step
+        raise AssertionError("no rule has a step")
+
+    def _next(self, world: World) -> Step | None:
+        """The next step of the rule that is under way, or at times one in between, or a new rule's first."""
+        if self.chance.random() < 0.85:
+            step = next(self._underway, None)
+            if step is not None:
+                return step
+            self._underway = self._start(world)
+            return next(self._underway, None)
+        return next(self._start(world), None)
+
+    def _start(self, world: World) -> Iterator[Step]:
+        living = world.living()
+        pid = self.chance.choice(living[1:] if self.chance.random() < 0.95 else living)
+        scene = Scene(self.chance, world, pid)
+        if len(scene.vmas) > _MANY_VMAS:
+            return _give_back(scene)
+        return self.chance.choices(self._rules, self._weights)[0](scene)
+
+
+def _reaches_agent(step: Step) -> bool:
+    """Whether it is about the agent's own memory, of which the model knows nothing."""
+    addr, length = getattr(step, "addr", 0), getattr(step, "length", PAGE)
+    return not isinstance(step, Brk) and addr < AGENT_END and addr + length > AGENT_START
+
+
+def _give_back(scene: Scene) -> Iterator[Step]:
+    """Unmap most of what lies in the arena, or a stretch of what lies elsewhere."""
+    first = scene.chance.randrange(len(scene.vmas) - 8)
+    some = [vma for vma in scene.vmas[first : first + 8] if vma.name != "[stack]"]
+    if some:
+        yield Munmap(scene.pid, some[0].start, some[-1].end - some[0].start)

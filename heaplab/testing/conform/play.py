@@ -1,0 +1,154 @@
+"""One sequence, played on both sides and compared after every step."""
+
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from heaplab.abi import WNOHANG
+from heaplab.errors import WouldBlock
+from heaplab.testing.conform.observe import (
+    Difference,
+    Outcome,
+    Pages,
+    Span,
+    Start,
+    Views,
+    compare_outcomes,
+    compare_pages,
+    compare_views,
+    frame_at,
+    spans_of,
+)
+from heaplab.testing.conform.steps import Access, Brk, Fork, Step, Wait4
+
+
+class Side(Protocol):
+    """One of the two: it does steps, and can be looked at."""
+
+    def perform(self, step: Step) -> Outcome: ...
+    def views(self) -> Views: ...
+    def pages(self, spans: list[Span]) -> Pages: ...
+
+
+@dataclass(frozen=True)
+class PageTables:
+    """The page tables as both sides have them."""
+
+    spans: list[Span]
+    real: Pages
+    model: Pages
+
+
+@dataclass
+class World:
+    """What both sides agree on after the last step; by it the next one is chosen.
+
+    brk: where each process's break is.  accessed: the addresses that steps went to.
+    """
+
+    start: Start
+    views: Views = field(default_factory=dict)
+    tables: PageTables | None = None
+    brk: dict[int, int] = field(default_factory=dict)
+    accessed: set[int] = field(default_factory=set)
+
+    def living(self) -> list[int]:
+        """The processes that can take steps."""
+        return [pid for pid, view in self.views.items() if view.state == "R"]
+
+    def note(self, step: Step, outcome: Outcome) -> None:
+        """Remember what no observation will tell."""
+        match step:
+            case Access():
+                self.accessed.add(step.addr)
+            case Brk():
+                self.brk[step.pid] = outcome.result
+            case Fork() if outcome.result > 0:
+                self.brk[outcome.result] = self.brk[step.pid]
+
+
+#: gives the next step; None ends the sequence
+Source = Callable[[World], Step | None]
+
+
+@dataclass(frozen=True)
+class Played:
+    """What came of a sequence: the steps that were done, and what differed after the last of them."""
+
+    steps: list[Step]
+    differences: list[Difference]
+
+
+def replay(steps: Iterable[Step]) -> Source:
+    """Return a source of these steps, but for those whose process is not there to take them."""
+    rest = iter(steps)
+    return lambda world: next((step for step in rest if step.pid in world.living()), None)
+
+
+def play(source: Source, real: Side, model: Side, start: Start) -> Played:
+    """Play the steps that `source` gives until it ends, or something differs."""
+    match = _Match(real, model, start)
+    steps: list[Step] = []
+    differences = match.observe()
+    while not differences and (step := source(match.world)) is not None:
+        step, differences = match.step(step)
+        steps.append(step)
+    return Played(steps, differences)
+
+
+class _Match:
+    """The two sides of one sequence, and what was last seen of them."""
+
+    def __init__(self, real: Side, model: Side, start: Start) -> None:
+        self.real = real
+        self.model = model
+        self.world = World(start, brk={1: start.brk})
+
+    def step(self, step: Step) -> tuple[Step, list[Difference]]:
+        """Do one step on both sides; return it as it was done, and how they differ then."""
+        try:
+            step, expected = self._perform_on_model(step)
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            said = f"{type(error).__name__} in {where.name}, {where.filename}:{where.lineno}: {error}"
+            return step, [Difference("the model broke", str(self.real.perform(step)), said)]
+        outcome = self.real.perform(step)
+        self.world.note(step, outcome)
+        before = self.world.tables
+        differences = compare_outcomes(outcome, expected) or self.observe()
+        if not differences and isinstance(step, Access) and before is not None:
+            differences = self._compare_change(step, before)
+        return step, differences
+
+    def _perform_on_model(self, step: Step) -> tuple[Step, Outcome]:
+        """A wait that would sleep only looks instead, on both sides: there is nobody to wake it."""
+        try:
+            return step, self.model.perform(step)
+        except WouldBlock:
+            assert isinstance(step, Wait4)
+            step = replace(step, options=step.options | WNOHANG)
+            return step, self.model.perform(step)
+
+    def observe(self) -> list[Difference]:
+        """Look at both sides; return how they differ."""
+        views = self.real.views()
+        if differences := compare_views(views, self.model.views()):
+            return differences
+        spans = spans_of(views, self.world.accessed)
+        tables = PageTables(spans, self.real.pages(spans), self.model.pages(spans))
+        self.world.views, self.world.tables = views, tables
+        return compare_pages(spans, tables.real, tables.model)
+
+    def _compare_change(self, step: Access, before: PageTables) -> list[Difference]:
+        """Did the access change the frame of its page on one side only: a copy here, reuse there?"""
+        after = self.world.tables
+        assert after is not None
+        said = []
+        for side in ("real", "model"):
+            old, new = (
+                frame_at(tables.spans, getattr(tables, side), step.pid, step.addr)
+                for tables in (before, after)
+            )
+            said.append("the same frame as before" if old == new else "another frame")
+        return [] if said[0] == said[1] else [Difference(f"the page of {step.addr:#x}", said[0], said[1])]

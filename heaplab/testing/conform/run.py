@@ -1,0 +1,128 @@
+"""Sequences from seeds: played, and where the two sides differ shrunk to the shortest one that does."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from heaplab.errors import UsageError
+from heaplab.testing.conform.generate import Generator
+from heaplab.testing.conform.model import ModelSide
+from heaplab.testing.conform.play import Played, Source, World, play, replay
+from heaplab.testing.conform.real import RealSide
+from heaplab.testing.conform.shrink import shrink
+from heaplab.testing.conform.steps import Step
+
+#: how often a difference is looked for again before it is taken for the real kernel's own mood
+_REPLAYS: Final = 3
+
+
+@dataclass(frozen=True)
+class Found:
+    """A difference: the seed whose sequence showed it, after how many steps, and the shortest sequence.
+
+    shortest: None when it did not show again.
+    """
+
+    seed: int
+    first: Played
+    shortest: Played | None
+
+
+@dataclass
+class Report:
+    """What a run has done so far."""
+
+    seeds: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    found: list[Found] = field(default_factory=list)
+
+
+def demand_rights() -> None:
+    """Raise UsageError, with what is missing, where no agent can be run."""
+    if not sys.platform.startswith("linux") or os.uname().machine != "x86_64":
+        raise UsageError("heaplab conform asks the real kernel, and that must be Linux on x86-64")
+    if os.geteuid() != 0:
+        raise UsageError(
+            "heaplab conform must be root: it makes a pid namespace and reads the frame numbers in /proc"
+        )
+    with bound_to_one_cpu():
+        RealSide().close()
+
+
+@contextmanager
+def bound_to_one_cpu() -> Iterator[None]:
+    """Run this thread, and what it starts, on one CPU.
+
+    On another CPU's list of fresh pages a frame has one user more for a while, and a reuse becomes a copy.
+    """
+    cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cpus)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cpus)
+
+
+def play_once(source: Source) -> Played:
+    """Play one sequence on a new tree of agents and a new model; end with the model's own invariants."""
+    real = RealSide()
+    try:
+        model = ModelSide(real.start)
+        played = play(source, real, model, real.start)
+        if not played.differences:
+            model.check()
+        return played
+    finally:
+        real.close()
+
+
+def conform(
+    seeds: Sequence[int],
+    steps: int,
+    profile: str = "all",
+    progress: Callable[[Report], None] = lambda report: None,
+) -> Report:
+    """Play a sequence of `steps` steps for each seed, until one differs; that one is shrunk.
+
+    progress: is called now and then with what is done so far.
+    Raises: UsageError where the real kernel cannot be asked.
+    """
+    demand_rights()
+    report = Report()
+    started = time.perf_counter()
+
+    def counted(source: Source) -> Source:
+        def next_step(world: World) -> Step | None:
+            step = source(world)
+            report.steps += step is not None
+            report.seconds = time.perf_counter() - started
+            progress(report)
+            return step
+
+        return next_step
+
+    with bound_to_one_cpu():
+        for seed in seeds:
+            played = play_once(counted(Generator(seed, steps, profile)))
+            report.seeds += 1
+            if played.differences:
+                report.found.append(Found(seed, played, shortest(played.steps)))
+                break
+    return report
+
+
+def shortest(steps: Sequence[Step]) -> Played | None:
+    """Return the shortest sequence found that differs, out of one that did; None if that does no more."""
+
+    def trial(some: Sequence[Step]) -> list[Step] | None:
+        played = play_once(replay(some))
+        return played.steps if played.differences else None
+
+    if not any(trial(steps) for _ in range(_REPLAYS)):
+        return None
+    return play_once(replay(shrink(steps, trial)))
