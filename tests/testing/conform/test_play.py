@@ -1,0 +1,131 @@
+"""Sequences on sides made up: played, generated, shrunk."""
+
+import pytest
+
+from heaplab.abi import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, WNOHANG
+from heaplab.errors import WouldBlock
+from heaplab.testing.conform.generate import PROFILES, Generator
+from heaplab.testing.conform.play import PageTables, World, play, replay
+from heaplab.testing.conform.shrink import shrink
+from heaplab.testing.conform.steps import PAGE, Brk, Fork, Getpid, Kill, Load, Mmap, Munmap, Store, Wait4
+
+RW, PRIVATE = PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS
+
+
+def test_a_sequence_ends_where_the_sides_differ(made_up):
+    steps = [Getpid(2), Brk(3, 5), Getpid(2), Brk(2, 5), Getpid(1)]
+    real, model = made_up(), made_up(Brk(2, 5), 7)
+    played = play(replay(steps), real, model, real.start)
+    assert played.steps == real.done == model.done == steps[:4]
+    (found,) = played.differences
+    assert found.what == "the step's outcome"
+
+
+def test_a_sequence_that_does_not_differ_is_played_to_its_end(made_up):
+    steps = [Getpid(2), Brk(3, 5)]
+    played = play(replay(steps), made_up(), made_up(), made_up.start)
+    assert (played.steps, played.differences) == (steps, [])
+
+
+def test_steps_of_processes_that_are_not_there_are_left_out(made_up):
+    steps = [Getpid(2), Getpid(4), Getpid(3)]
+    assert play(replay(steps), made_up(), made_up(), made_up.start).steps == [Getpid(2), Getpid(3)]
+
+
+def test_a_model_that_breaks_differs(made_up):
+    class Broken(made_up):
+        def perform(self, step):
+            raise KeyError("lost")
+
+    (found,) = play(replay([Getpid(2)]), made_up(), Broken(), made_up.start).differences
+    assert found.what == "the model broke"
+    assert "KeyError" in found.model
+
+
+def test_a_wait_that_would_sleep_only_looks(made_up):
+    class Sleepy(made_up):
+        def perform(self, step):
+            if not step.options & WNOHANG:
+                raise WouldBlock("asleep", ready=lambda: False)
+            return super().perform(step)
+
+    real, looked = made_up(), Wait4(2, -1, WNOHANG)
+    assert play(replay([Wait4(2, -1, 0)]), real, Sleepy(), real.start).steps == [looked] == real.done
+
+
+@pytest.mark.parametrize("who", ["real", "model"])
+def test_a_copy_on_one_side_alone_is_seen(made_up, entries, who):
+    class OnePage(made_up):
+        """A side whose first page has a frame; a store may give it another one."""
+
+        copies = False
+
+        def pages(self, spans):
+            rest = sum(count for *_, count in spans) - 1
+            return entries([5 + len(self.done) * self.copies, *[None] * rest])
+
+    sides = {"real": OnePage(), "model": OnePage()}
+    sides[who].copies = True
+    (found,) = play(replay([Store(1, 0x401000)]), **sides, start=made_up.start).differences
+    assert found.what == "the page of 0x401000"
+    assert getattr(found, who) == "another frame"
+
+
+# ---- generating
+
+
+def sequence(made_up, seed, profile="all"):
+    brk = dict.fromkeys((1, 2, 3), made_up.start.brk)
+    nothing = PageTables([], made_up().pages([]), made_up().pages([]))
+    world = World(made_up.start, made_up().views(), nothing, brk)
+    generator = Generator(seed, 300, profile)
+    return [generator(world) for _ in range(301)]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_sequence_is_made_of_its_seed(made_up, profile):
+    assert sequence(made_up, 1, profile) == sequence(made_up, 1, profile) != sequence(made_up, 2, profile)
+
+
+def test_a_sequence_has_an_end(made_up):
+    steps = sequence(made_up, 1)
+    assert steps[300] is None
+    assert None not in steps[:300]
+
+
+# ---- shrinking
+
+
+def test_shrinking_leaves_what_is_needed():
+    noise = [Getpid(1), Store(2, 0x5000), Munmap(2, 0x1000, 0x1000), Load(2, 0x1000)] * 10
+    steps = [*noise, Mmap(2, 0, 0x5000, RW, PRIVATE), *noise, Munmap(2, 0x7000, 0x3000), *noise]
+
+    def differs(some):
+        mapped = [
+            index for index, step in enumerate(some) if isinstance(step, Mmap) and step.prot & PROT_WRITE
+        ]
+        wrong = [index for index, step in enumerate(some) if isinstance(step, Munmap) and step.addr == 0x7000]
+        return list(some[: wrong[0] + 1]) if mapped and wrong and mapped[0] < wrong[0] else None
+
+    assert shrink(steps, differs) == [Mmap(2, 0, PAGE, PROT_WRITE, 0), Munmap(2, 0x7000, PAGE)]
+
+
+def test_shrinking_lets_parents_do_what_their_children_did():
+    steps = [Fork(1), Fork(2), Fork(3), Brk(4, 5), Fork(2), Kill(5, 4, 9)]
+
+    def differs(some):
+        """A process that moved its break is killed by another one; both must have been forked."""
+        there, movers = {1}, set()
+        for index, step in enumerate(some):
+            if step.pid not in there:
+                return None
+            if isinstance(step, Fork):
+                there.add(len(there) + 1)
+            elif isinstance(step, Brk):
+                movers.add(step.pid)
+            elif step.target in movers - {step.pid}:
+                return list(some[: index + 1])
+        return None
+
+    assert differs(steps) is not None
+    assert shrink(steps, differs) == [Brk(1, 5), Fork(1), Kill(2, 1, 9)]
