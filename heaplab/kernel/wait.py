@@ -104,9 +104,16 @@ def _wait(task: Task, idtype: int, number: int, options: int) -> Report:
 
 
 def _look(caller: Group, idtype: int, number: int, options: int) -> Report | None:
-    """Return what a child has to tell; None when that may yet come.  Raises: OSError ECHILD."""
+    """Return what a child has to tell; None when that may yet come.  Raises: OSError ECHILD.
+
+    Cost: O(1) for a child by its pid, else O(children), as on Linux.
+    """
     possible = False
-    for leader in caller.children.values():
+    if idtype == P_PID:
+        leaders = [caller.children[number]] if number in caller.children else []
+    else:
+        leaders = list(caller.children.values())
+    for leader in leaders:
         child = leader.group
         if not _eligible(child, idtype, number, options):
             continue
