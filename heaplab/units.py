@@ -1,6 +1,7 @@
 """Sizes as people write them, and as people read them."""
 
 import re
+from fractions import Fraction
 
 from heaplab.errors import UsageError
 
@@ -21,8 +22,8 @@ def parse_size(text: str | int) -> int:
     match = _SIZE.fullmatch(text)
     if match is None:
         raise UsageError(f"{text!r} is not a size: write a number of bytes, or one with KiB, MiB or GiB")
-    size = float(match[1]) * 1024 ** _POWERS[(match[2] or "").upper()]
-    if size != int(size):
+    size = Fraction(match[1]) * 1024 ** _POWERS[(match[2] or "").upper()]
+    if size.denominator != 1:
         raise UsageError(f"{text!r} is not a whole number of bytes")
     return int(size)
 

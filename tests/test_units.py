@@ -19,6 +19,7 @@ from heaplab.units import format_size, parse_size
         ("2GiB", 2 << 30),
         ("1T", 1 << 40),
         ("10 B", 10),
+        (str((1 << 64) - 1), (1 << 64) - 1),
         (12, 12),
     ],
 )

@@ -1,12 +1,12 @@
 """The binary heap on a list of words, against sorting; and its array's growth."""
 
 import errno
+import resource
 from random import Random
 
 import pytest
 
 from heaplab import allocators
-from heaplab.abi import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, PROT_WRITE
 from heaplab.allocators.binheap import CAPACITY, COUNT, BinaryHeap
 from heaplab.allocators.blocks import header, size_of
 from heaplab.allocators.index import Survey
@@ -95,18 +95,30 @@ def test_every_hole_has_a_slot_and_the_array_moves(create, process):
     assert load(heap.root + ROOT_INDEX + COUNT) == 1
 
 
+def limited(room):
+    """A process whose address space may grow by that many bytes."""
+    process = Kernel(ram="16 MiB", seed=1).init.fork()
+    limit_to(process, room)
+    return process
+
+
+def limit_to(process, room):
+    used = int(process.context.space.raw.vm_pages) * process.page_size
+    process.setrlimit(resource.RLIMIT_AS, (used + room, used + room))
+
+
 @pytest.mark.parametrize("language", allocators.LANGUAGES)
 def test_when_the_array_cannot_grow_malloc_fails_and_free_does_not(language):
-    process = Kernel(ram="16 MiB", seed=1, max_map_count=4).init.fork()
+    """One page for the heap there is, but not the two pages of the array that would go with it."""
+    process = limited(1 << 20)
     heap = allocators.create("binheap:top_pad=0", process, language)
-    full = [process.mmap(4096, 1 << 40, flags=MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, prot=PROT_READ)]
-    while len(process.maps().splitlines()) < 5:
-        full.append(process.mmap(4096, full[-1] + 8192, PROT_READ | PROT_WRITE))
+    limit_to(process, 28 * 1024 + 4096)
     blocks = []
     while p := heap.malloc(24):
         blocks.append(p)
-        assert len(blocks) < 100_000
     assert process.errno == errno.ENOMEM
+    assert process.sbrk(0) - heap.root <= 32 * 1024 < process.sbrk(4096) + 4096 - heap.root
+    process.sbrk(-4096)
     heap.check()
     for p in blocks[::2] + blocks[1::2]:
         heap.free(p)
@@ -115,14 +127,22 @@ def test_when_the_array_cannot_grow_malloc_fails_and_free_does_not(language):
 
 @pytest.mark.parametrize("language", allocators.LANGUAGES)
 def test_a_heap_without_room_for_its_array_is_not_created(language):
-    process = Kernel(ram="16 MiB", seed=1, max_map_count=1).init.fork()
+    process = limited(33 * 4096 + 4096)
     before = process.sbrk(0)
     with pytest.raises(MemoryError):
         allocators.create("binheap", process, language)
+    assert process.syscalls["mmap"] == 1
     assert process.sbrk(0) == before
 
 
-@pytest.mark.parametrize("fault", ["slot", "order", "count", "stranger"])
+@pytest.mark.parametrize("language", allocators.LANGUAGES)
+def test_a_heap_without_room_for_its_root_is_not_created(language):
+    process = limited(4096)
+    with pytest.raises(MemoryError, match="root"):
+        allocators.create("binheap", process, language)
+
+
+@pytest.mark.parametrize("fault", ["slot", "order", "count", "too many", "stranger"])
 def test_check_finds(create, process, fault):
     heap = create("binheap")
     holes = [heap.malloc(16 * n) for n in range(2, 30) if heap.malloc(1)]
@@ -139,6 +159,8 @@ def test_check_finds(create, process, fault):
             store(array + 8, top), store(top + 8, 1)
         case "count":
             store(heap.root + ROOT_INDEX + COUNT, load(heap.root + ROOT_INDEX + COUNT) - 1)
+        case "too many":
+            store(heap.root + ROOT_INDEX + COUNT, 1 << 40)
         case "stranger":
             store(array + 16, heap.root)
     with pytest.raises(HeapCorruption) as caught:

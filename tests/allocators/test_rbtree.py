@@ -170,7 +170,9 @@ def root_of(forest):
     return forest.words[BASE]
 
 
-@pytest.mark.parametrize("fault", ["red root", "red under red", "order", "black height", "back link"])
+@pytest.mark.parametrize(
+    "fault", ["red root", "red under red", "order", "black height", "back link", "wild link", "stranger"]
+)
 def test_check_finds(grown, fault):
     words, root = grown.words, root_of(grown)
     left = words[root + 8]
@@ -185,11 +187,32 @@ def test_check_finds(grown, fault):
         case "black height":
             _, node = grown.keys[0]
             words[node + PARENT] ^= RED
+        case "wild link":
+            words[BASE] = 0x123
+        case "stranger":
+            words[root + 8] = grown.keys[-1][1]
         case "back link":
             words[left + PARENT] = words[root + 16] | words[left + PARENT] & RED
     with pytest.raises(HeapCorruption) as caught:
         grown.check()
     assert caught.value.rule in (Rule.BROKEN_INDEX, Rule.BROKEN_LINK)
+
+
+def test_a_tree_in_a_circle_is_noticed_on_the_way_down(grown):
+    _, least = grown.keys[0]
+    grown.words[least + 8] = root_of(grown)
+    with pytest.raises(HeapCorruption) as caught:
+        grown.insert(16)
+    assert caught.value.rule == Rule.BROKEN_INDEX
+
+
+def test_a_red_root_is_noticed_when_a_leaf_is_hung_under_it():
+    forest = Forest()
+    forest.insert(64)
+    forest.words[root_of(forest) + PARENT] = RED
+    with pytest.raises(HeapCorruption) as caught:
+        forest.insert(80)
+    assert caught.value.rule == Rule.BROKEN_INDEX
 
 
 def test_best_fit_takes_the_smallest_at_the_lowest_address(create):

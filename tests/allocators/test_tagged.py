@@ -1,5 +1,7 @@
 """Heaps with boundary tags: layouts to read, growth, trimming, and what the tags notice."""
 
+import errno
+
 import pytest
 
 from heaplab import allocators
@@ -200,6 +202,26 @@ def test_a_heap_of_one_small_page_begins_when_it_grows():
         assert p == heap.root - 48 + 128  # the page's end, but for the header
         heap.free(p)
         heap.check()
+
+
+def test_a_request_beyond_all_addresses_is_refused(new):
+    """mmap_threshold can be so high that it reaches the design itself."""
+    heap = new(f":mmap_threshold={(1 << 64) - 1}")
+    p = heap.malloc(24)
+    before = list(heap.walk())
+    for size in (1 << 47, (1 << 63) - 1, 1 << 63, (1 << 64) - 24, (1 << 64) - 2):
+        for call in (
+            heap.malloc,
+            lambda size: heap.realloc(p, size),
+            lambda size: heap.aligned_alloc(64, size),
+            lambda size: heap.aligned_alloc(1 << 63, size),
+        ):
+            heap.process.errno = 0
+            assert call(size) == 0
+            assert heap.process.errno == errno.ENOMEM
+    assert list(heap.walk()) == before
+    assert heap.aligned_alloc(1 << 63, 1) == 0
+    heap.check()
 
 
 # ---- what is noticed ----
