@@ -140,29 +140,29 @@ def mmap(task: Task, addr: int, length: int, prot: int, flags: int, file: File |
     in_the_way = mm.vmas.overlapping(addr, end)
     if flags & MAP_FIXED_NOREPLACE and in_the_way:
         fail(errno.EEXIST)
-    vm_flags = _flags_for(mm, prot, flags, file)
+    vm_flags = _flags_for(mm, prot, flags)
     pages = length >> mm.page_shift
     if vm_flags & VM_LOCKED and not may_lock(mm, task.limits, pages):
         # an ordinary user's process may lock nothing at all where the limit is 0
         fail(errno.EAGAIN if task.limits.soft(Rlimit.MEMLOCK) else errno.EPERM)
-    vm_flags = _checked_source(mm, vm_flags, flags, file, offset + length)
+    vm_flags = _checked_source(vm_flags, flags, file, offset + length)
     replaced = [vma.piece(max(addr, vma.start), min(end, vma.end), mm.page_shift) for vma in in_the_way]
     if not may_expand(mm, task.limits, vm_flags, pages - _pages_of(mm, replaced)):
         fail(errno.ENOMEM)
     if vm_flags & (VM_NORESERVE | VM_SHARED | VM_WRITE) == VM_WRITE:
         charge(mm, pages - _pages_of(mm, [vma for vma in replaced if vma.flags & VM_ACCOUNT]))
         vm_flags |= VM_ACCOUNT
-    if file is None and vm_flags & VM_SHARED:
-        accounted = 0 if vm_flags & VM_NORESERVE else pages
-        charge(mm, accounted)
-        file = File(Inode(mm.system, "/dev/zero (deleted)", length, accounted), os.O_RDWR)
-    if flags & MAP_ANONYMOUS:
-        # of shared memory all is mapped; private pages go by where they are born
-        pgoff = 0 if vm_flags & VM_SHARED else addr >> mm.page_shift
-    else:
-        pgoff = offset >> mm.page_shift
+    accounted = pages if file is None and vm_flags & (VM_NORESERVE | VM_SHARED) == VM_SHARED else 0
+    charge(mm, accounted)
     if in_the_way:
         unmap(mm, addr, end)
+    if file is not None:
+        pgoff = offset >> mm.page_shift
+    elif vm_flags & VM_SHARED:
+        pgoff = 0
+        file = File(Inode(mm.system, "/dev/zero (deleted)", length, accounted), os.O_RDWR)
+    else:
+        pgoff = addr >> mm.page_shift
     vma = Vma(addr, end, vm_flags, pgoff, file)
     if mm.merge(vma) is None:
         mm.vmas.add(vma)
@@ -173,7 +173,7 @@ def _pages_of(mm: Mm, vmas: list[Vma]) -> int:
     return sum((vma.end - vma.start) >> mm.page_shift for vma in vmas)
 
 
-def _flags_for(mm: Mm, prot: int, flags: int, file: File | None) -> int:
+def _flags_for(mm: Mm, prot: int, flags: int) -> int:
     """Return the flags of the VMA that mmap's arguments describe, but for what its source decides."""
     vm_flags = prot & (PROT_READ | PROT_WRITE | PROT_EXEC) | VM_MAYACCESS
     # under overcommit_memory 2 everything is reserved
@@ -186,7 +186,7 @@ def _flags_for(mm: Mm, prot: int, flags: int, file: File | None) -> int:
     return vm_flags
 
 
-def _checked_source(mm: Mm, vm_flags: int, flags: int, file: File | None, end: int) -> int:
+def _checked_source(vm_flags: int, flags: int, file: File | None, end: int) -> int:
     """Refuse what the file, or the lack of one, does not allow; return the VMA's flags."""
     kind = flags & MAP_TYPE
     if file is not None and end > MAX_BYTES:

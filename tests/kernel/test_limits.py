@@ -195,3 +195,14 @@ def test_replacing_takes_no_promise_twice(strict):
     area = process.mmap(90 * SIZE)
     process.mmap(90 * SIZE, area, flags=PRIVATE | MAP_FIXED)
     strict.check()
+
+
+def test_a_mapping_that_is_refused_late_promises_nothing(boot):
+    kernel = boot(max_map_count=3)
+    process = kernel.init.fork()
+    area = process.mmap(6 * SIZE)
+    process.mmap(SIZE, prot=PROT_READ)
+    before = kernel.system.committed
+    refused(errno.ENOMEM, process.mmap, SIZE, area + SIZE, flags=SHARED | MAP_FIXED)
+    assert kernel.system.committed == before
+    kernel.check()
