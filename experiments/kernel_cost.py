@@ -7,7 +7,8 @@ resident   fork by each policy, vfork, page faults, mmap and munmap, against the
 many       calls with up to 1,000 processes alive, and with up to 10,000 VMAs in one address space
 
 Tables go to the screen, figures and the numbers (CSV) to the directory that --out names.  The real side is
-kernel_cost.c, compiled on the spot.  Medians of interleaved rounds; an aim that is missed is printed as such.
+kernel_cost.c, compiled on the spot.  Each figure is the least of several rounds: what else the machine
+does only adds.  An aim that is missed is printed as such.
 """
 
 import argparse
@@ -147,7 +148,7 @@ def model_costs(policy: str, size: int) -> list[Cost]:
         taken["zero"].append(touch(parent, fresh, 512))
         parent.munmap(fresh, 512 * PAGE)
         taken["mmap"].append(seconds(lambda: [pair() for _ in range(50)]) / 50)
-    return [Cost(name, policy, size, statistics.median(values)) for name, values in taken.items()]
+    return [Cost(name, policy, size, min(values)) for name, values in taken.items()]
 
 
 def ask_resident(console: Console, out: Path, most: int) -> None:
@@ -210,7 +211,7 @@ def draw_costs(costs: list[Cost], path: Path) -> None:
         panel.grid(alpha=0.3)
     panels.flat[0].legend()
     figure.suptitle(
-        f"Calls of the model's kernel by fork policy, and of the real kernel (medians of {ROUNDS} rounds)"
+        f"Calls of the model's kernel by fork policy, and of the real kernel (least of {ROUNDS} rounds)"
     )
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -231,6 +232,10 @@ def judge_resident(console: Console, costs: list[Cost]) -> None:
     if cow and shared:
         ratio = cow / shared
         row("fork of 1 GiB with shared tables: 20 times faster", ratio, "times faster", ratio >= 20)
+        least = min(cost.size for cost in costs)
+        fixed = figure["fork", "shared-tables", least]
+        ratio = (cow - fixed) / (shared - fixed)
+        row(f"the same, less a fork of {format_size(least)}", ratio, "times faster", ratio >= 20)
     zero = statistics.median(cost.seconds for cost in costs if cost[:2] == ("zero", "copy-on-write")) * 1e6
     row("demand-zero fault: at most 5 us", zero, "us", zero <= 5)
     console.print(table)
@@ -240,14 +245,14 @@ def judge_resident(console: Console, costs: list[Cost]) -> None:
 
 
 def cost_of(work: Callable[[], Any], undo: Callable[[Any], object], rounds: int = 300) -> float:
-    """Return the median seconds of `work`; `undo` is given its result, and not timed."""
+    """Return the least seconds of `work`; `undo` is given its result, and not timed."""
     taken = []
     for _ in range(rounds):
         start = time.perf_counter()
         result = work()
         taken.append(time.perf_counter() - start)
         undo(result)
-    return statistics.median(taken)
+    return min(taken)
 
 
 def nothing(_: object) -> None:
@@ -273,7 +278,7 @@ def with_processes(count: int) -> dict[str, float]:
         for _ in range(300):
             number = pid(exited())
             taken.append(seconds(lambda number=number: shell.waitpid(number)))
-        return statistics.median(taken)
+        return min(taken)
 
     def timed_exit() -> float:
         taken = []
@@ -281,7 +286,7 @@ def with_processes(count: int) -> dict[str, float]:
             child = shell.fork()
             taken.append(seconds(lambda child=child: child.exit(0)))
             shell.waitpid(child.pid)
-        return statistics.median(taken)
+        return min(taken)
 
     def collect(child: Process) -> None:
         child.exit(0)

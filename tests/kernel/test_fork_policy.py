@@ -4,7 +4,20 @@ import random
 
 import pytest
 
-from heaplab.abi import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_NONE, PROT_READ, PROT_WRITE
+from heaplab.abi import (
+    MADV_DOFORK,
+    MADV_DONTFORK,
+    MADV_DONTNEED,
+    MADV_WIPEONFORK,
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    MREMAP_MAYMOVE,
+    PROT_NONE,
+    PROT_READ,
+    PROT_WRITE,
+)
 from heaplab.errors import SegmentationFault, UsageError
 from heaplab.kernel import Kernel
 from heaplab.kernel.fork_policy import POLICIES
@@ -148,6 +161,9 @@ def test_no_frame_for_a_table_of_ones_own(boot):
     process.munmap(base + 3 * size, size)
 
 
+MEMORY_CALLS = ["mmap", "munmap", "mprotect", "mremap", "madvise"]
+
+
 def play(policy, seed):
     """A random program of a few processes; everything it sees."""
     chance = random.Random(seed)
@@ -160,7 +176,7 @@ def play(policy, seed):
         process = chance.choice(alive)
         va = base + chance.randrange(-40, 40) * size
         length = chance.choice([1, 2, 32, 33]) * size
-        step = chance.choice(["store"] * 4 + ["load"] * 2 + ["fork", "exit", "mmap", "munmap", "mprotect"])
+        step = chance.choice(["store"] * 4 + ["load"] * 2 + MEMORY_CALLS + ["fork", "exit"])
         try:
             if step == "store":
                 seen.append(process.store64(va + 8 * chance.randrange(32), chance.randrange(1 << 64)))
@@ -175,6 +191,11 @@ def play(policy, seed):
             elif step == "mmap":
                 flags = chance.choice([MAP_PRIVATE, MAP_PRIVATE, MAP_SHARED]) | MAP_ANONYMOUS | MAP_FIXED
                 seen.append(process.mmap(length, va, RW, flags))
+            elif step == "mremap":
+                seen.append(process.mremap(va, length, chance.choice([1, 2, 32]) * size, MREMAP_MAYMOVE))
+            elif step == "madvise":
+                advice = chance.choice([MADV_DONTNEED, MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK])
+                seen.append(process.madvise(va, length, advice))
             elif step == "munmap":
                 seen.append(process.munmap(va, length))
             elif step == "mprotect":
