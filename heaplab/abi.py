@@ -179,6 +179,7 @@ class Sys(IntEnum):
     BRK = 12
     PREAD64 = 17
     PWRITE64 = 18
+    PIPE = 22
     MREMAP = 25
     MSYNC = 26
     MINCORE = 27
@@ -212,5 +213,6 @@ class Sys(IntEnum):
     EXIT_GROUP = 231
     TGKILL = 234
     WAITID = 247
+    PIPE2 = 293
     PRLIMIT64 = 302
     MEMFD_CREATE = 319

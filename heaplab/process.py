@@ -203,6 +203,11 @@ class Process:
         """
         return int(self._direct("open", path, flags))
 
+    def pipe(self, flags: int = 0) -> tuple[int, int]:
+        """Make a pipe; return the descriptors (to read from, to write to).  Raises: OSError EMFILE."""
+        source, sink = self._direct("pipe2", flags)
+        return int(source), int(sink)
+
     def memfd_create(self, name: str, flags: int = 0) -> int:
         """Make an empty file that lives in memory; return a descriptor.  Raises: OSError EINVAL, EMFILE."""
         return int(self._direct("memfd_create", name, flags))

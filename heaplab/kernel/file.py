@@ -8,13 +8,9 @@ Source: Linux, include/linux/fs.h (struct file), fs/file.c.
 
 import errno
 import os
-from typing import Final
 
 from heaplab.kernel.inode import Inode
 from heaplab.kernel.system import fail
-
-#: 0, 1 and 2 belong to the standard streams, which are not modelled
-LOWEST_FD: Final = 3
 
 
 class File:
@@ -31,7 +27,7 @@ class File:
         self.flags = flags
         self.pos = 0
         self.users = 0
-        inode.get()
+        inode.opened(flags)
 
     @property
     def readable(self) -> bool:
@@ -51,7 +47,7 @@ class File:
         """One less; after the last the file is closed."""
         self.users -= 1
         if self.users == 0:
-            self.inode.put()
+            self.inode.closed(self.flags)
 
 
 class FdTable:
@@ -98,6 +94,10 @@ class FdTable:
         """Return the open file of each descriptor."""
         return list(self._files.values())
 
+    def find(self, fd: int) -> File | None:
+        """Return the open file of a descriptor, if it is one."""
+        return self._files.get(fd)
+
     def __getitem__(self, fd: int) -> File:
         """Return the open file of a descriptor.  Raises: OSError EBADF."""
         file = self._files.get(fd)
@@ -107,7 +107,7 @@ class FdTable:
 
     def install(self, file: File, most: int, *, close_on_exec: bool = False) -> int:
         """Give a file the lowest free descriptor below `most`.  Raises: OSError EMFILE."""
-        fd = LOWEST_FD
+        fd = 0
         while fd in self._files:
             fd += 1
         if fd >= most:

@@ -16,6 +16,7 @@ from heaplab.abi import MFD_ALLOW_SEALING, MFD_CLOEXEC, MFD_EXEC, MFD_HUGETLB, M
 from heaplab.kernel.file import File
 from heaplab.kernel.inode import MAX_BYTES, Inode
 from heaplab.kernel.oom import out_of_memory
+from heaplab.kernel.pipe import Pipe, StreamInode
 from heaplab.kernel.system import fail
 from heaplab.kernel.task import Task
 
@@ -88,6 +89,20 @@ def do_memfd_create(task: Task, name: str, flags: int) -> int:
     return _install(task, File(inode, os.O_RDWR), close_on_exec=bool(flags & MFD_CLOEXEC))
 
 
+def do_pipe2(task: Task, flags: int) -> tuple[int, int]:
+    """Make a pipe; return the descriptors (to read from, to write to).  Raises: OSError EINVAL, EMFILE."""
+    if flags & ~os.O_CLOEXEC:
+        fail(errno.EINVAL)  # O_NONBLOCK, O_DIRECT: not modelled
+    pipe, on_exec = Pipe(task.system), bool(flags & os.O_CLOEXEC)
+    ends = File(pipe, os.O_RDONLY), File(pipe, os.O_WRONLY)
+    source = _install(task, ends[0], close_on_exec=on_exec)
+    try:
+        return source, _install(task, ends[1], close_on_exec=on_exec)
+    except OSError:
+        task.files.close(source)
+        raise
+
+
 def do_close(task: Task, fd: int) -> None:
     """Close a descriptor.  Raises: OSError EBADF."""
     task.files.close(fd)
@@ -101,6 +116,10 @@ def do_dup(task: Task, fd: int) -> int:
 def do_read(task: Task, fd: int, count: int) -> bytes:
     """Read from the offset on, which moves.  Raises: OSError EBADF."""
     file = task.files[fd]
+    if isinstance(file.inode, StreamInode):
+        if not file.readable:
+            fail(errno.EBADF)
+        return file.inode.receive(task, count)
     data = do_pread(task, fd, count, file.pos)
     file.pos += len(data)
     return data
@@ -111,6 +130,8 @@ def do_pread(task: Task, fd: int, count: int, offset: int) -> bytes:
     file = task.files[fd]
     if offset < 0:
         fail(errno.EINVAL)
+    if not file.inode.seekable:
+        fail(errno.ESPIPE)
     if not file.readable:
         fail(errno.EBADF)
     data = b""
@@ -122,6 +143,10 @@ def do_pread(task: Task, fd: int, count: int, offset: int) -> bytes:
 def do_write(task: Task, fd: int, data: bytes) -> int:
     """Write at the offset, which moves; with O_APPEND at the end.  Raises: OSError EBADF, EFBIG."""
     file = task.files[fd]
+    if isinstance(file.inode, StreamInode):
+        if not file.writable:
+            fail(errno.EBADF)
+        return file.inode.transmit(task, data)
     at = file.inode.size if file.flags & os.O_APPEND else file.pos
     written = do_pwrite(task, fd, data, at)
     file.pos = at + written
@@ -133,6 +158,8 @@ def do_pwrite(task: Task, fd: int, data: bytes, offset: int) -> int:
     file = task.files[fd]
     if offset < 0:
         fail(errno.EINVAL)
+    if not file.inode.seekable:
+        fail(errno.ESPIPE)
     if not file.writable:
         fail(errno.EBADF)
     at = file.inode.size if file.flags & os.O_APPEND else offset
@@ -147,6 +174,8 @@ def do_pwrite(task: Task, fd: int, data: bytes, offset: int) -> int:
 def do_lseek(task: Task, fd: int, offset: int, whence: int) -> int:
     """Move the offset; return it.  Raises: OSError EBADF, EINVAL; ENXIO beyond the end for holes and data."""
     file = task.files[fd]
+    if not file.inode.seekable:
+        fail(errno.ESPIPE)
     origins = {os.SEEK_SET: 0, os.SEEK_CUR: file.pos, os.SEEK_END: file.inode.size}
     if whence not in origins or not 0 <= origins[whence] + offset <= MAX_BYTES:
         fail(errno.EINVAL)  # SEEK_DATA and SEEK_HOLE are not modelled
@@ -159,11 +188,14 @@ def do_ftruncate(task: Task, fd: int, size: int) -> None:
     if size < 0:
         fail(errno.EINVAL)
     file = task.files[fd]
-    if not file.writable:
+    if not file.writable or not file.inode.seekable:
         fail(errno.EINVAL)
     file.inode.truncate(size)
 
 
 def do_fsync(task: Task, fd: int) -> None:
     """Write the file's dirty pages to disk.  Raises: OSError EBADF."""
-    task.files[fd].inode.write_back(0, MAX_BYTES)
+    inode = task.files[fd].inode
+    if not inode.seekable:
+        fail(errno.EINVAL)
+    inode.write_back(0, MAX_BYTES)

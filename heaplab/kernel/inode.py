@@ -39,6 +39,8 @@ class Inode:
     device = "00:01"
     #: shared mappings let the first write to each page fault, so that the kernel hears what gets dirty
     writenotify = False
+    #: it has offsets, and can be mapped
+    seekable = True
 
     def __init__(self, system: System, name: str, size: int = 0, accounted: int = 0) -> None:
         self.system = system
@@ -52,6 +54,14 @@ class Inode:
         system.committed += accounted
 
     # life
+
+    def opened(self, flags: int) -> None:
+        """One more open file, with these flags."""
+        self.get()
+
+    def closed(self, flags: int) -> None:
+        """One open file less."""
+        self.put()
 
     def get(self) -> None:
         """One more user."""

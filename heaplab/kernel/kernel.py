@@ -1,5 +1,6 @@
 """The kernel as its user holds it: boot, the process table, the views, the self-check."""
 
+import os
 import random
 from pathlib import Path
 from signal import SIGCHLD
@@ -8,13 +9,14 @@ from heaplab.errors import UsageError
 from heaplab.kernel import procfs
 from heaplab.kernel.check import check
 from heaplab.kernel.exit import exit_group
-from heaplab.kernel.file import FdTable
+from heaplab.kernel.file import FdTable, File
 from heaplab.kernel.filesystem import FileSystem
 from heaplab.kernel.fork_policy import POLICIES
 from heaplab.kernel.layout import Layout
 from heaplab.kernel.limits import Limits
 from heaplab.kernel.mm import Mm
 from heaplab.kernel.mmap import VM_DATA
+from heaplab.kernel.pipe import Console
 from heaplab.kernel.syscalls import Entry, handle
 from heaplab.kernel.system import Settings, System
 from heaplab.kernel.task import Group, Sighand, Task
@@ -100,6 +102,11 @@ class Kernel:
         system.init.join(Group(system.init, None, Sighand(), SIGCHLD))
         system.kill = exit_group
         system.init.files, system.init.limits = FdTable(), Limits(layout.stack_limit)
+        #: what processes write to the standard streams
+        self.console = Console(system)
+        terminal = File(self.console, os.O_RDWR)
+        for _ in range(3):
+            system.init.files.install(terminal, most=3)
         Entry(system.init)
 
     def process(self, pid: int) -> Process:

@@ -203,3 +203,18 @@ def sys_ftruncate(task: Task, fd: int, size: int, *_: int) -> int:
 def sys_fsync(task: Task, fd: int, *_: int) -> int:
     fileio.do_fsync(task, signed32(fd))
     return 0
+
+
+def sys_pipe(task: Task, fds: int, *_: int) -> int:
+    return sys_pipe2(task, fds, 0)
+
+
+def sys_pipe2(task: Task, fds: int, flags: int, *_: int) -> int:
+    ends = fileio.do_pipe2(task, flags & 0xFFFF_FFFF)
+    try:
+        put_user(task, fds, b"".join(fd.to_bytes(4, "little") for fd in ends))
+    except OSError:
+        for fd in ends:
+            fileio.do_close(task, fd)
+        raise
+    return 0

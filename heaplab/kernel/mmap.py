@@ -203,6 +203,8 @@ def _checked_source(vm_flags: int, flags: int, file: File | None, end: int) -> i
             vm_flags &= ~(VM_SHARED | VM_MAYWRITE)
     if file is not None and not file.readable:
         fail(errno.EACCES)
+    if file is not None and not file.inode.seekable:
+        fail(errno.ENODEV)
     if vm_flags & VM_GROWSDOWN and (kind != MAP_PRIVATE or file is not None):
         fail(errno.EINVAL)
     return vm_flags

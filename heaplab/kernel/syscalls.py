@@ -69,6 +69,7 @@ _DIRECT: Final[dict[str, Callable[..., Any]]] = {
     "mincore": memcalls.do_mincore,
     "getrlimit": lambda task, resource: task.limits.get(resource),
     "setrlimit": lambda task, resource, soft, hard: task.limits.set(resource, soft, hard),
+    "pipe2": fileio.do_pipe2,
     "wait4": waiting.wait4,
     "waitid": waiting.waitid,
     "getrusage": taskcalls.getrusage,

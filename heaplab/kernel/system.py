@@ -75,7 +75,7 @@ class System:
     def new_inode(self) -> int:
         """Return the number of a new file without a name."""
         self._inodes += 1
-        return self._inodes
+        return self._inodes - 1
 
     def living(self) -> Iterator[Task]:
         """Yield the tasks that have not died, in the order of their birth."""
