@@ -4,6 +4,7 @@ Messages to it: Job, or None to end.  Messages from it: (what, value):
     "progress", events done     "run", Run     "usage", a UsageError's sentence     "error", what was raised
 """
 
+import ctypes
 import gc
 import signal
 import sys
@@ -20,6 +21,8 @@ from heaplab.traces import open_trace
 
 #: seconds between two messages about progress
 _EVERY = 0.1
+
+_PR_SET_PDEATHSIG = 1  # Linux, include/uapi/linux/prctl.h
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ def _do(job: Job, connection: Connection) -> Any:
 def main() -> None:
     """Serve on the connection whose file descriptor is the first argument."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    # an allocator that never returns must not outlive a parent that was killed
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
         serve(Connection(int(sys.argv[1])))
 

@@ -2,7 +2,10 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
 import textwrap
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -111,6 +114,25 @@ def test_no_worker_is_left_behind(traces):
     with pytest.raises(RuntimeError):
         lab.compare(traces, ["buddy"], jobs=2, progress=lambda now: (_ for _ in ()).throw(RuntimeError))
     assert children() <= before
+
+
+def test_a_worker_dies_with_a_parent_that_is_killed(design, tmp_path):
+    begun = tmp_path / "begun"
+    spec = design(f"open({str(begun)!r}, 'w').write(str(os.getpid()))\n        while True: pass")
+    program = f"from heaplab import lab; lab.compare(['lua'], [{spec!r}], 'python', jobs=1)"
+    parent = subprocess.Popen([sys.executable, "-c", program])
+    until(lambda: begun.exists() and begun.read_text())
+    worker = int(begun.read_text())
+    parent.kill()
+    parent.wait()
+    until(lambda: not Path(f"/proc/{worker}").exists())
+
+
+def until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_traces_from_files_of_all_kinds(tmp_path):
