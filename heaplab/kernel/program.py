@@ -49,7 +49,7 @@ _CALLS = {
     name
     for name, member in vars(Process).items()
     if callable(member) and not name.startswith("_") and name not in _NOT_CALLS
-} | {"load64", "store64", "load", "store", "copy", "fill", "peek", "poke", "read", "write", "join"}
+} | {"load64", "store64", "load", "store", "copy", "fill", "peek", "poke", "read", "write"}
 
 
 def method(call: Call) -> str:

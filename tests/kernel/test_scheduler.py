@@ -9,6 +9,7 @@ import pytest
 
 from heaplab.abi import PROT_READ, PROT_WRITE, SA_RESTART, WNOHANG
 from heaplab.errors import UsageError
+from heaplab.kernel import program
 from heaplab.kernel.explore import explore
 from heaplab.kernel.scheduler import Outcome, Scheduler, run
 
@@ -79,6 +80,10 @@ def test_vfork_runs_the_child_first_in_the_parents_memory():
         yield sys.exit(0)
 
     assert explore(main) == {Outcome("child parent 7", 0)}
+
+
+def test_every_call_of_sys_is_one_of_the_process(process):
+    assert [name for name in program._CALLS if not hasattr(process, program.method(program.Call(name)))] == []
 
 
 def test_errors_are_raised_at_the_yield():
