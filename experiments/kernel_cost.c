@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #define PAGE 4096u
+#define FORKS 3   /* in a round */
 #define PAIRS 200 /* of mmap and munmap, timed together */
 
 static double now(void)
@@ -75,12 +76,16 @@ int main(int argc, char **argv)
     volatile char *base = pages(count);
     touch(base, count);
     for (int round = 0; round < rounds; round++) {
-        double start = now();
-        pid_t child = fork();
-        if (child == 0)
-            _exit(0);
-        keep(&fork_s, now() - start);
-        waitpid(child, NULL, 0);
+        double start;
+        pid_t child;
+        for (int i = 0; i < FORKS; i++) {
+            start = now();
+            child = fork();
+            if (child == 0)
+                _exit(0);
+            keep(&fork_s, now() - start);
+            waitpid(child, NULL, 0);
+        }
 
         keep(&vfork_s, time_vfork());
 

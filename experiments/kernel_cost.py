@@ -42,6 +42,7 @@ PAGE = 4096
 MIB, GIB = 1 << 20, 1 << 30
 SIZES = [MIB, 4 * MIB, 16 * MIB, 64 * MIB, 256 * MIB, GIB, 4 * GIB]
 ROUNDS = 15
+FORKS = 3  # in a round, as in kernel_cost.c: the first finds the caches cold
 POLICIES = ("copy-on-write", "shared-tables", "eager")
 REAL = "real kernel"
 CALLS = {
@@ -134,10 +135,11 @@ def model_costs(policy: str, size: int) -> list[Cost]:
     touch(parent, base, size // PAGE)
     rounds = ROUNDS if policy != "eager" else max(3, min(ROUNDS, GIB // size))
     for _ in range(rounds):
-        start = time.perf_counter()
-        child = parent.fork()
-        taken["fork"].append(time.perf_counter() - start)
-        collect(child)
+        for _ in range(FORKS):
+            start = time.perf_counter()
+            child = parent.fork()
+            taken["fork"].append(time.perf_counter() - start)
+            collect(child)
         taken["vfork"].append(seconds(vfork))
         parent.wait()
         child = parent.fork()

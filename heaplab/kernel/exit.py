@@ -89,13 +89,14 @@ def _group_is_dead(group: Group) -> None:
     group.stop_signal = group.job_event = 0
     system.signalled.pop(group, None)
     reaper = find_reaper(group)
-    for child in list(group.children.values()):
-        _reparent(child.group, reaper)
+    orphans = [child.group for child in group.children.values()]
+    for orphan in orphans:
+        _reparent(orphan, reaper)
     if group.parent is not None:
         _hang_up_orphaned_jobs(group, group.parent)
     if _notify_parent(group):
         release(group)
-    _let_init_collect(system)
+    _let_init_collect(system, [*orphans, group])
 
 
 def find_reaper(group: Group) -> Group:
@@ -135,12 +136,12 @@ def _notify_parent(group: Group) -> bool:
     return ignored or (signum == SIGCHLD and bool(action.flags & SA_NOCLDWAIT))
 
 
-def _let_init_collect(system: System) -> None:
-    """Run pid 1's program, a loop of waits."""
+def _let_init_collect(system: System, groups: list[Group]) -> None:
+    """Run pid 1's program, a loop of waits; `groups` are those whose end, or new parent, it may hear of."""
     if system.init_reaps:
-        for child in list(system.init.children.values()):
-            if not child.group.living:
-                release(child.group)
+        for group in groups:
+            if not group.living and system.init.children.get(group.tgid) is group.leader:
+                release(group)
 
 
 def release(group: Group) -> None:

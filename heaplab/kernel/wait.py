@@ -115,6 +115,8 @@ def _look(caller: Group, idtype: int, number: int, options: int) -> Report | Non
         leaders = list(caller.children.values())
     for leader in leaders:
         child = leader.group
+        if possible and child.living and not child.job_event:
+            continue  # nothing to tell, and that there is somebody is known
         if not _eligible(child, idtype, number, options):
             continue
         if child.living:
