@@ -9,8 +9,8 @@ import pytest
 
 from heaplab.abi import PROT_READ, PROT_WRITE, SA_RESTART, WNOHANG
 from heaplab.errors import UsageError
-from heaplab.kernel import program
 from heaplab.kernel.explore import explore
+from heaplab.kernel.program import _CALLS, Call, method
 from heaplab.kernel.scheduler import Outcome, Scheduler, run
 
 SEEDS = range(12)
@@ -83,7 +83,7 @@ def test_vfork_runs_the_child_first_in_the_parents_memory():
 
 
 def test_every_call_of_sys_is_one_of_the_process(process):
-    assert [name for name in program._CALLS if not hasattr(process, program.method(program.Call(name)))] == []
+    assert [name for name in _CALLS if not hasattr(process, method(Call(name)))] == []
 
 
 def test_errors_are_raised_at_the_yield():
