@@ -190,6 +190,7 @@ class Sys(IntEnum):
     CLONE = 56
     FORK = 57
     VFORK = 58
+    EXECVE = 59
     EXIT = 60
     WAIT4 = 61
     KILL = 62

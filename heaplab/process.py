@@ -7,7 +7,7 @@ used as long as the process lives, and after that for its counters.
 import errno
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NoReturn, Protocol
 
 from heaplab.abi import (
@@ -49,6 +49,8 @@ class KernelSide(Protocol):
     def tid(self) -> int: ...
     @property
     def stack(self) -> int: ...
+    @property
+    def entry(self) -> int: ...
     @property
     def ppid(self) -> int: ...
     @property
@@ -280,6 +282,25 @@ class Process:
         self.mprotect(base + self.page_size, size - self.page_size, PROT_READ | PROT_WRITE)
         return self.clone(THREAD_FLAGS, base + size)
 
+    def execve(self, path: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+        """Become another program: an ELF file, or a script, of the kernel's files (Kernel.write_file).
+
+        Memory, handlers, other threads and close-on-exec descriptors are gone; `entry` is where the program
+        starts, `stack` where its stack pointer points.
+        Raises: OSError ENOENT, ENOEXEC, ELOOP, E2BIG: then nothing has changed.
+
+        >>> from heaplab.kernel import Kernel
+        >>> from heaplab.kernel.elf import make_elf
+        >>> kernel = Kernel(ram="1 MiB")
+        >>> kernel.write_file("/bin/true", make_elf(data=b"values", bss=100))
+        >>> process = kernel.init.fork()
+        >>> process.execve("/bin/true", ["true"])
+        >>> process.load64(process.stack)           # argc
+        1
+        """
+        variables = [os.fsencode(f"{name}={value}") for name, value in (env or {}).items()]
+        self._direct("execve", path, [os.fsencode(arg) for arg in argv], variables)
+
     def exit(self, code: int = 0) -> None:
         """End the process, all its threads; it is a zombie until its parent waits."""
         self._call(Sys.EXIT_GROUP, code)
@@ -432,6 +453,11 @@ class Process:
     def tid(self) -> int:
         """The number of this thread."""
         return self._kernel.tid
+
+    @property
+    def entry(self) -> int:
+        """The address at which the program starts, once it has exec'ed."""
+        return self._kernel.entry
 
     @property
     def stack(self) -> int:

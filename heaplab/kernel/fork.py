@@ -78,6 +78,7 @@ def clone(caller: Task, flags: int, stack: int = 0, child_tid: int = 0) -> Task:
         raise
     child = Task(system, pid, mm, caller.comm)
     child.stack = stack or caller.stack
+    child.entry = caller.entry
     child.blocked = set(caller.blocked)
     child.clear_child_tid = child_tid if flags & CLONE_CHILD_CLEARTID else 0
     child.files = caller.files.share() if flags & CLONE_FILES else caller.files.fork()

@@ -36,7 +36,7 @@ class Inode:
                 kind are counted one by one as they are made
     """
 
-    device = "00:01"
+    device: str = "00:01"
     #: shared mappings let the first write to each page fault, so that the kernel hears what gets dirty
     writenotify = False
     #: it has offsets, and can be mapped

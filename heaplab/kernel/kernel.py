@@ -86,7 +86,8 @@ class Kernel:
             self.machine, settings, chance, zero_frame, pid_max=pid_max, init_reaps=init_reaps
         )
         self.system.files = FileSystem(self.system)
-        self._start_init(Layout.choose(self.machine, chance if aslr else None))
+        self.system.layout_chance = chance if aslr else None
+        self._start_init(Layout.choose(self.machine, self.system.layout_chance))
         #: the handle of pid 1
         self.init: Process = handle(self.system.init)
 

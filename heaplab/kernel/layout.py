@@ -30,6 +30,8 @@ class Layout:
     stack_size: int  # of a new program's stack
     stack_limit: int  # the most a stack may grow to (RLIMIT_STACK)
     guard_gap: int  # kept free below a stack
+    brk_shift: int  # how far chance moved start_brk
+    pie_base: int  # where programs go that run anywhere
 
     @staticmethod
     def choose(machine: Machine, chance: random.Random | None) -> "Layout":
@@ -46,15 +48,18 @@ class Layout:
         stack_limit, guard_gap = scaled(23), scaled(20)
         gap = stack_limit + guard_gap + (scaled(34) if chance else 0)
         gap = min(max(gap, scaled(27)), task_size // 6 * 5 // page * page)
-        shift = moved(40)
+        shift, brk_shift = moved(40), moved(30)
+        stack_top = task_size - moved(34)
         return Layout(
             task_size=task_size,
             min_addr=scaled(16),
-            start_brk=scaled(22) + moved(30),
+            start_brk=scaled(22) + brk_shift,
             mmap_base=task_size - gap - shift,
             legacy_base=task_size // 3 // page * page + shift,
-            stack_top=task_size - moved(34),
+            stack_top=stack_top,
             stack_size=scaled(17) + page,
             stack_limit=stack_limit,
             guard_gap=guard_gap,
+            brk_shift=brk_shift,
+            pie_base=(task_size // 3 * 2 // page * page) + moved(40),
         )

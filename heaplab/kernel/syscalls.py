@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from heaplab.abi import CLONE_CHILD_SETTID, CLONE_PARENT_SETTID, Sys
 from heaplab.errors import WouldBlock
+from heaplab.kernel import exec as exec_
 from heaplab.kernel import fileio, fork, memcalls, procfs, signals, taskcalls
 from heaplab.kernel import wait as waiting
 from heaplab.kernel.fault import WRITE, mend
@@ -70,6 +71,7 @@ _DIRECT: Final[dict[str, Callable[..., Any]]] = {
     "getrlimit": lambda task, resource: task.limits.get(resource),
     "setrlimit": lambda task, resource, soft, hard: task.limits.set(resource, soft, hard),
     "pipe2": fileio.do_pipe2,
+    "execve": exec_.execve,
     "wait4": waiting.wait4,
     "waitid": waiting.waitid,
     "getrusage": taskcalls.getrusage,
@@ -182,6 +184,10 @@ class Entry:
     @property
     def stack(self) -> int:
         return self.task.stack
+
+    @property
+    def entry(self) -> int:
+        return self.task.entry
 
     @property
     def comm(self) -> str:

@@ -33,8 +33,9 @@ class Settings:
 class System:
     """The state the kernel's parts share.
 
-    fixed at boot: machine, settings, chance (every random choice of the kernel), zero_frame (the one frame
-    that all unwritten memory reads; its owner is the kernel)
+    fixed at boot: machine, settings, chance (every random choice of the kernel), layout_chance (the same, or
+    None: address spaces are not randomised), zero_frame (the one frame that all unwritten memory reads; its
+    owner is the kernel)
     while it runs: pids; tasks, by pid, in the order of their birth, the dead not yet waited for included;
     init, the task with pid 1; init_reaps, whether init collects its dead children by itself; oom_kills, the
     pids that the OOM killer ended, in order; kill, how it ends a process: the memory system, which needs it,
@@ -70,6 +71,7 @@ class System:
         self.lazily_freed = False
         self.reclaimable: OrderedDict[tuple[DiskInode, int], None] = OrderedDict()
         self.files: FileSystem
+        self.layout_chance: random.Random | None = chance
         self._inodes = 0
 
     def new_inode(self) -> int:

@@ -173,6 +173,7 @@ class Task:
         files       its descriptors; CLONE_FILES shares the table
         limits      resource limits; threads share them
         comm        its name
+        entry       the address its program starts at, once it has exec'ed
         stack       where its stack pointer started; 0: at the same place as its parent's
         blocked     signals that wait
         pending     signals sent to this task alone
@@ -193,6 +194,7 @@ class Task:
         "clear_child_tid",
         "comm",
         "context",
+        "entry",
         "files",
         "group",
         "limits",
@@ -218,6 +220,7 @@ class Task:
         self.mm: Mm | None = mm
         self.comm = comm
         self.stack = 0
+        self.entry = 0
         self.blocked: set[int] = set()
         self.pending = Pending()
         self.vfork_child: Task | None = None

@@ -1,7 +1,9 @@
 """What the registers of the calls about tasks mean: processes, threads, waits and signals."""
 
 import errno
+import os
 import struct
+from typing import Final
 
 from heaplab.abi import (
     PR_GET_CHILD_SUBREAPER,
@@ -16,10 +18,14 @@ from heaplab.abi import (
 from heaplab.kernel import exit as exiting
 from heaplab.kernel import jobs, signals
 from heaplab.kernel import wait as waiting
+from heaplab.kernel.exec import execve
 from heaplab.kernel.memcalls import signed32
 from heaplab.kernel.system import fail
 from heaplab.kernel.task import Task
-from heaplab.kernel.uaccess import get_user, put_user
+from heaplab.kernel.uaccess import get_user, get_user_string, put_user
+
+_PATH_MAX: Final = 4096
+_STRING_MAX: Final = 1 << 17  # MAX_ARG_STRLEN
 
 
 def sys_getpid(task: Task, *_: int) -> int:
@@ -32,6 +38,20 @@ def sys_getppid(task: Task, *_: int) -> int:
 
 def sys_gettid(task: Task, *_: int) -> int:
     return task.pid
+
+
+def sys_execve(task: Task, path: int, argv: int, envp: int, *_: int) -> int:
+    name = get_user_string(task, path, _PATH_MAX)
+    execve(task, os.fsdecode(name), _get_strings(task, argv), _get_strings(task, envp))
+    return 0
+
+
+def _get_strings(task: Task, array: int) -> list[bytes]:
+    """Return the strings of an array of pointers that ends with NULL; none for no array."""
+    found: list[bytes] = []
+    while array and (pointer := int.from_bytes(get_user(task, array + 8 * len(found), 8), "little")):
+        found.append(get_user_string(task, pointer, _STRING_MAX))
+    return found
 
 
 def sys_set_tid_address(task: Task, address: int, *_: int) -> int:
