@@ -81,13 +81,13 @@ def charge(mm: Mm, pages: int) -> None:
     """
     system = mm.system
     settings, total = system.settings, system.machine.frame_count
-    if settings.overcommit_memory == 1:
+    if settings.overcommit_memory == 1 or pages <= 0:
         return
     if settings.overcommit_memory == 0:
-        allowed = total - pages
+        refused = pages > total
     else:
         # so that who uses up the rest can still be dealt with (user_reserve_kbytes)
         reserve = min(mm.space.raw.vm_pages // 32, settings.user_reserve >> mm.page_shift)
-        allowed = total * settings.overcommit_ratio // 100 - reserve - system.committed - pages
-    if allowed < 0:
+        refused = system.committed + pages >= total * settings.overcommit_ratio // 100 - reserve
+    if refused:
         fail(errno.ENOMEM)

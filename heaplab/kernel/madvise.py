@@ -120,15 +120,15 @@ def _free(mm: Mm, vma: Vma, start: int, end: int, _advice: int) -> None:
     mm.flush_range(start, end)
 
 
-def _read_ahead(_mm: Mm, vma: Vma, start: int, end: int, _advice: int) -> None:
+def _read_ahead(mm: Mm, vma: Vma, start: int, end: int, _advice: int) -> None:
     """MADV_WILLNEED: bring what the disk has of the range into memory, as long as there is room."""
     if vma.file is None or not vma.writenotify:
         return
     inode = vma.file.inode
-    first = vma.page_at(start, _mm.page_shift)
-    last = min(vma.page_at(end, _mm.page_shift), inode.page_count)
+    first = vma.page_at(start, mm.page_shift)
+    last = min(vma.page_at(end, mm.page_shift), inode.page_count)
     for pgoff in range(first, last):
-        if not _mm.system.machine.free_frames:
+        if not mm.system.machine.free_frames:
             return
         inode.make_page(pgoff)
 

@@ -226,3 +226,16 @@ def test_a_name_without_end_is_too_long(process):
     process.fill(page, ord("x"), 32 * SIZE)
     assert process.syscall(Sys.OPEN, page, 0) == -errno.ENAMETOOLONG
     assert process.syscall(Sys.MEMFD_CREATE, page, 0) == -errno.EINVAL
+
+
+def test_exec_closes_what_it_is_told_to(kernel, process):
+    kept = process.memfd_create("kept")
+    closed = process.memfd_create("closed", 1)  # MFD_CLOEXEC
+    also = process.open("/f", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+    copy = process.dup(closed)  # the copy does not have the flag
+    child = process.fork()
+    kernel.system.tasks[child.pid].files.exec()
+    for fd in (closed, also):
+        refused(errno.EBADF, child.lseek, fd, 0)
+        assert process.lseek(fd, 0) == 0
+    assert child.lseek(kept, 0) == child.lseek(copy, 0) == 0

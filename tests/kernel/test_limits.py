@@ -206,3 +206,12 @@ def test_a_mapping_that_is_refused_late_promises_nothing(boot):
     refused(errno.ENOMEM, process.mmap, SIZE, area + SIZE, flags=SHARED | MAP_FIXED)
     assert kernel.system.committed == before
     kernel.check()
+
+
+def test_mode_2_keeps_a_reserve_back(strict):
+    process = strict.init.fork()
+    process.mmap(320 * SIZE, prot=PROT_NONE)
+    room = 128 - strict.system.committed - pages(process) // 32
+    assert pages(process) // 32 >= 10
+    refused(errno.ENOMEM, process.mmap, room * SIZE)
+    process.mmap((room - 1) * SIZE)

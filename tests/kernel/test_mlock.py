@@ -151,3 +151,10 @@ def test_msync_errors(process):
     refused(errno.EBUSY, process.msync, area, SIZE, MS_INVALIDATE)
     process.msync(area, SIZE)
     process.msync(area, 0)
+
+
+def test_the_first_page_that_cannot_be_made_ends_it(kernel, process):
+    area = process.mmap(2 * SIZE)
+    process.mprotect(area, SIZE, PROT_NONE)
+    refused(errno.ENOMEM, process.mlock, area, 2 * SIZE)
+    assert (locked(kernel, process), kernel.machine.used(FrameKind.ANON)) == (2, 0)

@@ -245,3 +245,12 @@ def test_limits_hold_for_what_it_adds(process, area):
     refused(errno.ENOMEM, process.mremap, at, 2 * SIZE, 4 * SIZE, MREMAP_MAYMOVE)
     refused(errno.ENOMEM, process.mremap, at, 2 * SIZE, 2 * SIZE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP)
     assert process.mremap(at, 2 * SIZE, 3 * SIZE) == at
+
+
+def test_rule_27_what_stays_counts_as_never_written(process, area, faults):
+    at = fixed(process, area, 0)
+    process.store64(at, 5)
+    process.mremap(at, SIZE, SIZE, MREMAP_MAYMOVE | MREMAP_DONTUNMAP)
+    process.load64(at)
+    child = process.fork()
+    assert faults(child, child.load64, at) == 1  # rule 6

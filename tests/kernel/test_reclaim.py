@@ -227,3 +227,16 @@ def test_rule_29_pages_that_others_share_stay(boot, policy):
         other.fill(other.mmap(64 * SIZE), 1, 64 * SIZE)
     assert process.read(area, 8 * SIZE) == child.read(area, 8 * SIZE) == b"\7" * 8 * SIZE
     kernel.check()
+
+
+def test_rule_29_freed_pages_that_fork_shared_stay(boot):
+    kernel = boot(frames=64)
+    process = kernel.init.fork()
+    area = process.mmap(4 * SIZE)
+    process.fill(area, 7, 4 * SIZE)
+    process.madvise(area, 4 * SIZE, MADV_FREE)
+    child = process.fork()
+    other = kernel.init.fork()
+    with pytest.raises(OutOfMemory):
+        other.fill(other.mmap(64 * SIZE), 1, 64 * SIZE)
+    assert process.read(area, 4 * SIZE) == child.read(area, 4 * SIZE) == b"\7" * 4 * SIZE
