@@ -13,12 +13,13 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 from heaplab.abi import SA_RESTART
 from heaplab.errors import ProcessDied, UsageError, WouldBlock
 from heaplab.kernel import signals
+from heaplab.kernel.elf import make_elf
 from heaplab.kernel.kernel import Kernel
 from heaplab.kernel.program import Call, Calls, Caught, Execution, Program, Result, method
 from heaplab.kernel.task import Task
@@ -95,11 +96,23 @@ class Scheduler:
         self.threads: list[Thread] = []
         self._choose = choose or random.Random(seed).choice
         self._started = 0
+        self._programs: dict[str, Program] = {}
+
+    def install(self, path: str, program: Program, *, data: bytes = b"", bss: int = 0) -> None:
+        """Put a program into a file, so that it can be exec'ed; its arguments are the strings of argv.
+
+        data, bss: of the file, as in make_elf.
+        """
+        self.kernel.write_file(path, make_elf(data=data, bss=bss, page_size=self.kernel.machine.page_size))
+        self._programs[path] = program
 
     def start(self, program: Program, *args: object) -> Process:
         """Make a process that runs a program, a child of pid 1; return its handle."""
         process = self.kernel.init.fork()
-        _push_argc(self.kernel.task(process.tid), process)
+        name = f"/bin/{getattr(program, '__name__', 'program')}"
+        if name not in self.kernel.system.files:
+            self.install(name, program)
+        process.execve(name, [name])
         self._started += 1
         self._add(process.tid, Execution(program, args), (self._started,))
         return process
@@ -171,7 +184,7 @@ class Scheduler:
             assert call is not None
             result = Result(call, None, error)
         thread.blocked, thread.task.waiting = None, False
-        if thread.task.mm is not None:
+        if thread.task.mm is not None and (call.name != "execve" or result.error is not None):
             self._unblock(thread, thread.execution.resume(result))
 
     def _unblock(self, thread: Thread, blocked: frozenset[int] | None) -> None:
@@ -199,9 +212,27 @@ class Scheduler:
             created = process.spawn_thread(**options)
             self._add(created.tid, execution, path, is_thread=True)
             return Result(call, created.tid)
+        if call.name == "execve":
+            self._exec(thread, *args, **options)
+            return Result(call, None)
         if call.name in ("write", "poke") and isinstance(args[-1], str):
             args = (*args[:-1], args[-1].encode())
         return Result(call, getattr(process, method(call))(*args, **options))
+
+    def _exec(
+        self, thread: Thread, path: str, argv: Sequence[str], env: Mapping[str, str] | None = None
+    ) -> None:
+        """Make the call, and go on with the program that the file stands for."""
+        if path in self.kernel.system.files and path not in self._programs:
+            raise UsageError(
+                f"execve of {path}: no program was installed there, and machine code is not run: "
+                "call Scheduler.install first"
+            )
+        thread.process.execve(path, argv, env)
+        if thread.task.mm is not None:
+            thread.execution.close()
+            thread.execution = Execution(self._programs[path], tuple(argv))
+            thread.is_thread, thread.interruptions = False, []
 
     # threads come and go
 
@@ -231,13 +262,6 @@ def _return(thread: Thread) -> None:
         process.exit_thread(0)
     else:
         process.load(process.load64(process.stack), 1)
-
-
-def _push_argc(task: Task, process: Process) -> None:
-    """Put on top of the stack what exec puts there: the number of arguments, the program's name alone."""
-    assert task.mm is not None
-    task.stack = task.mm.start_stack - 16
-    process.store64(task.stack, 1)
 
 
 def run(program: Program, *args: object, seed: int = 0) -> Outcome:

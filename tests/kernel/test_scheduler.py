@@ -407,3 +407,50 @@ def test_every_frame_is_free_afterwards(boot):
     scheduler = Scheduler(boot())
     scheduler.run(main)
     assert scheduler.kernel.system.tasks.keys() == {1}
+
+
+def test_a_shell_forks_execs_and_waits():
+    def echo(sys, name, *words):
+        yield sys.write(1, " ".join(words) + "\n")
+        yield sys.exit(len(words))
+
+    def shell(sys):
+        child = yield sys.fork()
+        if child == 0:
+            try:
+                yield sys.execve("/bin/missing", ["missing"])
+            except FileNotFoundError:
+                yield sys.execve("/bin/echo", ["echo", "hello", "world"])
+        _, status = yield sys.wait()
+        yield sys.exit(os.waitstatus_to_exitcode(status))
+
+    scheduler = Scheduler()
+    scheduler.install("/bin/echo", echo, bss=100_000)
+    assert scheduler.run(shell) == Outcome("hello world\n", 2 << 8)
+
+
+def test_exec_wakes_the_parent_of_a_vfork():
+    def sleeper(sys, name):
+        yield sys.pause()
+
+    def main(sys):
+        if (yield sys.vfork()) == 0:
+            yield sys.execve("/sleeper", ["sleeper"])
+        yield sys.write(1, "awake")
+        yield sys.exit(0)
+
+    scheduler = Scheduler()
+    scheduler.install("/sleeper", sleeper)
+    outcome = scheduler.run(main)
+    assert (outcome.output, outcome.status) == ("awake", 0)
+    assert outcome.asleep == ("sleeper(3): pause()",)
+
+
+def test_exec_of_a_file_that_is_no_program_of_pythons():
+    def main(sys):
+        yield sys.execve("/true", ["true"])
+
+    scheduler = Scheduler()
+    scheduler.kernel.write_file("/true", b"")
+    with pytest.raises(UsageError, match="no program was installed there"):
+        scheduler.run(main)
