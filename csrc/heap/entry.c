@@ -56,11 +56,18 @@ int hl_heap_create(hl_heap *h)
     return stands ? 0 : -1;
 }
 
+/* Below the break there is memory; an address beyond it may kill the process that looks. */
+static void verify_root(hl_heap *h)
+{
+    int beyond = h->root + HL_ROOT_DESIGN > seam_sbrk(h->seam, 0);
+    if (beyond || heap_load(h, h->root + HL_ROOT_MAGIC) != h->design->magic)
+        heap_corrupt(h, h->root, HL_BROKEN_ROOT);
+}
+
 int hl_heap_attach(hl_heap *h)
 {
     ENTER(h, -1);
-    if (heap_load(h, h->root + HL_ROOT_MAGIC) != h->design->magic)
-        heap_corrupt(h, h->root, HL_BROKEN_ROOT);
+    verify_root(h);
     LEAVE(h);
     return 0;
 }
@@ -139,8 +146,7 @@ int64_t hl_heap_walk(hl_heap *h, uint64_t *cursor, hl_block *out, uint64_t capac
 int hl_heap_check(hl_heap *h)
 {
     ENTER(h, -1);
-    if (heap_load(h, h->root + HL_ROOT_MAGIC) != h->design->magic)
-        heap_corrupt(h, h->root, HL_BROKEN_ROOT);
+    verify_root(h);
     h->design->check(h);
     large_check(h);
     LEAVE(h);

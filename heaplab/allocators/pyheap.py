@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, NoReturn, Self
 from heaplab.allocators import large
 from heaplab.allocators.base import (
     ALIGN,
+    ROOT_DESIGN,
     ROOT_END,
     ROOT_LARGE,
     ROOT_MAGIC,
@@ -102,7 +103,9 @@ class PythonAllocator(Allocator):
         return heap
 
     def _verify_root(self) -> None:
-        if self._load(self.root + ROOT_MAGIC) != self.MAGIC:
+        # below the break there is memory; an address beyond it may kill the process that looks
+        beyond = self.root + ROOT_DESIGN > self.process.sbrk(0)
+        if beyond or self._load(self.root + ROOT_MAGIC) != self.MAGIC:
             self._corrupt(self.root, Rule.BROKEN_ROOT)
 
     def malloc(self, size: int) -> int:

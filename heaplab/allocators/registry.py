@@ -8,6 +8,7 @@ the path of a Python file that defines one Allocator class.
 import difflib
 import importlib.metadata
 import importlib.util
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -148,6 +149,9 @@ def _from_file(path: str) -> type[Allocator]:
     ]
     if len(found) != 1:
         raise UsageError(f"{path} defines {len(found)} Allocator classes: it has to define one")
+    if inspect.isabstract(found[0]):
+        missing = ", ".join(sorted(found[0].__abstractmethods__))
+        raise UsageError(f"{path}: {found[0].__name__} still has to define {missing}")
     return found[0]
 
 

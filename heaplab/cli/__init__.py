@@ -3,16 +3,19 @@
 Each module of this package is one command: it parses, calls the rooms below, and prints.  A module
 `NAME.py` offers the command as its attribute `NAME`; nothing else registers it.
 
-Exit status: 0; 1 when the work was done and found something wrong, or standard output was closed early;
-2 for a user's mistake, told in one line on standard error; 130 when interrupted.
+Exit status: 0; 1 when the work was done and found something wrong; 2 for a user's mistake, told in one line
+on standard error; 130 when interrupted, 143 when terminated and 141 when standard output was closed early:
+as a shell reports SIGINT, SIGTERM and SIGPIPE.
 """
 
 import errno
 import importlib
 import os
 import pkgutil
+import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -45,18 +48,29 @@ class _Commands(click.Group):
         """Run the command line; standing alone, end the process with the exit status of the page above."""
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, **extra)
+        if sys.stdout is None:  # started with it closed
+            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as the process lives
+        signal.signal(signal.SIGTERM, _terminate)
         try:
             status = super().main(args, prog_name, complete_var, False, **extra)
             sys.stdout.flush()
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            status = 2
         except click.Abort:
             status = 130
-        except BrokenPipeError:
-            status = 1
+        except SystemExit as end:  # click and rich end so, with 1, when standard output is closed early
+            status = 141 if end.code == 1 else end.code
         except (click.ClickException, HeaplabError, OSError, MemoryError) as error:
             click.echo(f"heaplab: {_sentence(error)}", err=True)
             status = 2 if isinstance(error, click.ClickException | UsageError | OSError) else 1
         _settle_stdout()
         sys.exit(status)
+
+
+def _terminate(_signum: int, _frame: object) -> None:
+    """Leave by the way of all exceptions, so that nothing half-written stays behind."""
+    raise SystemExit(143)
 
 
 def _sentence(error: Exception) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from heaplab.errors import UsageError
 from heaplab.native import record as record_program
 from heaplab.traces import Provenance
 
@@ -49,6 +50,10 @@ def record(
 
     The exit status is PROGRAM's own, 128 + N when signal N ended it; 2 when there is no recording.
     """
+    if not output.endswith(".hlt"):
+        raise UsageError(
+            f"{output}: heaplab records .hlt: end the name in it, and convert the trace afterwards"
+        )
     provenance = Provenance(
         name or Path(output).stem, version=program_version, command=shown, note=note, tick=tick
     )

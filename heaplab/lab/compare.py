@@ -103,7 +103,11 @@ def compare(
     return Comparison(
         tuple(run for _, run in sorted(runs.items())),
         {label: trace.header for label, trace in zip(labels, opened, strict=True)},
-        {"language": language, "allocators": [str(spec) for spec in specs], **options},
+        {
+            "languages": sorted({spec.language for spec in specs}),
+            "allocators": [str(spec) for spec in specs],
+            **options,
+        },
         len(plan),
         interrupted,
     )

@@ -107,7 +107,7 @@ def _opening(comparison: Comparison) -> str:
     limit = settings["max_mems"]
     facts = [
         f"heaplab {__version__}",
-        f"allocators in {'C' if settings['language'] == 'c' else 'Python'}",
+        f"allocators in {' and '.join(language.capitalize() for language in settings['languages'])}",
         f"seed {settings['seed']}",
         f"payloads {'verified' if settings['verify'] else 'not verified'}",
         f"a run stops above {limit:,} memory references" if limit else "no limit of memory references",

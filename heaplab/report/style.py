@@ -4,13 +4,15 @@ Colours: Okabe and Ito, Color Universal Design (2008).
 """
 
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
+from math import log10
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from heaplab.report.columns import short
 from heaplab.units import format_size
@@ -66,8 +68,13 @@ def counts(axis: Any) -> None:
 
 
 def log_counts(axis: Any) -> None:
-    """Label a logarithmic axis of counts."""
+    """Label a logarithmic axis of counts: the fewer decades it shows, the more marks in each."""
+    low, high = axis.get_view_interval()
+    decades = log10(high / low) if 0 < low < high else 1.0
+    marks = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if decades < 1 else (1.0, 2.0, 5.0) if decades < 2.5 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=marks, numticks=12))
     axis.set_major_formatter(FuncFormatter(_tick))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _tick(value: float, _position: int) -> str:
@@ -91,4 +98,4 @@ def name_lines(allocator: str) -> str:
     'freelist\\nfit=first order=address'
     """
     name, *options = allocator.split(":")
-    return "\n".join([name, *([" ".join(options)] if options else [])])
+    return "\n".join([name, *textwrap.wrap(" ".join(options), 34)])

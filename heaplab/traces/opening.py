@@ -31,7 +31,9 @@ _TEXT: list[tuple[Callable[[bytes], bool], Callable[[str, BinaryIO], Iterator[Ro
 
 
 def open_trace(source: str | os.PathLike[str]) -> Trace:
-    """Return the trace in the file `source`, or, when there is no such file, the bundled one of that name.
+    """Return the bundled trace named `source`, or the trace in that file.
+
+    A bundled name is never taken for a file: write ./gcc for a file called gcc.
 
     It may be .hlt, .rep in its variants, or text for Android's memory_replay, the texts also compressed by
     gzip or zstandard.  Cost: .hlt, its header only; a text is read once, into a temporary .hlt file.
@@ -43,7 +45,7 @@ def open_trace(source: str | os.PathLike[str]) -> Trace:
     24
     """
     path = Path(source)
-    if not path.exists() and path.name in corpus.names() and os.sep not in os.fspath(source):
+    if os.fspath(source) in corpus.names():
         path = corpus.path(path.name)
     if not path.exists():
         raise UsageError(_no_such_trace(os.fspath(source)))

@@ -85,7 +85,19 @@ def test_a_closed_pipe_is_quiet():
     line = f"{sys.executable} -m heaplab --help | true; echo ${{PIPESTATUS[0]}}"
     shown = shell(line)
     assert shown.stderr == ""
-    assert shown.stdout in ("0\n", "1\n")
+    assert shown.stdout in ("0\n", "141\n")
+
+
+def test_a_closed_standard_output_is_no_error():
+    shown = shell(f"{sys.executable} -m heaplab trace list >&-")
+    assert (shown.returncode, shown.stderr) == (0, "")
+
+
+def test_a_group_without_a_command_shows_its_help():
+    shown = shell(f"{sys.executable} -m heaplab trace")
+    assert shown.returncode == 2
+    assert shown.stderr.startswith("Usage: ")
+    assert "\n  list " in shown.stderr
 
 
 def test_a_full_disk_behind_standard_output_is_one_sentence():

@@ -60,18 +60,19 @@ def test_options_behind_the_program_are_its_own(tmp_path):
         (["-o", "x.hlt"], "Missing argument 'PROGRAM...'."),
         (["-o", "x.hlt", "no-such-program"], "no-such-program: there is no such program"),
         (["-o", "none/x.hlt", "true"], "none/x.hlt: there is no directory"),
-        (["-o", "fifo", "ls"], "fifo: is not a regular file: name one to write"),
+        (["-o", "x.rep", "ls"], "x.rep: heaplab records .hlt"),
+        (["-o", "fifo.hlt", "ls"], "fifo.hlt: is not a regular file: name one to write"),
         (["-o", "x.hlt", "--tick", "0", "true"], "Invalid value for '--tick'"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(tmp_path, monkeypatch, args, message):
     monkeypatch.chdir(tmp_path)
-    os.mkfifo("fifo")
+    os.mkfifo("fifo.hlt")
     result = run(*args)
     assert result.exit_code == 2
     assert result.stderr.startswith(f"heaplab: {message}")
     assert result.stderr.count("\n") == 1
-    assert [each.name for each in tmp_path.iterdir()] == ["fifo"]
+    assert [each.name for each in tmp_path.iterdir()] == ["fifo.hlt"]
 
 
 def test_an_interrupt_ends_the_program_and_keeps_its_events(tmp_path):

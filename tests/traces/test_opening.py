@@ -41,12 +41,14 @@ def test_a_text_trace_is_read_as_often_as_one_likes_even_when_its_file_is_gone(t
     assert len(list(trace.events())) == 2
 
 
-def test_a_bundled_trace_is_opened_by_name_unless_a_file_has_it(tmp_path, monkeypatch):
+def test_a_bundled_trace_is_opened_by_name_whatever_lies_around(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    name = corpus.names()[0]
-    assert open_trace(name).header.name == name
+    name, other = corpus.names()[:2]
     (tmp_path / name).write_bytes(REP)
-    assert open_trace(name).header.events == 2
+    (tmp_path / other).mkdir()
+    assert open_trace(name).header.name == name
+    assert open_trace(other).header.name == other
+    assert open_trace(f"./{name}").header.events == 2
 
 
 @pytest.mark.parametrize(

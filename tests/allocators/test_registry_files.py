@@ -1,0 +1,17 @@
+"""Designs from files: what is missing in a class is said, by name."""
+
+import pytest
+
+from heaplab.allocators import parse
+from heaplab.errors import UsageError
+
+
+def test_a_class_that_is_not_finished_is_told_what_it_lacks(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from heaplab.allocators.pyheap import PythonAllocator\n"
+        "class Mine(PythonAllocator):\n"
+        "    def _malloc(self, size): return 0\n"
+    )
+    with pytest.raises(UsageError, match=r"Mine still has to define _aligned_alloc, .*_usable_size"):
+        parse(str(path))
