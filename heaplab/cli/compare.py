@@ -94,7 +94,7 @@ def compare(
         click.echo(
             f"heaplab: interrupted after {len(comparison.runs)} of {comparison.planned} runs", err=True
         )
-    raise SystemExit(_status(comparison))
+    click.get_current_context().exit(_status(comparison))
 
 
 def _status(comparison: lab.Comparison) -> int:

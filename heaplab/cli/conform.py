@@ -30,7 +30,7 @@ def conform(steps: int, seed: int, seeds: int, only: str, path: str | None, quie
     Exit status: 1 when the two differ.
     """
     if path is not None:
-        raise SystemExit(_replay(Path(path)))
+        click.get_current_context().exit(_replay(Path(path)))
     with _progress_bar(steps, quiet) as show:
         report = judge.conform(range(seed, seed + seeds), -(-steps // seeds), only, show)
     for found in report.found:
@@ -39,7 +39,7 @@ def conform(steps: int, seed: int, seeds: int, only: str, path: str | None, quie
         f"{report.steps:,} steps over {report.seeds} seeds, "
         f"{report.steps / report.seconds:,.0f} steps/s, {len(report.found) or 'no'} difference"
     )
-    raise SystemExit(DIFFERENT if report.found else OK)
+    click.get_current_context().exit(DIFFERENT if report.found else OK)
 
 
 def _replay(path: Path) -> int:
