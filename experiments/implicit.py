@@ -1,4 +1,4 @@
-"""An allocator of one's own: the implicit list, every block in a row and a walk over all of them at each malloc.
+"""An allocator of one's own: the implicit list, all blocks in a row, walked at each malloc.
 
     heaplab compare lua --allocators experiments/implicit.py,freelist
 
