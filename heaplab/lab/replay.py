@@ -4,9 +4,11 @@ csrc/replay carries out the heap's events, a stretch of a block at a time; this 
 their heaps, and carries out FORK, EXEC and EXIT.
 """
 
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import numpy as np
 from heaplab._core import ffi, lib
 from heaplab.allocators import Allocator, Spec
 from heaplab.allocators.ccore import CAllocator
+from heaplab.errors import HeaplabError
 from heaplab.kernel import Kernel
 from heaplab.lab import census
 from heaplab.lab.record import Timeline
@@ -32,8 +35,8 @@ _SAMPLE = np.dtype([(name, "<u8") for name in ("event", "live", "heap", "residen
 _raised: list[BaseException] = []
 
 
-def _keep(_type: Any, value: BaseException, _traceback: Any) -> None:
-    _raised.append(value)
+def _keep(_type: Any, value: BaseException, where: Any) -> None:
+    _raised.append(value.with_traceback(where))
 
 
 @ffi.def_extern(error=lib.HL_HEAP_RAISED, onerror=_keep)  # type: ignore[untyped-decorator]
@@ -52,7 +55,12 @@ def hl_py_heap(handle: Any, op: int, p: int, size: int, align: int) -> int:
 
 
 def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    """The error in words; of one that nobody raised on purpose also the line."""
+    told = f"{type(error).__name__}: {error}"
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, HeaplabError | OSError | MemoryError) or not frames:
+        return told
+    return f"{told} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
 
 
 @dataclass(frozen=True)
