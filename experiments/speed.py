@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,28 +85,48 @@ def model_fork() -> Callable[[], float]:
     return fork
 
 
-def real_fork() -> Callable[[], float]:
-    """Return a fork of this process with 1 GiB resident in ordinary pages, timed."""
+def serve_real_forks() -> None:
+    """Hold 1 GiB in ordinary pages, and for each line read print how long a fork of this process took."""
     LIBC.prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0)
     region = mmap.mmap(-1, GIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     for page in range(0, GIB, PAGE):
         region[page] = 1
-
-    def fork() -> float:
+    for _ in sys.stdin:
         start = time.perf_counter()
         pid = os.fork()
         if pid == 0:
-            os._exit(len(region) == 0)
+            os._exit(0)
         taken = time.perf_counter() - start
         os.waitpid(pid, 0)
-        return taken
+        print(taken, flush=True)
 
-    return fork
+
+@contextmanager
+def real_fork() -> Iterator[Callable[[], float]]:
+    """Give a fork of a real process with 1 GiB resident, timed.
+
+    A process of its own, because the model's memory would count in this one.
+    """
+    command = [sys.executable, __file__, "real-fork"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        ask, answer = server.stdin, server.stdout
+
+        def fork() -> float:
+            ask.write("\n")
+            return float(answer.readline())
+
+        yield fork
+        ask.close()
 
 
 def ask_fork() -> Iterator[Answer]:
     """Ask how long a fork of 1 GiB takes on both kernels."""
-    taken = medians(9, {"real": real_fork(), "model": model_fork()})
+    with real_fork() as real:
+        taken = medians(9, {"real": real, "model": model_fork()})
     yield Answer(
         "fork, 1 GiB resident",
         f"{taken['model'] * 1e3:.1f} ms, the real kernel {taken['real'] * 1e3:.1f} ms: "
@@ -245,6 +266,9 @@ def main(arguments: list[str]) -> None:
     """Ask the questions named, or all."""
     if arguments[:1] == ["replay"]:
         replay_and_measure(arguments[1])
+        return
+    if arguments == ["real-fork"]:
+        serve_real_forks()
         return
     unknown = set(arguments) - QUESTIONS.keys()
     if unknown:
