@@ -51,7 +51,7 @@ coverage: $(ENVIRONMENT)
 	$(call with,coverage) -m pytest -p no:cacheprovider -n auto --cov=build/coverage/lib/heaplab --cov-report= \
 	--ignore=tests/test_sanitized.py tests build/coverage/lib/heaplab
 	@$(PY) -m coverage report --format=total | sed 's/.*/heaplab: & % of lines/'
-	@$(PY) -m gcovr --root . --filter csrc/ --txt /dev/null --json-summary - build/coverage/objects | \
+	@$(PY) -m gcovr --root . --filter csrc/ --txt build/coverage/lines.txt --json-summary - build/coverage/objects | \
 	$(PY) -c 'import json, sys; print("csrc, without the recorder:", round(json.load(sys.stdin)["line_percent"]), "% of lines")'
 
 # The sdist from the tree, the wheel from the sdist.
