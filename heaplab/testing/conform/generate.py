@@ -7,7 +7,7 @@ from typing import Final
 from heaplab.testing.conform.agents import AGENT_END, AGENT_START
 from heaplab.testing.conform.memory_rules import MEMORY
 from heaplab.testing.conform.play import World
-from heaplab.testing.conform.process_rules import PROCESS
+from heaplab.testing.conform.process_rules import PROCESS, exit_, reap_all
 from heaplab.testing.conform.scene import Scene
 from heaplab.testing.conform.steps import PAGE, Brk, Fork, Munmap, Step
 
@@ -17,6 +17,8 @@ Rule = Callable[[Scene], Iterator[Step]]
 _MANY_VMAS: Final = 24
 #: a rule that yields no step at this many tries in a row: something is wrong with the rules
 _TRIES: Final = 1000
+#: processes at once, dead ones included, above which some go; the agents have room for 32
+_MANY_PROCESSES: Final = 20
 
 
 def _all(process_share: float) -> dict[Rule, float]:
@@ -72,9 +74,19 @@ class Generator:
         living = world.living()
         pid = self.chance.choice(living[1:] if self.chance.random() < 0.95 else living)
         scene = Scene(self.chance, world, pid)
+        if len(world.views) > _MANY_PROCESSES:
+            return self._fewer_processes(scene)
         if len(scene.vmas) > _MANY_VMAS:
             return _give_back(scene)
         return self.chance.choices(self._rules, self._weights)[0](scene)
+
+    def _fewer_processes(self, scene: Scene) -> Iterator[Step]:
+        """Collect somebody's dead children, or let one more die."""
+        views, living = scene.world.views, set(scene.world.living())
+        bereft = [view.ppid for view in views.values() if view.state == "Z" and view.ppid in living]
+        if not bereft:
+            return exit_(scene)
+        return reap_all(Scene(self.chance, scene.world, self.chance.choice(bereft)))
 
 
 def _reaches_agent(step: Step) -> bool:
