@@ -215,7 +215,7 @@ def summary(comparison: Comparison) -> Figure:
             color=colour,
             marker=marker,
             s=120,
-            label=allocator,
+            label=style.name_lines(allocator),
             edgecolors="black",
             linewidths=0.7,
             zorder=3,
