@@ -219,7 +219,7 @@ class Process:
         return bytes(self._direct("read", fd, count))
 
     def write_fd(self, fd: int, data: bytes) -> int:
-        """Write at the file's offset, which moves; return how many bytes.  Raises: OSError EBADF, EFBIG."""
+        """Write at the file's offset, which moves; return how many bytes.  Raises: OSError EBADF, EINVAL."""
         return int(self._direct("write", fd, data))
 
     def pread(self, fd: int, count: int, offset: int) -> bytes:
@@ -227,7 +227,7 @@ class Process:
         return bytes(self._direct("pread64", fd, count, offset))
 
     def pwrite(self, fd: int, data: bytes, offset: int) -> int:
-        """Write `data` from `offset` on; return how many bytes.  Raises: OSError EBADF, EINVAL, EFBIG."""
+        """Write `data` from `offset` on; return how many bytes.  Raises: OSError EBADF, EINVAL."""
         return int(self._direct("pwrite64", fd, data, offset))
 
     def lseek(self, fd: int, offset: int, whence: int = os.SEEK_SET) -> int:

@@ -5,8 +5,9 @@ Source: elf(5); System V ABI, AMD64 supplement; read with pyelftools.
 
 import io
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
@@ -15,7 +16,8 @@ from heaplab.abi import PROT_EXEC, PROT_READ, PROT_WRITE
 
 _PF_X, _PF_W, _PF_R = 1, 2, 4
 _EHDR, _PHDR = 64, 56  # bytes: a file's header, and one of a segment
-_EM_X86_64, _ET_EXEC, _PT_LOAD = 62, 2, 1
+_EM_X86_64, _ET_EXEC, _ET_DYN, _PT_LOAD, _PT_INTERP = 62, 2, 3, 1, 3
+_PROT_OF: Final = {_PF_R: PROT_READ, _PF_W: PROT_WRITE, _PF_X: PROT_EXEC}
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,7 @@ class Elf:
                     at, size = each["p_offset"], each["p_filesz"]
                     interpreter = data[at : at + size].rstrip(b"\0").decode()
                 elif each["p_type"] == "PT_LOAD":
-                    prot = (
-                        (PROT_READ if each["p_flags"] & _PF_R else 0)
-                        | (PROT_WRITE if each["p_flags"] & _PF_W else 0)
-                        | (PROT_EXEC if each["p_flags"] & _PF_X else 0)
-                    )
+                    prot = sum(bit for flag, bit in _PROT_OF.items() if each["p_flags"] & flag)
                     found = Segment(
                         each["p_vaddr"], each["p_offset"], each["p_filesz"], each["p_memsz"], prot
                     )
@@ -104,6 +102,55 @@ class Elf:
 TEXT_BASE: Final = 0x400000  # where linkers put programs that are not position-independent
 
 
+class Part(NamedTuple):
+    """A segment of a file to be made: `data` at `offset`, which is `vaddr` modulo the page size."""
+
+    vaddr: int
+    offset: int
+    data: bytes
+    memsz: int
+    prot: int
+
+
+def assemble_elf(
+    parts: Sequence[Part],
+    entry: int,
+    *,
+    position_independent: bool = False,
+    interpreter: str | None = None,
+    machine: int = _EM_X86_64,
+    page_size: int = 4096,
+) -> bytes:
+    """Return an executable of these segments, in ascending order of their offsets.
+
+    One that begins at offset 0 has the file's headers at its start, whatever its data say: room(n) bytes.
+    interpreter: the program that is to load it (PT_INTERP).
+    """
+    name = interpreter.encode() + b"\0" if interpreter is not None else b""
+    count = len(parts) + bool(name)
+    ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    kind = _ET_DYN if position_independent else _ET_EXEC
+    numbers = (kind, machine, 1, entry, _EHDR, 0, 0, _EHDR, _PHDR, count, 0, 0, 0)
+    headers = ident + struct.pack("<HHIQQQIHHHHHH", *numbers)
+    body = bytearray()
+    for part in parts:
+        flags = sum(flag for flag, bit in _PROT_OF.items() if part.prot & bit)
+        sizes = (part.offset, part.vaddr, part.vaddr, len(part.data), part.memsz, page_size)
+        headers += struct.pack("<IIQQQQQQ", _PT_LOAD, flags, *sizes)
+        body = body.ljust(part.offset, b"\0")
+        body[part.offset :] = part.data
+    if name:
+        headers += struct.pack("<IIQQQQQQ", _PT_INTERP, _PF_R, len(body), 0, 0, len(name), len(name), 1)
+        body += name
+    body[: len(headers)] = headers
+    return bytes(body)
+
+
+def room(parts: int) -> int:
+    """Return the bytes of the headers of a file with so many segments, PT_INTERP included."""
+    return _EHDR + parts * _PHDR
+
+
 def make_elf(
     text: bytes = b"\x90",
     data: bytes = b"",
@@ -120,31 +167,10 @@ def make_elf(
     >>> len(make_elf(bss=1_000_000)) - len(make_elf(bss=1))
     0
     """
-    text_at = _EHDR + 2 * _PHDR
+    text_at = room(2)
     data_at = -(-(text_at + len(text)) // page_size) * page_size
-    parts = [(_PF_R | _PF_X, 0, text_at + len(text), text_at + len(text))]
+    whole_text = bytes(text_at) + text
+    parts = [Part(base, 0, whole_text, len(whole_text), PROT_READ | PROT_EXEC)]
     if data or bss:
-        parts.append((_PF_R | _PF_W, data_at, len(data), len(data) + bss))
-    ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
-    header = ident + struct.pack(
-        "<HHIQQQIHHHHHH",
-        _ET_EXEC,
-        _EM_X86_64,
-        1,
-        base + text_at + entry,
-        _EHDR,
-        0,
-        0,
-        _EHDR,
-        _PHDR,
-        len(parts),
-        0,
-        0,
-        0,
-    )
-    for flags, offset, filesz, memsz in parts:
-        header += struct.pack(
-            "<IIQQQQQQ", _PT_LOAD, flags, offset, base + offset, base + offset, filesz, memsz, page_size
-        )
-    body = header.ljust(text_at, b"\0") + text
-    return body.ljust(data_at, b"\0") + data if data or bss else body
+        parts.append(Part(base + data_at, data_at, data, len(data) + bss, PROT_READ | PROT_WRITE))
+    return assemble_elf(parts, base + text_at + entry, page_size=page_size)

@@ -36,7 +36,7 @@ from heaplab.abi import (
 from heaplab.kernel.elf import Elf, Segment
 from heaplab.kernel.exit import clear_tid, do_exit, exit_group, leave_mm
 from heaplab.kernel.file import File
-from heaplab.kernel.inode import DiskInode, Inode
+from heaplab.kernel.inode import Inode
 from heaplab.kernel.layout import Layout
 from heaplab.kernel.mm import Mm
 from heaplab.kernel.mmap import VM_DATA, mmap, place
@@ -116,7 +116,7 @@ def execve(task: Task, path: str, argv: Sequence[bytes], envp: Sequence[bytes]) 
         exit_group(task.group, SIGSEGV)
 
 
-def _find(task: Task, path: str, argv: list[bytes]) -> tuple[DiskInode, list[bytes]]:
+def _find(task: Task, path: str, argv: list[bytes]) -> tuple[Inode, list[bytes]]:
     """Return the file of a program and its arguments; of a script, its interpreter's."""
     for _ in range(_MOST_INTERPRETERS):
         inode = task.system.files.find(path)

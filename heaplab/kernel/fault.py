@@ -70,6 +70,8 @@ def mend(task: Task, va: int, error_code: int) -> Refusal | None:
             write = bool(error_code & WRITE)
             if not write:
                 _fault_around(mm, vma, va)
+            elif vma.private:
+                mm.prepare_anon_vma(vma)  # for the copy, before it is known whether there is a page
             if pgoff >= vma.file.inode.page_count:
                 return _BEYOND_FILE
             made = _file_page(mm, vma, va, pgoff, write=write)
@@ -156,7 +158,6 @@ def _file_page(mm: Mm, vma: Vma, va: int, pgoff: int, *, write: bool) -> bool:
     except MemoryError:
         return False
     if write and vma.private:
-        mm.prepare_anon_vma(vma)
         # nobody sees the entry in between
         return (
             _map_frame(mm, va, frame, vma.page_prot) and mm.space.map_copy(va, vma.written_prot) is not None

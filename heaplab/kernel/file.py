@@ -105,13 +105,18 @@ class FdTable:
             fail(errno.EBADF)
         return file
 
-    def install(self, file: File, most: int, *, close_on_exec: bool = False) -> int:
-        """Give a file the lowest free descriptor below `most`.  Raises: OSError EMFILE."""
+    def lowest_free(self, most: int) -> int:
+        """Return the descriptor that the next file gets, below `most`.  Raises: OSError EMFILE."""
         fd = 0
         while fd in self._files:
             fd += 1
         if fd >= most:
             fail(errno.EMFILE)
+        return fd
+
+    def install(self, file: File, most: int, *, close_on_exec: bool = False) -> int:
+        """Give a file the lowest free descriptor below `most`.  Raises: OSError EMFILE."""
+        fd = self.lowest_free(most)
         self._files[fd] = file
         file.get()
         if close_on_exec:

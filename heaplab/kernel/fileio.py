@@ -9,6 +9,7 @@ import errno
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeVar
 
@@ -64,6 +65,7 @@ def do_open(task: Task, path: str, flags: int) -> int:
     if flags & ~_OPEN_FLAGS or flags & os.O_ACCMODE == os.O_ACCMODE:
         fail(errno.EINVAL)
     files = task.system.files
+    task.files.lowest_free(task.limits.soft(Rlimit.NOFILE))  # looked for before the file is
     if flags & os.O_CREAT and (flags & os.O_EXCL or path not in files):
         inode = files.create(path)
     else:
@@ -125,50 +127,98 @@ def do_read(task: Task, fd: int, count: int) -> bytes:
     return data
 
 
-def do_pread(task: Task, fd: int, count: int, offset: int) -> bytes:
-    """Read up to `count` bytes from `offset` on.  Raises: OSError EBADF, EINVAL."""
-    file = task.files[fd]
+def do_pread(task: Task, fd: int, count: int, offset: int, *, allowed: bool = True) -> bytes:
+    """Read up to `count` bytes from `offset` on.  Raises: OSError EBADF, EINVAL.
+
+    allowed: whether they go where a program may have memory; else EFAULT.
+    """
     if offset < 0:
         fail(errno.EINVAL)
+    file = task.files[fd]
     if not file.inode.seekable:
         fail(errno.ESPIPE)
     if not file.readable:
         fail(errno.EBADF)
+    if not allowed:
+        fail(errno.EFAULT)
+    if offset + count > MAX_BYTES:
+        fail(errno.EINVAL)
     data = b""
     for at, length in _pages(task, offset, min(count, max(0, file.inode.size - offset))):
         data += _with_memory(task, partial(file.inode.read, at, length))
     return data
 
 
-def do_write(task: Task, fd: int, data: bytes) -> int:
-    """Write at the offset, which moves; with O_APPEND at the end.  Raises: OSError EBADF, EFBIG."""
+@dataclass(frozen=True)
+class Source:
+    """What a write is to write: `count` bytes; read(done, length) returns some, as far as they can be read.
+
+    allowed: whether they lie where a program may have memory.
+    """
+
+    count: int
+    read: Callable[[int, int], bytes]
+    allowed: bool = True
+
+    @staticmethod
+    def of(data: "bytes | Source") -> "Source":
+        """Return what is to be written, for a caller with bytes too."""
+        return (
+            data
+            if isinstance(data, Source)
+            else Source(len(data), lambda done, length: data[done : done + length])
+        )
+
+
+def do_write(task: Task, fd: int, data: bytes | Source) -> int:
+    """Write at the offset, which moves; with O_APPEND at the end.  Raises: OSError EBADF, EINVAL, EFAULT."""
     file = task.files[fd]
+    source = Source.of(data)
     if isinstance(file.inode, StreamInode):
         if not file.writable:
             fail(errno.EBADF)
-        return file.inode.transmit(task, data)
+        readable = source.read(0, source.count)
+        if source.count and not readable:
+            fail(errno.EFAULT)
+        return file.inode.transmit(task, readable)
     at = file.inode.size if file.flags & os.O_APPEND else file.pos
-    written = do_pwrite(task, fd, data, at)
+    written = do_pwrite(task, fd, source, at)
     file.pos = at + written
     return written
 
 
-def do_pwrite(task: Task, fd: int, data: bytes, offset: int) -> int:
-    """Write `data` from `offset` on; with O_APPEND at the end.  Raises: OSError EBADF, EINVAL, EFBIG."""
-    file = task.files[fd]
+def do_pwrite(task: Task, fd: int, data: bytes | Source, offset: int) -> int:
+    """Write from `offset` on; with O_APPEND at the end.  Returns: bytes written, as far as they can be read.
+
+    Raises: OSError EBADF, EINVAL; EFAULT when nothing can be read.
+    """
     if offset < 0:
         fail(errno.EINVAL)
+    file, source = task.files[fd], Source.of(data)
     if not file.inode.seekable:
         fail(errno.ESPIPE)
     if not file.writable:
         fail(errno.EBADF)
+    if not source.allowed:
+        fail(errno.EFAULT)
+    if offset + source.count > MAX_BYTES:
+        fail(errno.EINVAL)
+    if not source.count:
+        return 0
     at = file.inode.size if file.flags & os.O_APPEND else offset
-    if at + len(data) > MAX_BYTES:
-        fail(errno.EFBIG)
-    for start, length in _pages(task, at, len(data)):
-        piece = data[start - at : start - at + length]
+    done = 0
+    for start, length in _pages(task, at, source.count):
+        # the page first, and then what is to come there: reading that may map the page
+        _with_memory(task, partial(file.inode.begin_write, start))
+        piece = source.read(done, length)
         _with_memory(task, partial(file.inode.write, start, piece))
-    return len(data)
+        done += len(piece)
+        if len(piece) < length:
+            _with_memory(task, partial(file.inode.begin_write, at + done))
+            break
+    if not done:
+        fail(errno.EFAULT)
+    return done
 
 
 def do_lseek(task: Task, fd: int, offset: int, whence: int) -> int:

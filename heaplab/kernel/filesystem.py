@@ -1,9 +1,9 @@
-"""The file system: names and the files on disk that have them."""
+"""The file system: names, and the files that have them, on disk or in memory alone (Linux: tmpfs)."""
 
 import errno
 from collections.abc import Iterator
 
-from heaplab.kernel.inode import DiskInode
+from heaplab.kernel.inode import DiskInode, Inode
 from heaplab.kernel.system import System, fail
 
 
@@ -12,29 +12,31 @@ class FileSystem:
 
     def __init__(self, system: System) -> None:
         self._system = system
-        self._inodes: dict[str, DiskInode] = {}
+        self._inodes: dict[str, Inode] = {}
 
-    def __iter__(self) -> Iterator[DiskInode]:
+    def __iter__(self) -> Iterator[Inode]:
         return iter(self._inodes.values())
 
     def __contains__(self, path: str) -> bool:
         return path in self._inodes
 
-    def find(self, path: str) -> DiskInode:
+    def find(self, path: str) -> Inode:
         """Return the file of that name.  Raises: OSError ENOENT."""
         inode = self._inodes.get(path)
         if inode is None:
             fail(errno.ENOENT)
         return inode
 
-    def create(self, path: str, data: bytes = b"") -> DiskInode:
+    def create(self, path: str, data: bytes = b"", *, disk: bool = True) -> Inode:
         """Return a new file.  Raises: OSError EEXIST, ENOENT (no name at all)."""
         if not path:
             fail(errno.ENOENT)
         if path in self._inodes:
             fail(errno.EEXIST)
-        inode = self._inodes[path] = DiskInode(self._system, path, data)
+        inode = (DiskInode if disk else Inode)(self._system, path)
+        self._inodes[path] = inode
         inode.get()
+        inode.fill(data)
         return inode
 
     def unlink(self, path: str) -> None:

@@ -143,6 +143,10 @@ class Inode:
             offset += piece
         return b"".join(pieces)
 
+    def contents(self) -> bytes:
+        """Return what a read of the whole file gives, without making or reading in a page."""
+        return self.read(0, self.size)
+
     def _page_to_read(self, pgoff: int) -> int | None:
         """Return the frame of a page; None for one that was never written, and reads zero without a frame."""
         return self.pages.get(pgoff)
@@ -163,6 +167,19 @@ class Inode:
             self.mark_dirty(pgoff)
             done += len(piece)
             self.size = max(self.size, offset + done)
+
+    def begin_write(self, offset: int) -> None:
+        """Leave what a write leaves that finds its data unreadable: the page, and a file that reaches it.
+
+        Source: Linux 6.18, mm/filemap.c (generic_perform_write), mm/shmem.c (shmem_write_end).
+        Raises: MemoryError.
+        """
+        self.make_page(offset >> self.system.machine.page_shift)
+        self.size = max(self.size, offset)
+
+    def fill(self, data: bytes) -> None:
+        """Give an empty file, of which nothing is in memory, its content; on the disk, if it has one."""
+        self.write(0, data)
 
     def truncate(self, size: int) -> None:
         """Cut the file to `size` bytes, or let it grow with zeros.
@@ -242,13 +259,14 @@ class DiskInode(Inode):
             self.disk[start : start + len(data)] = data
             self.dirty.discard(pgoff)
 
-    def write_disk(self, data: bytes) -> None:
-        """Fill an empty file, of which nothing is in memory."""
+    def begin_write(self, offset: int) -> None:
+        """Nothing: what a file system on disk began it also undoes."""
+
+    def fill(self, data: bytes) -> None:
         self.disk[:] = data
         self.size = len(data)
 
     def contents(self) -> bytes:
-        """Return what a read of the whole file gives, without reading anything in."""
         machine = self.system.machine
         data = bytearray(self.disk.ljust(self.size, b"\0"))
         for pgoff in self.dirty:

@@ -123,15 +123,18 @@ class Kernel:
 
     # files
 
-    def write_file(self, path: str, data: bytes) -> None:
-        """Put a file on the disk, new or in place of one of that name, which is cut to nothing first."""
+    def write_file(self, path: str, data: bytes, *, disk: bool = True) -> None:
+        """Make a file, or fill the one of that name anew, which is cut to nothing first.
+
+        disk: whether a new one is on the disk; else it lives in memory alone, as on Linux's tmpfs.
+        """
         files = self.system.files
         if path in files:
             inode = files.find(path)
             inode.truncate(0)
-            inode.write_disk(data)
+            inode.fill(data)
         else:
-            files.create(path, data)
+            files.create(path, data, disk=disk)
 
     def read_file(self, path: str) -> bytes:
         """Return what the file holds for whoever reads it now: what is dirty in memory included.

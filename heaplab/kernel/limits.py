@@ -64,7 +64,9 @@ def may_expand(mm: Mm, limits: Limits, flags: int, pages: int) -> bool:
         return False
     if flags & (VM_WRITE | VM_SHARED | VM_GROWSDOWN) != VM_WRITE:
         return True
-    return mm.vmas.data + pages <= limits.soft(Rlimit.DATA) >> mm.page_shift
+    soft, hard = limits.get(Rlimit.DATA)
+    # a soft limit of 0 counts for brk alone, as Linux does for the sake of Valgrind
+    return mm.vmas.data + pages <= (soft or hard) >> mm.page_shift
 
 
 def may_lock(mm: Mm, limits: Limits, pages: int) -> bool:

@@ -17,7 +17,15 @@ from heaplab.kernel.mprotect import mprotect
 from heaplab.kernel.mremap import mremap
 from heaplab.kernel.system import fail
 from heaplab.kernel.task import Task
-from heaplab.kernel.uaccess import copy_from_user, copy_to_user, get_user, get_user_string, populate, put_user
+from heaplab.kernel.uaccess import (
+    copy_from_user,
+    copy_to_user,
+    get_user,
+    get_user_string,
+    is_user_range,
+    populate,
+    put_user,
+)
 
 _PATH_MAX: Final = 4096
 _MEMFD_NAME_MAX: Final = 250
@@ -165,7 +173,8 @@ def sys_read(task: Task, fd: int, buf: int, count: int, *_: int) -> int:
 
 
 def sys_pread64(task: Task, fd: int, buf: int, count: int, offset: int, *_: int) -> int:
-    data = fileio.do_pread(task, signed32(fd), min(count, _RW_MAX), signed64(offset))
+    allowed = is_user_range(task, buf, count)
+    data = fileio.do_pread(task, signed32(fd), min(count, _RW_MAX), signed64(offset), allowed=allowed)
     done = copy_to_user(task, buf, data)
     if data and not done:
         fail(errno.EFAULT)
@@ -173,22 +182,17 @@ def sys_pread64(task: Task, fd: int, buf: int, count: int, offset: int, *_: int)
 
 
 def sys_write(task: Task, fd: int, buf: int, count: int, *_: int) -> int:
-    return fileio.do_write(task, signed32(fd), _data(task, fd, buf, count))
+    return fileio.do_write(task, signed32(fd), _source(task, buf, count))
 
 
 def sys_pwrite64(task: Task, fd: int, buf: int, count: int, offset: int, *_: int) -> int:
-    return fileio.do_pwrite(task, signed32(fd), _data(task, fd, buf, count), signed64(offset))
+    return fileio.do_pwrite(task, signed32(fd), _source(task, buf, count), signed64(offset))
 
 
-def _data(task: Task, fd: int, buf: int, count: int) -> bytes:
-    """Return what a write takes from memory: as far as it can be read."""
-    if not task.files[signed32(fd)].writable:
-        fail(errno.EBADF)
-    count = min(count, _RW_MAX)
-    data = copy_from_user(task, buf, count)
-    if count and not data:
-        fail(errno.EFAULT)
-    return data
+def _source(task: Task, buf: int, count: int) -> fileio.Source:
+    """Return what a write takes from memory, once it asks for it: as far as it can be read."""
+    allowed, count = is_user_range(task, buf, count), min(count, _RW_MAX)
+    return fileio.Source(count, lambda done, length: copy_from_user(task, buf + done, length), allowed)
 
 
 def sys_lseek(task: Task, fd: int, offset: int, whence: int, *_: int) -> int:

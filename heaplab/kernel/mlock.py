@@ -12,6 +12,7 @@ from heaplab.kernel.system import fail
 from heaplab.kernel.task import Task
 from heaplab.kernel.uaccess import populate
 from heaplab.kernel.vma import VM_LOCKED, VM_SHARED
+from heaplab.machine import REGISTER
 
 
 def mlock(task: Task, addr: int, length: int) -> None:
@@ -23,7 +24,7 @@ def mlock(task: Task, addr: int, length: int) -> None:
     mm = task.memory
     if not task.limits.soft(Rlimit.MEMLOCK):
         fail(errno.EPERM)
-    start, end = _rounded(mm, addr, length)
+    start, end = addr & mm.page_mask, _end(mm, addr, length)
     already = sum(
         min(end, vma.end) - max(start, vma.start)
         for vma in mm.vmas.overlapping(start, end)
@@ -38,18 +39,19 @@ def mlock(task: Task, addr: int, length: int) -> None:
 
 def munlock(task: Task, addr: int, length: int) -> None:
     """Let the pages of the range go again.  Raises: OSError ENOMEM at a hole."""
-    _set_locked(task.memory, *_rounded(task.memory, addr, length), 0)
+    mm = task.memory
+    _set_locked(mm, addr & mm.page_mask, _end(mm, addr, length), 0)
 
 
-def _rounded(mm: Mm, addr: int, length: int) -> tuple[int, int]:
+def _end(mm: Mm, addr: int, length: int) -> int:
+    """Return where a range ends, rounded outwards; of no length, where its page begins."""
     start = addr & mm.page_mask
-    end = mm.align(addr + length)
-    if end >= 1 << 64:
-        fail(errno.EINVAL)
-    return start, end
+    return start + (mm.align(length + (addr - start)) & REGISTER)
 
 
 def _set_locked(mm: Mm, start: int, end: int, flag: int) -> None:
+    if end > REGISTER:
+        fail(errno.EINVAL)
     at = start
     for vma in mm.vmas.overlapping(start, end):
         if vma.start > at:

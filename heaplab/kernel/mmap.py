@@ -146,16 +146,15 @@ def mmap(task: Task, addr: int, length: int, prot: int, flags: int, file: File |
         # an ordinary user's process may lock nothing at all where the limit is 0
         fail(errno.EAGAIN if task.limits.soft(Rlimit.MEMLOCK) else errno.EPERM)
     vm_flags = _checked_source(vm_flags, flags, file, offset + length)
-    replaced = [vma.piece(max(addr, vma.start), min(end, vma.end), mm.page_shift) for vma in in_the_way]
+    replaced = _cut_out(mm, addr, end)  # and what refuses from here on leaves the cuts
     if not may_expand(mm, task.limits, vm_flags, pages - _pages_of(mm, replaced)):
         fail(errno.ENOMEM)
     if vm_flags & (VM_NORESERVE | VM_SHARED | VM_WRITE) == VM_WRITE:
         charge(mm, pages - _pages_of(mm, [vma for vma in replaced if vma.flags & VM_ACCOUNT]))
         vm_flags |= VM_ACCOUNT
+    _drop(mm, replaced, addr, end)
     accounted = pages if file is None and vm_flags & (VM_NORESERVE | VM_SHARED) == VM_SHARED else 0
     charge(mm, accounted)
-    if in_the_way:
-        unmap(mm, addr, end)
     if file is not None:
         pgoff = offset >> mm.page_shift
     elif vm_flags & VM_SHARED:
@@ -254,9 +253,17 @@ def munmap(mm: Mm, addr: int, length: int) -> None:
 
 def unmap(mm: Mm, start: int, end: int) -> None:
     """Take [start, end) out of the address space: VMAs, pages and the tables that only they used."""
+    _drop(mm, _cut_out(mm, start, end), start, end)
+
+
+def _cut_out(mm: Mm, start: int, end: int) -> list[Vma]:
+    """Split what crosses the ends of [start, end); return the VMAs within.
+
+    Raises: OSError ENOMEM when that would be one VMA too many.
+    """
     inside = mm.vmas.overlapping(start, end)
     if not inside:
-        return
+        return []
     first = inside[0]
     if first.start < start and first.end > end and len(mm.vmas) >= mm.system.settings.max_map_count:
         fail(errno.ENOMEM)
@@ -264,6 +271,13 @@ def unmap(mm: Mm, start: int, end: int) -> None:
         inside[0] = mm.split(first, start)
     if inside[-1].end > end:
         mm.split(inside[-1], end)
+    return inside
+
+
+def _drop(mm: Mm, inside: list[Vma], start: int, end: int) -> None:
+    """Take the VMAs of [start, end) out, with their pages and the tables that only they used."""
+    if not inside:
+        return
     mm.zap(start, end)
     for vma in inside:
         mm.vmas.remove(vma)

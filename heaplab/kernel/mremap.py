@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from heaplab.abi import MAP_FIXED, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE
 from heaplab.kernel.limits import charge, may_expand, may_lock
 from heaplab.kernel.mm import Mm
-from heaplab.kernel.mmap import place, unmap
+from heaplab.kernel.mmap import munmap, place, unmap
 from heaplab.kernel.oom import out_of_memory
 from heaplab.kernel.system import fail
 from heaplab.kernel.task import Task
@@ -59,7 +59,7 @@ def mremap(task: Task, addr: int, old_len: int, new_len: int, flags: int, new_ad
     if asked.moves:
         return _move_to(asked)
     if asked.grown < 0:
-        unmap(asked.mm, addr + asked.new_len, addr + asked.old_len)
+        munmap(asked.mm, addr + asked.new_len, -asked.grown)
     return addr if asked.grown <= 0 else _grow(asked, vma)
 
 
@@ -142,7 +142,7 @@ def _move_to(asked: _Remap) -> int:
     if asked.flags & MREMAP_FIXED:
         unmap(mm, asked.new_addr, asked.new_addr + asked.new_len)
     if asked.grown < 0:
-        unmap(mm, asked.addr + asked.new_len, asked.addr + asked.old_len)
+        munmap(mm, asked.addr + asked.new_len, -asked.grown)
         asked.old_len = asked.new_len
     vma = mm.vmas.at(asked.addr)
     if vma is None:

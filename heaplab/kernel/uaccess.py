@@ -44,6 +44,11 @@ def _pieces(mm: Mm, va: int, count: int) -> Iterator[tuple[int, int, int]]:
         va += length
 
 
+def is_user_range(task: Task, va: int, count: int) -> bool:
+    """Whether addresses are of the user's half, mapped or not: what is asked first (Linux: access_ok)."""
+    return va + count <= task.memory.layout.task_size
+
+
 def copy_to_user(task: Task, va: int, data: bytes) -> int:
     """Write `data` at `va` of the task's memory; return how many bytes could be, from the first on."""
     mm, done = task.memory, 0

@@ -167,7 +167,7 @@ class VmaMap:
     def overlapping(self, start: int, end: int) -> list[Vma]:
         """Return the VMAs that have a page in [start, end).  O(log n + how many)"""
         below = self.last_below(start)
-        found = [below] if below is not None and below.end > start else []
+        found = [below] if below is not None and below.end > start and end > start else []
         found.extend(self._by_start[key] for key in self._by_start.irange(start, end, (True, False)))
         return found
 

@@ -103,6 +103,14 @@ def test_rule_39_data_counts_private_writable_ones(kernel, process):
     kernel.check()
 
 
+def test_a_soft_data_limit_of_0_counts_for_the_break_alone(process):
+    process.setrlimit(Rlimit.DATA, (0, RLIM_INFINITY))
+    process.mmap(SIZE)
+    refused(errno.ENOMEM, process.sbrk, 1)
+    process.setrlimit(Rlimit.DATA, (0, 0))
+    refused(errno.ENOMEM, process.mmap, SIZE)
+
+
 def test_rule_39_data_bounds_the_break_by_bytes(process):
     limit(process, Rlimit.DATA, SIZE + 10)
     refused(errno.ENOMEM, process.sbrk, SIZE + 11)

@@ -158,3 +158,14 @@ def test_the_first_page_that_cannot_be_made_ends_it(kernel, process):
     process.mprotect(area, SIZE, PROT_NONE)
     refused(errno.ENOMEM, process.mlock, area, 2 * SIZE)
     assert (locked(kernel, process), kernel.machine.used(FrameKind.ANON)) == (2, 0)
+
+
+def test_ranges_of_no_length_change_nothing(process):
+    area = process.mmap(4 * SIZE)
+    for nothing in (process.mlock, process.munlock):
+        nothing(area + SIZE, 0)
+    assert vmas(process) == 1
+    # rounded up, the length is 0
+    assert process.syscall(Sys.MUNLOCK, area, (1 << 64) - 1) == 0
+    assert process.syscall(Sys.MUNLOCK, area, (1 << 64) - SIZE) == -errno.EINVAL
+    assert process.syscall(Sys.MLOCK, area, (1 << 64) - SIZE) == -errno.ENOMEM

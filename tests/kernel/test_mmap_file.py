@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 
 import pytest
 
@@ -35,6 +36,14 @@ def beyond(call, *args):
         call(*args)
     assert caught.value.si_code == 2
     return caught.value
+
+
+class GivenUp(Exception):
+    """What the handler of a program raises that does not want to die."""
+
+
+def given_up(_signum, _info):
+    raise GivenUp
 
 
 def memfd(process, pages):
@@ -170,6 +179,19 @@ def test_rule_11_past_the_last_page_is_sigbus(kernel, process, flags, access):
     process.ftruncate(fd, 3 * SIZE)
     assert process.load64(address + 2 * SIZE) == 0
     assert "SIGBUS" in str(error)
+
+
+def test_a_write_past_the_end_makes_the_vma_one_that_fork_copies(process):
+    """Linux prepares the anon_vma for the copy before it looks for the page (rule 6)."""
+    fd = memfd(process, 1)
+    area = process.mmap(2 * SIZE, flags=MAP_PRIVATE, fd=fd)
+    process.sigaction(signal.SIGBUS, given_up)
+    with pytest.raises(GivenUp):
+        process.store(area + SIZE, 1, 1)
+    process.load(area, 1)
+    before = (child := process.fork()).minflt
+    child.load(area, 1)
+    assert child.minflt == before
 
 
 def test_rule_12_truncation_takes_private_copies_too(kernel, process):

@@ -140,6 +140,12 @@ def test_rule_25_shrinking_may_go_across(process, area, vmas):
     assert vmas() == [(0, 1)]
 
 
+def test_shrinking_does_not_reach_beyond_user_memory(kernel, process, area):
+    process.mmap(2 * SIZE, area)
+    beyond = kernel.task(process.pid).memory.layout.task_size - area + SIZE
+    refused(errno.EINVAL, process.mremap, area, beyond, SIZE)
+
+
 def test_rule_26_a_written_vma_keeps_its_offset_and_stays_alone(process, area, vmas):
     fixed(process, area, 10)
     unwritten = fixed(process, area, 0)
