@@ -74,6 +74,9 @@ SA_RESETHAND: Final = 0x80000000
 
 SIG_DFL: Final = 0
 SIG_IGN: Final = 1
+SIG_BLOCK: Final = 0  # how sigprocmask changes what is blocked
+SIG_UNBLOCK: Final = 1
+SIG_SETMASK: Final = 2
 LAST_SIGNAL: Final = 64
 FIRST_REALTIME: Final = 32  # from here on a signal is queued as often as it is sent
 

@@ -1,7 +1,8 @@
 /* The agent: a program that does one system call, load or store at a time, as it is told (see agent.h).
 
    It shows a kernel nothing but what it was told to do.  It has no libc, no data of its own, and a fixed
-   address; each process of it has touched all its pages before its first turn.
+   address; each process of it has touched all its pages before its first turn.  A process may exec any
+   program that begins with the trampoline below: that leads back here.
 
    Started by anybody, it is the launcher: it sets what must be the same in every run, starts itself again
    as pid 1 of a new pid namespace, and waits for that to end.  Its death is the death of all. */
@@ -181,7 +182,7 @@ static void perform(hl_agent_slot *slot)
     case AGENT_FORK:
         slot->result = forking((long)slot->nr, args, slot_number(slot->child));
         break;
-    default:
+    default: /* an exec that works does not come back here, but to resumed */
         slot->result = call6((long)slot->nr, (long)args[0], (long)args[1], (long)args[2], (long)args[3],
                              (long)args[4], (long)args[5]);
     }
@@ -192,6 +193,7 @@ static void serve(hl_agent_slot *slot)
     stack_t alternate = {.ss_sp = (char *)slot + AGENT_SLOT_SIZE - ALT_STACK_SIZE - ALT_STACK_SIZE / 2,
                          .ss_size = ALT_STACK_SIZE};
     CALL(__NR_sigaltstack, &alternate, NULL, 0, 0);
+    slot->tid = (int32_t)CALL(__NR_gettid, 0, 0, 0, 0);
     for (volatile const char *page = (const char *)slot; page < (const char *)slot + AGENT_SLOT_SIZE; page += PAGE)
         (void)*page;
     report_faults(slot);
@@ -201,6 +203,61 @@ static void serve(hl_agent_slot *slot)
         perform(slot);
         report_faults(slot);
     }
+}
+
+/* ---- After exec ------------------------------------------------------------------------------------ */
+
+/* What programs to be exec'ed begin with, wherever they lie: it maps slots and text, and goes on at resumed.
+   It writes no memory. */
+__attribute__((naked, used, section(".trampoline"))) static void trampoline(void)
+{
+    __asm__("mov %[mmap], %%eax\n\t"
+            "mov %[slots], %%edi\n\t"
+            "mov %[slots_size], %%esi\n\t"
+            "mov %[slots_prot], %%edx\n\t"
+            "mov %[flags], %%r10d\n\t"
+            "mov %[fd], %%r8d\n\t"
+            "xor %%r9d, %%r9d\n\t"
+            "syscall\n\t"
+            "mov %[mmap], %%eax\n\t"
+            "mov %[text], %%edi\n\t"
+            "mov %[text_size], %%esi\n\t"
+            "mov %[text_prot], %%edx\n\t"
+            "mov %[slots_size], %%r9d\n\t"
+            "syscall\n\t"
+            "mov %[resume], %%eax\n\t"
+            "jmp *(%%rax)"
+            :
+            : [mmap] "i"(__NR_mmap), [slots] "i"(AGENT_BASE), [slots_size] "i"(AGENT_END - AGENT_BASE),
+              [slots_prot] "i"(PROT_READ | PROT_WRITE), [flags] "i"(MAP_SHARED | MAP_FIXED_NOREPLACE),
+              [fd] "i"(AGENT_FD), [text] "i"(AGENT_END), [text_size] "i"(AGENT_TEXT_SIZE),
+              [text_prot] "i"(PROT_READ | PROT_EXEC), [resume] "i"(AGENT_BASE + offsetof(hl_agent_slot, resume)));
+}
+
+/* Finds the slot of the exec that brought it here. */
+__attribute__((used, noreturn)) static void take_slot(uint64_t stack)
+{
+    hl_agent_slot *slot = slot_number(0);
+    while (slot->op != AGENT_EXEC || slot->turn != AGENT_AGENTS_TURN)
+        slot = (hl_agent_slot *)((char *)slot + AGENT_SLOT_SIZE);
+    slot->result = (int64_t)stack;
+    handle_faults();
+    __asm__ volatile("mov %0, %%rsp\n\t"
+                     "xor %%ebp, %%ebp\n\t"
+                     "call child_start"
+                     :
+                     : "r"((char *)slot + AGENT_SLOT_SIZE), "D"(slot)
+                     : "memory");
+    __builtin_unreachable();
+}
+
+__attribute__((naked, used)) static void resumed(void)
+{
+    __asm__("mov %%rsp, %%rdi\n\t"
+            "mov %[stack], %%esp\n\t"
+            "call take_slot"
+            :
+            : [stack] "i"(AGENT_END));
 }
 
 /* ---- The start ------------------------------------------------------------------------------------- */
@@ -228,18 +285,26 @@ static void map_slots(void)
 
 static void same_in_every_run(void)
 {
-    struct rlimit stack = {8 << 20, 8 << 20};
-    struct rlimit core = {1, 1}; /* no core, not through a pipe either: the status has no bit 7 */
+    static const struct {
+        int resource;
+        struct rlimit limit;
+    } limits[] = {
+        {RLIMIT_CORE, {1, 1}}, /* no core, not through a pipe either: the status has no bit 7 */
+        {RLIMIT_STACK, {8 << 20, 8 << 20}},
+        {RLIMIT_NOFILE, {1024, 1024}},
+        {RLIMIT_MEMLOCK, {64 << 10, 64 << 10}},
+        {RLIMIT_NPROC, {1000, 1000}},
+    };
     CHECK(CALL(__NR_personality, ADDR_NO_RANDOMIZE, 0, 0, 0) >= 0, "personality: ADDR_NO_RANDOMIZE is refused");
     CHECK(call6(__NR_prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0, 0) == 0, "prctl: PR_SET_THP_DISABLE is refused");
-    CHECK(CALL(__NR_prlimit64, 0, RLIMIT_STACK, &stack, NULL) == 0, "prlimit: RLIMIT_STACK is refused");
-    CHECK(CALL(__NR_prlimit64, 0, RLIMIT_CORE, &core, NULL) == 0, "prlimit: RLIMIT_CORE is refused");
+    for (unsigned i = 0; i < sizeof limits / sizeof *limits; i++)
+        CHECK(CALL(__NR_prlimit64, 0, limits[i].resource, &limits[i].limit, NULL) == 0, "prlimit is refused");
+    CHECK(CALL(__NR_dup2, 0, AGENT_FD, 0, 0) == AGENT_FD, "dup2 failed");
 }
 
 static void launch(char **argv)
 {
     static char *const no_environment[] = {NULL};
-    same_in_every_run();
     CHECK(CALL(__NR_unshare, CLONE_NEWPID, 0, 0, 0) == 0, "unshare: a new pid namespace is refused");
     long pid = CALL(__NR_fork, 0, 0, 0, 0);
     CHECK(pid >= 0, "fork failed");
@@ -256,11 +321,16 @@ static void launch(char **argv)
 __attribute__((used, noreturn)) static void start(long *stack)
 {
     char **argv = (char **)(stack + 1);
-    map_slots();
-    if (CALL(__NR_getpid, 0, 0, 0, 0) != 1)
+    if (CALL(__NR_getpid, 0, 0, 0, 0) != 1) {
+        same_in_every_run();
+        map_slots();
         launch(argv);
-    CALL(__NR_close_range, 0, ~0u, 0, 0);
-    CALL(__NR_setpgid, 0, 0, 0, 0);
+    }
+    map_slots();
+    slot_number(0)->resume = (uint64_t)resumed;
+    CALL(__NR_close_range, 0, AGENT_FD - 1, 0, 0);
+    CALL(__NR_close_range, AGENT_FD + 1, ~0u, 0, 0);
+    CALL(__NR_setsid, 0, 0, 0, 0);
     handle_faults();
     __asm__ volatile("mov %0, %%rsp\n\t"
                      "xor %%ebp, %%ebp\n\t"

@@ -3,6 +3,8 @@
    The slots lie in one file that every process of the tested tree maps, shared, at AGENT_BASE; a child
    inherits the mapping and uses a slot of its own.  An agent keeps its stack there too: shared memory is
    never copied by fork, so that what the agent itself writes causes no fault that a test could see.
+   Behind the slots the file has the agent's text, for processes that exec something else and then map both
+   again.  The last slot serves no process: its stack is where those begin.
 
        slot    0 ............... AGENT_ALT_STACK ............. AGENT_SLOT_SIZE
                | hl_agent_slot   |  <-- signal handler's stack |  <-- stack |
@@ -16,14 +18,16 @@
 #define AGENT_SLOTS 32u
 #define AGENT_SLOT_SIZE 0x10000ul
 #define AGENT_END (AGENT_BASE + AGENT_SLOTS * AGENT_SLOT_SIZE) /* the agent's text is linked to start here */
+#define AGENT_TEXT_SIZE 0x1000ul
 
-#define AGENT_FD 0 /* the launcher finds the slots' file here */
+#define AGENT_FD 1000 /* of the file with the slots, in every process: above what it opens itself */
 
 enum { AGENT_DRIVERS_TURN, AGENT_AGENTS_TURN };
 
 enum {
     AGENT_SYSCALL, /* nr, args */
     AGENT_FORK,    /* the same, for calls that return twice; the child serves slot number `child` */
+    AGENT_EXEC,    /* the same, for calls that do not return: the slot is served by the new program then */
     AGENT_LOAD,    /* `size` bytes at args[0] */
     AGENT_STORE,   /* args[1], `size` bytes, at args[0] */
 };
@@ -42,7 +46,9 @@ typedef struct {
     int32_t code;     /* its si_code and si_addr */
     int32_t pid; /* of the launcher's child, seen from outside; only in slot 0, before the first turn */
     uint64_t address;
-    int64_t result;
+    int64_t result; /* of the call; of an exec that worked, the stack pointer that the program began with */
+    int32_t tid; /* of the task that serves the slot, as it sees itself */
+    uint64_t resume; /* where a program goes on once it has mapped slots and text; only in slot 0 */
     uint64_t minflt; /* ru_minflt so far, whatever the agent touched for itself before its first turn included */
     /* memory for what system calls read and write by pointers */
     uint64_t scratch[64];

@@ -6,28 +6,35 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from elftools.elf.elffile import ELFFile
 
 from heaplab._core import ffi, lib
+from heaplab.abi import PR_SET_NAME, Sys
 from heaplab.errors import UsageError
-from heaplab.testing.conform.steps import PAGE
 
 #: seconds after which a call that has not come back is said to sleep
 PATIENCE: Final = 1.0
 #: where the agents' own memory starts and ends: slots, then one page of text
 AGENT_START: Final = int(lib.AGENT_BASE)
-AGENT_END: Final = int(lib.AGENT_END) + PAGE
+AGENT_END: Final = int(lib.AGENT_END) + int(lib.AGENT_TEXT_SIZE)
 
 _REGISTER: Final = (1 << 64) - 1
 _SCRATCH: Final = int(ffi.offsetof("hl_agent_slot", "scratch"))
 _DYING: Final = frozenset("ZX")
+#: the agents belong to a user of their own, whose tasks nobody else counts
+_FIRST_USER: Final = 1 << 28
 
 # what the driver itself asks of pid 1: asm/unistd_64.h, linux/mount.h
 _CLOSE, _FSOPEN, _FSCONFIG, _FSMOUNT = 3, 430, 431, 432
 _FSCONFIG_CMD_CREATE: Final = 6
+_SETRESUID, _SETRESGID, _PR_SET_PDEATHSIG = 117, 119, 1
 
 
 def program() -> Path:
@@ -40,26 +47,66 @@ def program() -> Path:
     return Path(spec.origin)
 
 
-class Agents:
-    """Processes by their pids in the namespace; pid 1 is there from the start, and its end is everybody's.
+@cache
+def _section(name: str) -> bytes:
+    with program().open("rb") as file:
+        found = ELFFile(file).get_section_by_name(name)
+        assert found is not None, f"the agent has no section {name}"
+        return bytes(found.data())
 
+
+def trampoline() -> bytes:
+    """The code with which programs have to begin that agents exec."""
+    return _section(".trampoline")
+
+
+@cache
+def _text() -> bytes:
+    """The agent as it lies in memory: its first segment."""
+    with program().open("rb") as file:
+        return bytes(next(ELFFile(file).iter_segments("PT_LOAD")).data())
+
+
+class Stat(NamedTuple):
+    """What /proc/PID/stat says of a task and its process."""
+
+    comm: str
+    state: str
+    ppid: int
+    pgid: int
+    sid: int
+    threads: int
+
+
+class Agents:
+    """Tasks by their pids in the namespace; pid 1 is there from the start, and its end is everybody's.
+
+    directory: where the agents are, for names of files.
     Whoever makes calls here must be bound to one CPU: the agents inherit it, and the two sides take turns.
     Raises: UsageError, with what the kernel refuses.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, directory: str = "/") -> None:
         slots_size = lib.AGENT_SLOTS * lib.AGENT_SLOT_SIZE
+        size = slots_size + lib.AGENT_TEXT_SIZE
         slots = os.memfd_create("agents")
         try:
-            os.ftruncate(slots, slots_size)
-            self._memory = mmap.mmap(slots, slots_size)
-            self._memory[:] = bytes(slots_size)  # in the page cache before anybody maps it
+            os.ftruncate(slots, size)
+            self._memory = mmap.mmap(slots, size)
+            # in the page cache before anybody maps it
+            self._memory[:] = bytes(slots_size) + _text().ljust(lib.AGENT_TEXT_SIZE, b"\0")
             self._base = ffi.from_buffer(self._memory)
             self._slots = {1: 0}
-            self._free = list(range(lib.AGENT_SLOTS - 1, 0, -1))
+            self._tgids = {1: 1}
+            self._free = list(range(lib.AGENT_SLOTS - 2, 0, -1))  # the last one is for beginners
             self.slot(1).turn = lib.AGENT_AGENTS_TURN
             self._launcher = subprocess.Popen(
-                [program()], stdin=slots, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={}
+                [program()],
+                stdin=slots,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env={},
+                cwd=directory,
             )
         finally:
             os.close(slots)
@@ -68,6 +115,7 @@ class Agents:
         try:
             self._await_start()
             self._proc = self._mount_proc()
+            self._become_ordinary()
         except BaseException:
             self.close()
             raise
@@ -91,6 +139,15 @@ class Agents:
         self.call(1, _CLOSE, context)
         return proc
 
+    def _become_ordinary(self) -> None:
+        """Let pid 1, and so all, be an ordinary user's, without capabilities; and have a name."""
+        user = _FIRST_USER + self._launcher.pid
+        for nr in (_SETRESGID, _SETRESUID):
+            if self.call(1, nr, user, user, user):
+                raise UsageError("the agents may not change their user: heaplab conform needs root")
+        self.call(1, Sys.PRCTL, _PR_SET_PDEATHSIG, signal.SIGKILL)  # a new user loses it
+        self.call(1, Sys.PRCTL, PR_SET_NAME, self.put(1, b"init\0"))
+
     def close(self) -> None:
         """End all agents: with pid 1 of a namespace all others go, and the launcher waits for it."""
         with suppress(ProcessLookupError):
@@ -108,6 +165,10 @@ class Agents:
     def slot(self, pid: int) -> Any:
         """The slot (struct hl_agent_slot) that a process serves."""
         return ffi.cast("hl_agent_slot *", self._base + self._slots[pid] * lib.AGENT_SLOT_SIZE)
+
+    def tgid(self, pid: int) -> int:
+        """Return the pid of the process that a task belongs to."""
+        return self._tgids[pid]
 
     def scratch(self, pid: int) -> int:
         """Return the address, in every process, of the slot's memory for what calls read and write."""
@@ -135,33 +196,75 @@ class Agents:
         return slot
 
     def run(self, pid: int, slot: Any) -> str:
-        """Let a process do the command in its slot.  Returns: "done", "dead", or "sleeps" when time is up."""
+        """Let a task do the command in its slot.
+
+        Returns: "done", "dead", "stopped", or "sleeps" when time is up.
+        """
         until = time.monotonic() + PATIENCE
         if lib.hl_agent_run(slot, 1) == 0:
             return "done"
         while time.monotonic() < until:
-            if self.state(pid) in _DYING:
+            state = self.state(pid)
+            if state in _DYING:
                 return "dead"
             if lib.hl_agent_wait(slot, 1) == 0:
                 return "done"
+            if state == "T":
+                return "stopped"
         return "sleeps"
 
-    def fork(self, pid: int, nr: int, *args: int) -> int:
-        """Let a process make a call that returns twice, and wait for both; return what the parent gets."""
+    def birth(self, pid: int, nr: int, *args: int, thread: bool = False) -> int:
+        """Let a task make a call that returns twice, and wait for both; return the child's pid, or -errno.
+
+        A parent that sleeps until the child execs or exits is not waited for.
+        thread: whether the child is one of the same process.
+        """
         if not self._free:
             raise UsageError(f"more than {lib.AGENT_SLOTS} processes at once: let some be waited for first")
         slot = self.command(pid, lib.AGENT_FORK, nr, *args)
         slot.child = self._free[-1]
         child = ffi.cast("hl_agent_slot *", self._base + slot.child * lib.AGENT_SLOT_SIZE)
         child.turn = lib.AGENT_AGENTS_TURN
-        while lib.hl_agent_run(slot, 1000) == -errno.EINTR:
-            pass
-        result = int(slot.result)
-        if result > 0:
-            self._slots[result] = self._free.pop()
-            while lib.hl_agent_wait(child, 1000) == -errno.EINTR:
-                pass
-        return result
+        lib.hl_agent_run(slot, 1)
+        while child.turn != lib.AGENT_DRIVERS_TURN:
+            if slot.turn == lib.AGENT_DRIVERS_TURN and slot.result < 0:
+                return int(slot.result)
+            lib.hl_agent_wait(child, 1)
+        tid = int(child.tid)
+        self._slots[tid] = self._free.pop()
+        self._tgids[tid] = self._tgids[pid] if thread else tid
+        while slot.turn != lib.AGENT_DRIVERS_TURN and self.state(pid) != "D":
+            lib.hl_agent_wait(slot, 1)
+        return tid
+
+    def execve(self, pid: int, path: bytes, argv: Sequence[bytes]) -> tuple[str, int]:
+        """Let a task exec a program that leads back to the agent's text.
+
+        Returns: ("done", the stack pointer that the program began with, or -errno), or ("dead", 0).
+        Whichever thread called, the process's pid is served by the new program.
+        """
+        at, pointers, strings = self.scratch(pid), b"", b""
+        strings_at = at + 8 * (len(argv) + 1)
+        for each in argv:
+            pointers += (strings_at + len(strings)).to_bytes(8, "little")
+            strings += each + b"\0"
+        self.put(pid, pointers + bytes(8) + strings + path + b"\0")
+        slot = self.command(pid, lib.AGENT_EXEC, Sys.EXECVE, strings_at + len(strings), at, 0)
+        leader = self._tgids[pid]
+        done = lib.hl_agent_run(slot, 1)
+        while done:
+            if self.state(pid) in _DYING and (pid == leader or self.state(leader) in _DYING):
+                return "dead", 0
+            done = lib.hl_agent_wait(slot, 1)
+        if 0 > slot.result > -4096:
+            return "done", int(slot.result)
+        for tid in (pid, leader):
+            self._forget_files(tid)  # they show the old memory
+        if pid != leader:
+            self._free.append(self._slots[leader])
+            self._slots[leader] = self._slots.pop(pid)
+            del self._tgids[pid]
+        return "done", int(slot.result)
 
     # what /proc says
 
@@ -188,20 +291,26 @@ class Agents:
         finally:
             os.close(file)
 
-    def stat(self, pid: int) -> tuple[str, int]:
-        """Return (state, parent's pid).  Raises: ProcessLookupError."""
-        fields = self.read(pid, "stat", 512).rpartition(b") ")[2].split(b" ", 2)
-        return fields[0].decode(), int(fields[1])
+    def stat(self, pid: int) -> Stat:
+        """Look at a task.  Raises: ProcessLookupError."""
+        head, _, tail = self.read(pid, "stat", 512).decode().rpartition(") ")
+        fields = tail.split(" ", 18)
+        ppid, pgid, sid = map(int, fields[1:4])
+        return Stat(head.partition("(")[2], fields[0], ppid, pgid, sid, int(fields[17]))
 
     def state(self, pid: int) -> str:
         """Return the state's letter, X when the process is gone."""
         try:
-            return self.stat(pid)[0]
+            return self.stat(pid).state
         except ProcessLookupError:
             return "X"
 
     def forget(self, pid: int) -> None:
-        """Free what is held for a process that is gone."""
+        """Free what is held for a task that is gone."""
         self._free.append(self._slots.pop(pid))
+        del self._tgids[pid]
+        self._forget_files(pid)
+
+    def _forget_files(self, pid: int) -> None:
         for key in [key for key in self._files if key[0] == pid]:
             os.close(self._files.pop(key))

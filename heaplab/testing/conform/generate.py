@@ -1,15 +1,20 @@
 """Random sequences: steps that are mostly valid, chosen by what both sides agreed on so far, under a seed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from heaplab.testing.conform.agents import AGENT_END, AGENT_START
+from heaplab.testing.conform.file_rules import FILE
 from heaplab.testing.conform.memory_rules import MEMORY
 from heaplab.testing.conform.play import World
 from heaplab.testing.conform.process_rules import PROCESS, exit_, reap_all
+from heaplab.testing.conform.remap_rules import REMAP
 from heaplab.testing.conform.scene import Scene
-from heaplab.testing.conform.steps import PAGE, Brk, Fork, Munmap, Step
+from heaplab.testing.conform.steps import PAGE, Brk, Fork, Mremap, Munmap, Step
+
+#: the fields of steps that are addresses
+_ADDRESSES: Final = ("addr", "new_addr", "buf", "status_addr", "parent_tid", "child_tid")
 
 Rule = Callable[[Scene], Iterator[Step]]
 
@@ -21,20 +26,29 @@ _TRIES: Final = 1000
 _MANY_PROCESSES: Final = 20
 
 
-def _all(process_share: float) -> dict[Rule, float]:
-    """The rules with their weights; the share of those about processes is given."""
+def _mixed(**shares: float) -> dict[Rule, float]:
+    """The rules of several groups, each group with its share of all."""
     rules: dict[Rule, float] = {}
-    for some, share in ((MEMORY, 1 - process_share), (PROCESS, process_share)):
+    for name, share in shares.items():
+        some = _GROUPS[name]
         whole = sum(some.values())
         rules |= {rule: share * weight / whole for rule, weight in some.items()}
     return rules
 
 
+_GROUPS: Final[dict[str, Mapping[Any, int]]] = {
+    "memory": MEMORY,
+    "remap": REMAP,
+    "file": FILE,
+    "process": PROCESS,
+}
+
 #: what --only names: the rules taken
 PROFILES: Final[dict[str, dict[Rule, float]]] = {
-    "all": _all(0.3),
-    "mm": _all(0.0),
-    "process": _all(0.7),
+    "all": _mixed(memory=0.4, remap=0.2, file=0.2, process=0.2),
+    "mm": _mixed(memory=0.55, remap=0.4, process=0.05),
+    "process": _mixed(memory=0.3, process=0.7),
+    "files": _mixed(memory=0.25, remap=0.15, file=0.55, process=0.05),
 }
 
 
@@ -91,8 +105,12 @@ class Generator:
 
 def _reaches_agent(step: Step) -> bool:
     """Whether it is about the agent's own memory, of which the model knows nothing."""
-    addr, length = getattr(step, "addr", 0), getattr(step, "length", PAGE)
-    return not isinstance(step, Brk) and addr < AGENT_END and addr + length > AGENT_START
+    if isinstance(step, Brk):
+        return False
+    ranges = [(getattr(step, name, 0), getattr(step, "length", PAGE)) for name in _ADDRESSES]
+    if isinstance(step, Mremap):
+        ranges[1] = step.new_addr, step.new_length
+    return any(addr < AGENT_END and addr + length > AGENT_START for addr, length in ranges)
 
 
 def _give_back(scene: Scene) -> Iterator[Step]:

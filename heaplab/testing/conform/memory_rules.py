@@ -28,7 +28,7 @@ def access(scene: Scene) -> Iterator[Step]:
     offset = scene.chance.randrange(PAGE // size) * size
     address = scene.address() + offset
     # pid 1 is the last to die
-    fatal = int(scene.pid != 1 and scene.likely(0.02))
+    fatal = int(scene.pid != 1 and scene.pid not in scene.world.entangled and scene.likely(0.02))
     if scene.likely(0.6):
         yield Store(scene.pid, address, size, fatal, scene.chance.getrandbits(8 * size))
     else:
@@ -140,14 +140,16 @@ def split_and_join(scene: Scene) -> Iterator[Step]:
 
 def brk(scene: Scene) -> Iterator[Step]:
     """The break moved: up, down, back, into what lies above, to nonsense."""
+    if scene.known.heap.brk is None:
+        yield Brk(scene.pid, 0)
     by = scene.one((1, 100, PAGE - 1, PAGE, PAGE + 1, 3 * PAGE, 20 * PAGE))
     wanted = scene.weighted(
         {
             scene.brk + by: 50,
             scene.brk - by: 25,
-            scene.world.start.brk + by: 8,
-            scene.world.start.brk: 4,
-            scene.world.start.brk - 1: 3,
+            scene.start_brk + by: 8,
+            scene.start_brk: 4,
+            scene.start_brk - 1: 3,
             scene.brk: 3,
             0: 3,
             ARENA.start + PAGE: 1,
@@ -157,12 +159,14 @@ def brk(scene: Scene) -> Iterator[Step]:
     )
     yield Brk(scene.pid, max(wanted, 0))
     top = scene.brk
-    if scene.likely(0.5) and top > scene.world.start.brk:
+    if scene.likely(0.5) and top > scene.start_brk:
         yield Store(scene.pid, scene.one((top - 1, (top - 1) // PAGE * PAGE, top // PAGE * PAGE)), 1)
 
 
 def brk_against_mapping(scene: Scene) -> Iterator[Step]:
     """A mapping just above the break, and the break pushed against it (rules 34 and 35)."""
+    if scene.known.heap.brk is None:
+        yield Brk(scene.pid, 0)
     pid, top = scene.pid, (scene.brk + PAGE - 1) // PAGE * PAGE
     gap = scene.chance.randint(0, 3) * PAGE
     yield Mmap(pid, top + gap, 2 * PAGE, scene.one((RW, RW, PROT_READ)), PRIVATE | MAP_FIXED_NOREPLACE)

@@ -4,17 +4,41 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from signal import SIG_DFL, SIGBUS, SIGSEGV
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import numpy as np
 
-from heaplab.abi import SI_KERNEL, SigInfo, Sys
+from heaplab.abi import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_SHARED,
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
+    SI_KERNEL,
+    SigInfo,
+)
 from heaplab.errors import BusError, SegmentationFault
 from heaplab.kernel import Kernel
+from heaplab.kernel.task import Task
 from heaplab.machine import FrameKind, Pte, Space
 from heaplab.process import Process
+from heaplab.testing.conform.agents import AGENT_END, AGENT_START
+from heaplab.testing.conform.images import images, what_lies_on
 from heaplab.testing.conform.observe import Fault, Outcome, Pages, Span, Start, View, Views, parse_maps
-from heaplab.testing.conform.steps import Access, Call, Exit, Fork, Step, Store, Wait4
+from heaplab.testing.conform.shared_files import contents
+from heaplab.testing.conform.steps import (
+    PAGE,
+    UNWRITTEN,
+    Access,
+    Birth,
+    Call,
+    Exec,
+    Exit,
+    Leave,
+    Step,
+    Store,
+)
 
 
 class _GivenUp(Exception):
@@ -34,6 +58,12 @@ def _fault(signo: int, si_code: int, address: int) -> Fault:
     return Fault(signo, si_code, 0 if si_code == SI_KERNEL else address)
 
 
+#: the agents' own memory, which the model's processes have too, for calls to read and write
+_SLOTS: Final = (AGENT_START, AGENT_END - PAGE - AGENT_START, PROT_READ | PROT_WRITE)
+_TEXT: Final = (AGENT_END - PAGE, PAGE, PROT_READ | PROT_EXEC)
+_SCRATCH: Final = AGENT_START
+
+
 class ModelSide:
     """A tree of processes on a modelled kernel that begins as the real one does."""
 
@@ -46,15 +76,22 @@ class ModelSide:
             overcommit_memory=_setting("vm/overcommit_memory"),
             max_map_count=_setting("vm/max_map_count"),
         )
+        for path, data in contents():
+            self.kernel.write_file(path, data, disk=False)
         self._tasks = self.kernel.system.tasks
         mm = self._tasks[1].memory
         mm.layout = replace(mm.layout, start_brk=start.brk, min_addr=_setting("vm/mmap_min_addr"))
         mm.start_brk = start.brk
         mm.set_brk(start.brk)
         assert start.stack == (mm.layout.stack_top - mm.layout.stack_size, mm.layout.stack_top)
+        init = self.kernel.init
         for page in start.touched:
-            self.kernel.init.store64(page, 0)
-        _handle_faults(self.kernel.init, _give_up)
+            init.store64(page, 0)
+        for fd in range(3):
+            init.close(fd)
+        for resource, soft, hard in start.limits:
+            init.setrlimit(resource, (soft, hard))
+        _equip(init)
 
     def check(self) -> None:
         """Assert the model's invariants: what no observation tells."""
@@ -67,21 +104,28 @@ class ModelSide:
         process = self.kernel.process(step.pid)
         before = process.minflt
         outcome = self._do(process, step)
-        return replace(outcome, minflt=process.minflt - before if process.state not in "ZX" else 0)
+        alive = process.state not in "ZX" and not isinstance(step, Exec)
+        return replace(outcome, minflt=process.minflt - before if alive else 0)
 
     def _do(self, process: Process, step: Step) -> Outcome:
         match step:
             case Access():
                 return self._access(process, step)
-            case Fork():
-                return Outcome(process.syscall(Sys.FORK))
             case Exit():
                 process.exit(step.code)
                 return Outcome()
-            case Wait4():
-                return self._wait(process, step)
+            case Leave():
+                process.exit_thread(step.code)
+                return Outcome()
+            case Birth():
+                child = process.syscall(step.nr, *step.registers())
+                if child > 0:
+                    self.kernel.process(child).load64(_SCRATCH)
+                return Outcome(child)
+            case Exec():
+                return self._exec(process, step)
             case Call():
-                return Outcome(process.syscall(step.nr, *step.registers()))
+                return self._call(process, step)
         raise TypeError(step)
 
     def _access(self, process: Process, step: Access) -> Outcome:
@@ -101,23 +145,51 @@ class ModelSide:
             _handle_faults(process, _give_up)
         return Outcome(_signed(value))
 
-    def _wait(self, process: Process, step: Wait4) -> Outcome:
-        if step.status_addr:
-            return Outcome(process.syscall(Sys.WAIT4, step.target, step.status_addr, step.options, 0))
+    def _call(self, process: Process, step: Call) -> Outcome:
+        if step.room or step.given():
+            process.write(_SCRATCH, step.given().ljust(step.room, UNWRITTEN))
+        result = process.syscall(step.nr, *step.registers(_SCRATCH))
+        if process.state != "R":
+            return Outcome()  # it did not come back
+        if not step.room:
+            return Outcome(result)
+        return Outcome(result, told=step.told(result, process.read(_SCRATCH, step.room)))
+
+    def _exec(self, process: Process, step: Exec) -> Outcome:
+        image = images()[step.image % len(images())]
         try:
-            found, status = process.waitpid(step.target, step.options)
+            process.execve(image.path, [each.decode() for each in image.arguments(step.argc)])
         except OSError as error:
             return Outcome(-(error.errno or 0))
-        return Outcome(found, status=status if found else None)
+        if process.state in "ZX":
+            return Outcome()
+        mm = self._tasks[process.pid].memory
+        process.load(process.entry, 1)  # the first instruction
+        _equip(process)
+        for vma in [vma for vma in mm.vmas if vma.file is not None and vma.file.inode.name.startswith("[v")]:
+            process.munmap(vma.start, vma.end - vma.start)
+        written = process.read(process.stack, mm.layout.stack_top - process.stack)
+        for page in range(process.stack // PAGE * PAGE, mm.layout.stack_top, PAGE):
+            process.fill(page, 0, PAGE)
+        return Outcome(process.stack, told=what_lies_on(written, process.stack))
 
     # observations
 
     def views(self) -> Views:
-        """Look at all processes."""
-        return {
-            pid: View(task.state, task.parent.pid if task.parent else 0, parse_maps(self.kernel.maps(pid)))
-            for pid, task in sorted(self._tasks.items())
-        }
+        """Look at all tasks."""
+        return {pid: self._view(task) for pid, task in sorted(self._tasks.items())}
+
+    def _view(self, task: Task) -> View:
+        group = task.group
+        return View(
+            task.state,
+            task.parent.tgid if task.parent is not None else 0,
+            parse_maps(self.kernel.maps(task.pid), above=AGENT_END),
+            group.pgid,
+            group.sid,
+            len(group.living) + (group.leader.mm is None),
+            task.comm,
+        )
 
     def pages(self, spans: list[Span]) -> Pages:
         """Read the page-table entries of ranges."""
@@ -131,6 +203,14 @@ class ModelSide:
 
     def _space(self, pid: int) -> Space:
         return self._tasks[pid].memory.space
+
+
+def _equip(process: Process) -> None:
+    """Give a new program what agents have."""
+    for start, length, prot in (_SLOTS, _TEXT):
+        process.mmap(length, start, prot, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED)
+    process.load64(_SCRATCH)
+    _handle_faults(process, _give_up)
 
 
 def _handle_faults(process: Process, handler: int | Callable[..., object]) -> None:

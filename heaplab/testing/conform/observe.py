@@ -32,6 +32,7 @@ class Start:
     brk: int
     stack: tuple[int, int]
     touched: tuple[int, ...]  # pages of the stack that are there, all zeros
+    limits: tuple[tuple[int, int, int], ...] = ()  # resource, soft, hard
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,13 @@ class Outcome:
     result  of the call, or a negative errno, or SLEEPS; the value that was loaded
     minflt  minor faults that it took
     fault   the signal, if it was an access that got one
-    status  the status of the child that a wait found
+    told    what the call wrote through pointers, in words
     """
 
     result: int = 0
     minflt: int = 0
     fault: Fault | None = None
-    status: int | None = None
+    told: str = ""
 
     def __str__(self) -> str:
         if self.result == SLEEPS:
@@ -70,8 +71,8 @@ class Outcome:
             text = f"-{errno.errorcode.get(-self.result, -self.result)}"
         else:
             text = f"{self.result:#x}" if self.result > 9 else str(self.result)
-        status = f", status {self.status:#x}" if self.status is not None else ""
-        return f"{text}{status}, {self.minflt} minor faults"
+        told = f", {self.told}" if self.told else ""
+        return f"{text}{told}, {self.minflt} minor faults"
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,23 @@ class Maps:
 
 @dataclass(frozen=True)
 class View:
-    """What /proc tells of a process: state (R, Z, ...), its parent's pid, its maps."""
+    """What /proc tells of a task.
+
+    state           R, T, D, Z, ...
+    ppid            its parent's pid
+    maps
+    pgid, sid       its process group and session
+    threads         tasks of its process
+    comm            its name
+    """
 
     state: str
     ppid: int
     maps: Maps
+    pgid: int = 0
+    sid: int = 0
+    threads: int = 1
+    comm: str = ""
 
 
 Views = dict[int, View]
@@ -205,6 +218,10 @@ def compare_views(real: Views, model: Views) -> list[Difference]:
         for what, here, there in (
             ("state", mine.state, theirs.state),
             ("parent", mine.ppid, theirs.ppid),
+            ("process group", mine.pgid, theirs.pgid),
+            ("session", mine.sid, theirs.sid),
+            ("threads", mine.threads, theirs.threads),
+            ("name", mine.comm, theirs.comm),
             ("maps", mine.maps.vmas, theirs.maps.vmas),
         ):
             if here != there:

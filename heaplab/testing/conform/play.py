@@ -1,11 +1,12 @@
 """One sequence, played on both sides and compared after every step."""
 
+import os
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from heaplab.abi import WNOHANG
+from heaplab.abi import CLONE_FILES, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM, MFD_CLOEXEC, WNOHANG
 from heaplab.errors import WouldBlock
 from heaplab.testing.conform.observe import (
     Difference,
@@ -20,7 +21,18 @@ from heaplab.testing.conform.observe import (
     frame_at,
     spans_of,
 )
-from heaplab.testing.conform.steps import Access, Brk, Fork, Step, Wait4
+from heaplab.testing.conform.steps import (
+    Access,
+    Birth,
+    Brk,
+    Close,
+    Dup,
+    Exec,
+    Memfd,
+    Open,
+    Step,
+    Wait,
+)
 
 
 class Side(Protocol):
@@ -41,31 +53,87 @@ class PageTables:
 
 
 @dataclass
+class Heap:
+    """Where the break of an address space began, and where it is; None: nobody has asked since exec."""
+
+    start: int | None = None
+    brk: int | None = None
+
+
+@dataclass
+class Known:
+    """What was learnt of one task from its steps.
+
+    tgid   the pid of its process
+    heap   tasks with one memory have one
+    fds    its descriptors, and whether exec closes them; tasks that share them have one dict
+    """
+
+    tgid: int
+    heap: Heap
+    fds: dict[int, bool] = field(default_factory=dict)
+
+
+@dataclass
 class World:
     """What both sides agree on after the last step; by it the next one is chosen.
 
-    brk: where each process's break is.  accessed: the addresses that steps went to.
+    known: each task's.  accessed: the addresses that steps went to.
+    entangled: tasks whose signal actions are another process's too.
     """
 
     start: Start
     views: Views = field(default_factory=dict)
     tables: PageTables | None = None
-    brk: dict[int, int] = field(default_factory=dict)
+    known: dict[int, Known] = field(default_factory=dict)
     accessed: set[int] = field(default_factory=set)
+    entangled: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.known.setdefault(1, Known(1, Heap(self.start.brk, self.start.brk)))
+
+    def of(self, pid: int) -> Known:
+        """What is known of a task."""
+        return self.known.setdefault(pid, Known(pid, Heap()))
 
     def living(self) -> list[int]:
-        """The processes that can take steps."""
+        """The tasks that can take steps."""
         return [pid for pid, view in self.views.items() if view.state == "R"]
 
     def note(self, step: Step, outcome: Outcome) -> None:
         """Remember what no observation will tell."""
+        known, result = self.of(step.pid), outcome.result
         match step:
             case Access():
                 self.accessed.add(step.addr)
             case Brk():
-                self.brk[step.pid] = outcome.result
-            case Fork() if outcome.result > 0:
-                self.brk[outcome.result] = self.brk[step.pid]
+                known.heap.brk = result
+                known.heap.start = known.heap.start or result
+            case Birth() if result > 0:
+                self._note_birth(step, known, result)
+            case Exec() if result > 0:
+                fds: dict[int, bool] = {fd: closes for fd, closes in known.fds.items() if not closes}
+                self.known[known.tgid] = Known(known.tgid, Heap(), fds)
+                self.entangled.discard(known.tgid)
+            case Memfd() if result >= 0:
+                known.fds[result] = bool(step.flags & MFD_CLOEXEC)
+            case Open() if result >= 0:
+                known.fds[result] = bool(step.flags & os.O_CLOEXEC)
+            case Dup() if result >= 0:
+                known.fds[result] = False
+            case Close() if result == 0:
+                known.fds.pop(step.fd, None)
+
+    def _note_birth(self, step: Birth, parent: Known, child: int) -> None:
+        self.known[child] = Known(
+            parent.tgid if step.shares & CLONE_THREAD else child,
+            parent.heap if step.shares & CLONE_VM else replace(parent.heap),
+            parent.fds if step.shares & CLONE_FILES else dict(parent.fds),
+        )
+        if step.shares & (CLONE_SIGHAND | CLONE_THREAD) == CLONE_SIGHAND:
+            self.entangled |= {step.pid, child}
+        elif step.pid in self.entangled and step.shares & CLONE_THREAD:
+            self.entangled.add(child)
 
 
 #: gives the next step; None ends the sequence
@@ -103,7 +171,7 @@ class _Match:
     def __init__(self, real: Side, model: Side, start: Start) -> None:
         self.real = real
         self.model = model
-        self.world = World(start, brk={1: start.brk})
+        self.world = World(start)
 
     def step(self, step: Step) -> tuple[Step, list[Difference]]:
         """Do one step on both sides; return it as it was done, and how they differ then."""
@@ -126,7 +194,7 @@ class _Match:
         try:
             return step, self.model.perform(step)
         except WouldBlock:
-            assert isinstance(step, Wait4)
+            assert isinstance(step, Wait)
             step = replace(step, options=step.options | WNOHANG)
             return step, self.model.perform(step)
 

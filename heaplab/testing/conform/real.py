@@ -1,13 +1,16 @@
 """The real kernel's side: steps done by agents, and what /proc tells of them."""
 
+import mmap
 import os
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 
-from heaplab._core import lib
-from heaplab.abi import Sys
-from heaplab.testing.conform.agents import AGENT_END, Agents
+from heaplab._core import ffi, lib
+from heaplab.abi import CLONE_THREAD, Rlimit, Sys
+from heaplab.testing.conform.agents import AGENT_END, Agents, Stat
+from heaplab.testing.conform.images import images, what_lies_on
 from heaplab.testing.conform.observe import (
     SLEEPS,
     Fault,
@@ -18,11 +21,24 @@ from heaplab.testing.conform.observe import (
     Start,
     View,
     Views,
+    Vma,
     parse_maps,
 )
-from heaplab.testing.conform.steps import PAGE, Access, Call, Exit, Fork, Step, Store, Wait4
+from heaplab.testing.conform.shared_files import SharedFiles
+from heaplab.testing.conform.steps import (
+    PAGE,
+    UNWRITTEN,
+    Access,
+    Birth,
+    Call,
+    Exec,
+    Exit,
+    Leave,
+    Step,
+    Store,
+)
 
-_EXIT_GROUP: Final = 231
+_MADV_COLD: Final = 20
 _CHUNK, _LONG_LINE = 4096, 512  # /proc/PID/maps is given out in whole lines, a page at most
 # bits of /proc/PID/pagemap; see Linux, Documentation/admin-guide/mm/pagemap.rst
 _PRESENT, _FILE, _EXCLUSIVE, _FRAME = 1 << 63, 1 << 61, 1 << 56, (1 << 55) - 1
@@ -32,115 +48,152 @@ class RealSide:
     """A tree of processes on this computer's kernel."""
 
     def __init__(self) -> None:
-        self.agents = Agents()
+        self._files = SharedFiles()
+        self._page = mmap.mmap(-1, PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         try:
-            self._unmap_vdso()
+            self.agents = Agents(self._files.directory)
+            self._unmap_vdso(1)
             self.start = self._look_at_start()
         except BaseException:
             self.close()
             raise
-        self._minflt = {1: int(self.agents.slot(1).minflt)}
 
     def close(self) -> None:
         """End all processes."""
-        self.agents.close()
+        if hasattr(self, "agents"):
+            self.agents.close()
+        self._files.remove()
 
-    def _unmap_vdso(self) -> None:
-        """The kernel's own pages in each process, which the model has not."""
-        for vma in self._maps(1).vmas:
+    def _unmap_vdso(self, pid: int) -> None:
+        """The kernel's own pages in each program: their code and the time are not what the model has."""
+        for vma in self._maps(pid).vmas:
             if vma.name.startswith("[v"):
-                self.agents.call(1, Sys.MUNMAP, vma.start, vma.end - vma.start)
+                self.agents.call(pid, Sys.MUNMAP, vma.start, vma.end - vma.start)
 
     def _look_at_start(self) -> Start:
-        stack = next(vma for vma in self._maps(1).vmas if vma.name == "[stack]")
-        pages = self.pages([(1, stack.start, (stack.end - stack.start) // PAGE)])
+        stack, touched = self._cleared_stack(1)
+        brk = self.agents.call(1, Sys.BRK, 0)
+        return Start(brk, (stack.start, stack.end), touched, tuple(map(self._limit, Rlimit)))
+
+    def _limit(self, resource: int) -> tuple[int, int, int]:
+        self.agents.call(1, Sys.GETRLIMIT, resource, self.agents.scratch(1))
+        soft, hard = self.agents.slot(1).scratch[0:2]
+        return resource, soft, hard
+
+    def _cleared_stack(self, pid: int) -> tuple[Vma, tuple[int, ...]]:
+        """Zero what the kernel put on the stack: arguments, auxiliary vector, ...; return its pages."""
+        stack = self._stack(pid)
+        pages = self.pages([(pid, stack.start, (stack.end - stack.start) // PAGE)])
         touched = tuple(stack.start + int(index) * PAGE for index in np.flatnonzero(pages.present))
         for page in touched:
-            self.agents.write(1, "mem", bytes(PAGE), page)  # arguments, auxiliary vector, random bytes
-        return Start(self.agents.call(1, Sys.BRK, 0), (stack.start, stack.end), touched)
+            self.agents.write(pid, "mem", bytes(PAGE), page)
+        return stack, touched
+
+    def _stack(self, pid: int) -> Vma:
+        return next(vma for vma in self._maps(pid).vmas if vma.name == "[stack]")
 
     # steps
 
     def perform(self, step: Step) -> Outcome:
         """Do a step."""
+        outcome = self._do(step)
+        # what this CPU keeps in batches, like pages just locked, has one user more, and would be copied
+        self._page.madvise(_MADV_COLD)
+        return outcome
+
+    def _do(self, step: Step) -> Outcome:
         match step:
-            case Exit():
-                return self._run(step.pid, lib.AGENT_SYSCALL, _EXIT_GROUP, step.code)
-            case Fork():
-                return self._fork(step)
-            case Wait4():
-                return self._wait(step)
             case Access():
                 return self._access(step)
+            case Exit() | Leave():
+                nr = Sys.EXIT_GROUP if isinstance(step, Exit) else Sys.EXIT
+                return self._run(step.pid, lib.AGENT_SYSCALL, nr, step.code) or Outcome()
+            case Birth():
+                return self._birth(step)
+            case Exec():
+                return self._exec(step)
             case Call():
-                return self._run(step.pid, lib.AGENT_SYSCALL, step.nr, *step.registers())
+                return self._call(step)
         raise TypeError(step)
 
-    def _run(self, pid: int, op: int, nr: int, *args: int, **fields: int) -> Outcome:
-        """Let the agent do it; a process that it ends has no more to report than a signal."""
+    def _run(self, pid: int, op: int, nr: int, *args: int, **fields: int) -> Outcome | None:
+        """Let the agent do it; None when it does not come back: it is dead, or stopped."""
         slot = self.agents.command(pid, op, nr, *args)
         for name, value in fields.items():
             setattr(slot, name, value)
+        before = int(slot.minflt)
         ended = self.agents.run(pid, slot)
-        fault = self._fault(slot) if op in (lib.AGENT_LOAD, lib.AGENT_STORE) else None
-        if ended == "dead":
-            return Outcome(fault=fault)
         if ended == "sleeps":
             return Outcome(SLEEPS)
-        return Outcome(0 if fault else int(slot.result), self._faults(pid, slot), fault)
+        return Outcome(int(slot.result), int(slot.minflt) - before) if ended == "done" else None
 
-    def _faults(self, pid: int, slot: Any) -> int:
-        before, self._minflt[pid] = self._minflt[pid], int(slot.minflt)
-        return self._minflt[pid] - before
+    def _access(self, step: Access) -> Outcome:
+        op, value = (lib.AGENT_STORE, step.value) if isinstance(step, Store) else (lib.AGENT_LOAD, 0)
+        outcome = self._run(step.pid, op, 0, step.addr, value, size=step.size, fatal=step.fatal)
+        fault = self._fault(self.agents.slot(step.pid))
+        if outcome is None:
+            return Outcome(fault=fault)
+        return replace(outcome, result=0, fault=fault) if fault else outcome
 
     def _fault(self, slot: Any) -> Fault | None:
         if not slot.signo:
             return None
         return Fault(int(slot.signo), int(slot.code), int(slot.address))
 
-    def _access(self, step: Access) -> Outcome:
-        op, value = (lib.AGENT_STORE, step.value) if isinstance(step, Store) else (lib.AGENT_LOAD, 0)
-        return self._run(step.pid, op, 0, step.addr, value, size=step.size, fatal=step.fatal)
+    def _call(self, step: Call) -> Outcome:
+        scratch = self.agents.scratch(step.pid)
+        if step.room or step.given():
+            self.agents.put(step.pid, step.given().ljust(step.room, UNWRITTEN))
+        outcome = self._run(step.pid, lib.AGENT_SYSCALL, step.nr, *step.registers(scratch))
+        if outcome is None or not step.room or outcome.result == SLEEPS:
+            return outcome or Outcome()
+        written = bytes(ffi.buffer(self.agents.slot(step.pid).scratch, step.room))
+        return replace(outcome, told=step.told(outcome.result, written))
 
-    def _fork(self, step: Fork) -> Outcome:
-        child = self.agents.fork(step.pid, Sys.FORK)
-        if child > 0:
-            self._minflt[child] = int(self.agents.slot(child).minflt)
-        return Outcome(child, self._faults(step.pid, self.agents.slot(step.pid)))
+    def _birth(self, step: Birth) -> Outcome:
+        slot = self.agents.slot(step.pid)
+        before = int(slot.minflt)
+        thread = bool(step.shares & CLONE_THREAD)
+        child = self.agents.birth(step.pid, step.nr, *step.registers(), thread=thread)
+        awake = slot.turn == lib.AGENT_DRIVERS_TURN
+        return Outcome(child, int(slot.minflt) - before if awake else 0)
 
-    def _wait(self, step: Wait4) -> Outcome:
-        at = step.status_addr or self.agents.put(step.pid, bytes(8))
-        outcome = self._run(step.pid, lib.AGENT_SYSCALL, Sys.WAIT4, step.target, at, step.options, 0)
-        if outcome.result <= 0 or step.status_addr:
-            return outcome
-        status = int(self.agents.slot(step.pid).scratch[0])
-        return Outcome(outcome.result, outcome.minflt, None, status)
+    def _exec(self, step: Exec) -> Outcome:
+        image = images()[step.image % len(images())]
+        leader = self.agents.tgid(step.pid)
+        ended, stack = self.agents.execve(step.pid, image.path.encode(), image.arguments(step.argc))
+        if ended == "dead" or stack < 0:
+            return Outcome(stack)
+        self._unmap_vdso(leader)
+        written = self.agents.read(leader, "mem", self._stack(leader).end - stack, stack)
+        self._cleared_stack(leader)
+        return Outcome(stack, told=what_lies_on(written, stack))
 
     # observations
 
     def views(self) -> Views:
-        """Look at all processes, once none of them is on its way to its end any more."""
+        """Look at all tasks, once none of them is on its way to its end any more."""
         views = {}
         for pid in sorted(self.agents.pids()):
             try:
-                state, ppid = self._settled(pid)
-                views[pid] = View("R" if state == "S" else state, ppid, self._maps(pid))
+                stat = self._settled(pid)
+                state = "R" if stat.state == "S" else stat.state
+                maps = self._maps(pid)
+                views[pid] = View(state, stat.ppid, maps, stat.pgid, stat.sid, stat.threads, stat.comm)
             except ProcessLookupError:
                 self.agents.forget(pid)
         return views
 
-    def _settled(self, pid: int) -> tuple[str, int]:
-        while True:
-            state, ppid = self.agents.stat(pid)
-            if state != "R":
-                return state, ppid
+    def _settled(self, pid: int) -> Stat:
+        while (stat := self.agents.stat(pid)).state == "R":
             os.sched_yield()
+        return stat
 
     def _maps(self, pid: int) -> Maps:
         text = chunk = self.agents.read(pid, "maps", _CHUNK)
         while len(chunk) > _CHUNK - _LONG_LINE:
             text += (chunk := self.agents.read(pid, "maps", _CHUNK, len(text)))
-        return parse_maps(text.decode(), above=AGENT_END)
+        return parse_maps(text.decode().replace(self._files.directory + "/", ""), above=AGENT_END)
 
     def pages(self, spans: list[Span]) -> Pages:
         """Read the page-table entries of ranges."""

@@ -16,7 +16,7 @@ from heaplab.abi import (
     PROT_WRITE,
 )
 from heaplab.testing.conform.observe import Vma
-from heaplab.testing.conform.play import World
+from heaplab.testing.conform.play import Known, World
 from heaplab.testing.conform.steps import PAGE
 
 T = TypeVar("T")
@@ -62,9 +62,24 @@ class Scene:
         return self.world.views[self.pid].maps.vmas
 
     @property
+    def known(self) -> Known:
+        """What was learnt of it."""
+        return self.world.of(self.pid)
+
+    @property
     def brk(self) -> int:
-        """Where its break is."""
-        return self.world.brk[self.pid]
+        """Where its break is, or where it was before exec."""
+        return self.known.heap.brk or self.world.start.brk
+
+    @property
+    def start_brk(self) -> int:
+        """Where its break began, or somewhere else if that is not known."""
+        return self.known.heap.start or self.world.start.brk
+
+    def fd(self) -> int:
+        """A descriptor: one of its own, seldom one that is none."""
+        fds = list(self.known.fds)
+        return self.one(fds) if fds and not self.likely(0.04) else self.one((-1, 0, 3, 50))
 
     def vma(self) -> Vma | None:
         """One of its VMAs, seldom the stack."""

@@ -6,7 +6,7 @@ Source: Zeller and Hildebrandt, Simplifying and Isolating Failure-Inducing Input
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from heaplab.testing.conform.steps import Fork, Kill, Step, Wait4
+from heaplab.testing.conform.steps import Birth, Getpgid, Getsid, Kill, Setpgid, Step, Tgkill, Wait
 
 #: plays steps; returns those that were done up to the difference, or None when nothing differs
 Trial = Callable[[Sequence[Step]], list[Step] | None]
@@ -65,8 +65,8 @@ def _first_that_differs(
 
 
 def _with_one_process_less(steps: list[Step]) -> Iterator[list[Step]]:
-    """Leave out a fork, and let the parent do what the child did; pids are given in sequence from 2 on."""
-    forks = [index for index, step in enumerate(steps) if isinstance(step, Fork)]
+    """Leave out a birth, and let the parent do what the child did; pids are given in sequence from 2 on."""
+    forks = [index for index, step in enumerate(steps) if isinstance(step, Birth)]
     for child, index in enumerate(forks, start=2):
         parent = steps[index].pid
         yield [_renumbered(step, child, parent) for step in steps[:index] + steps[index + 1 :]]
@@ -78,7 +78,7 @@ def _renumbered(step: Step, child: int, parent: int) -> Step:
     def number(pid: int) -> int:
         return parent if pid == child else pid - 1 if pid > child else pid
 
-    if isinstance(step, Kill | Wait4):
+    if isinstance(step, Kill | Tgkill | Wait | Setpgid | Getpgid | Getsid):
         step = replace(step, target=number(step.target))
     return replace(step, pid=number(step.pid))
 

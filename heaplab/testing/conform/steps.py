@@ -6,10 +6,14 @@
 A new system call is a new class here: its fields, in the order of the call's registers.
 """
 
+import itertools
+import os
 import re
 import signal
+import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
+from types import ModuleType
 from typing import Any, ClassVar, Final, NamedTuple
 
 from heaplab import abi
@@ -42,11 +46,11 @@ def _shorter(length: int) -> Iterator[int]:
             yield pages * PAGE
 
 
-def _flags(prefix: str) -> Codec:
-    """Flags by the names that heaplab.abi has for single bits, without their prefix."""
+def _flags(prefix: str, where: ModuleType = abi) -> Codec:
+    """Flags by the names that a module has for single bits, without their prefix."""
     names = {
         value: name.removeprefix(prefix)
-        for name, value in vars(abi).items()
+        for name, value in vars(where).items()
         if name.startswith(prefix) and value.bit_count() == 1
     }
     values = {name: value for value, name in names.items()}
@@ -78,6 +82,17 @@ def _signal_number(text: str) -> int:
     return signal.Signals[text].value if text.startswith("SIG") else int(text)
 
 
+def _names(prefix: str, *names: str) -> Codec:
+    """One of several numbers that exclude each other, by its name; others as numbers."""
+    values = {name: int(getattr(abi, prefix + name)) for name in names}
+    shown = {value: name for name, value in values.items()}
+    return Codec(lambda value: shown.get(value, str(value)), lambda text: _number(values, text))
+
+
+def _number(values: dict[str, int], text: str) -> int:
+    return values[text] if text in values else int(text, 0)
+
+
 HEX: Final = Codec(hex, lambda text: int(text, 16))
 VALUE: Final = Codec(hex, lambda text: int(text, 16), _smaller)
 LENGTH: Final = Codec(hex, lambda text: int(text, 16), _shorter)
@@ -87,6 +102,28 @@ SIGNAL: Final = Codec(_signal_name, _signal_number)
 PROT: Final = _flags("PROT_")
 MAP: Final = _flags("MAP_")
 WAIT: Final = _flags("W")
+MREMAP: Final = _flags("MREMAP_")
+CLONE: Final = _flags("CLONE_")
+SYNC: Final = _flags("MS_")
+OPEN: Final = _flags("O_", os)
+ACTION: Final = _flags("SA_")
+ADVICE: Final = _names(
+    "MADV_",
+    *["NORMAL", "RANDOM", "SEQUENTIAL", "WILLNEED", "DONTNEED", "FREE", "DONTFORK", "DOFORK"],
+    *["DONTDUMP", "DODUMP", "WIPEONFORK", "KEEPONFORK", "POPULATE_READ", "POPULATE_WRITE"],
+    "DONTNEED_LOCKED",
+)
+HANDLER: Final = _names("SIG_", "DFL", "IGN")
+HOW: Final = _names("SIG_", "BLOCK", "UNBLOCK", "SETMASK")
+LIMIT: Final = Codec(
+    lambda value: "INFINITY" if value == abi.RLIM_INFINITY else hex(value),
+    lambda text: abi.RLIM_INFINITY if text == "INFINITY" else int(text, 16),
+)
+RESOURCE: Final = Codec(
+    lambda value: abi.Rlimit(value).name if value in list(abi.Rlimit) else str(value),
+    lambda text: abi.Rlimit[text].value if text.isalpha() else int(text),
+)
+WHOM: Final = _names("P_", "ALL", "PID", "PGID")
 
 
 def arg(codec: Codec, **default: int) -> Any:
@@ -115,15 +152,42 @@ def _arguments(kind: type[Step]) -> Iterator[tuple[str, Codec]]:
     return ((each.name, each.metadata["codec"]) for each in fields(kind) if "codec" in each.metadata)
 
 
+#: bytes of the files that are there from the start, by number: none, a few pages, more than a window
+FILES: Final = (0, 3 * PAGE + 100, 40 * PAGE)
+
+#: bytes that a call may read or write through pointers: hl_agent_slot's scratch
+SCRATCH: Final = 512
+#: what the scratch holds where nothing was written
+UNWRITTEN: Final = b"\xaa"
+
+
 @dataclass(frozen=True)
 class Call(Step):
-    """A system call that returns once, to its caller: `registers` are its arguments."""
+    """A system call that returns once, to its caller.
 
-    nr: ClassVar[Sys]
+    registers   its arguments; `scratch` is the address of memory for what pointers point to
+    given       what lies there before
+    room        bytes that the call may write there
+    told        what it wrote, in words, from its result and those bytes
+    """
 
-    def registers(self) -> tuple[int, ...]:
+    nr: ClassVar[int]
+    room: ClassVar[int] = 0
+
+    def registers(self, scratch: int) -> tuple[int, ...]:
         """The arguments as the kernel gets them."""
         return tuple(getattr(self, name) for name, _ in _arguments(type(self)))
+
+    def given(self) -> bytes:
+        """Return what the call reads through pointers."""
+        return b""
+
+    def told(self, result: int, written: bytes) -> str:
+        """Return what the call wrote through pointers; nothing for one that writes nothing."""
+        return ""
+
+
+# ---- memory
 
 
 @dataclass(frozen=True)
@@ -159,6 +223,210 @@ class Brk(Call):
 
 
 @dataclass(frozen=True)
+class Mremap(Call):
+    nr = Sys.MREMAP
+    addr: int = arg(HEX)
+    length: int = arg(LENGTH)
+    new_length: int = arg(LENGTH)
+    flags: int = arg(MREMAP)
+    new_addr: int = arg(HEX, default=0)
+
+
+@dataclass(frozen=True)
+class Madvise(Call):
+    nr = Sys.MADVISE
+    addr: int = arg(HEX)
+    length: int = arg(LENGTH)
+    advice: int = arg(ADVICE)
+
+
+@dataclass(frozen=True)
+class Mlock(Call):
+    nr = Sys.MLOCK
+    addr: int = arg(HEX)
+    length: int = arg(LENGTH)
+
+
+@dataclass(frozen=True)
+class Munlock(Call):
+    nr = Sys.MUNLOCK
+    addr: int = arg(HEX)
+    length: int = arg(LENGTH)
+
+
+@dataclass(frozen=True)
+class Msync(Call):
+    nr = Sys.MSYNC
+    addr: int = arg(HEX)
+    length: int = arg(LENGTH)
+    flags: int = arg(SYNC)
+
+
+@dataclass(frozen=True)
+class Mincore(Call):
+    nr = Sys.MINCORE
+    room = SCRATCH
+    addr: int = arg(HEX)
+    length: int = arg(LENGTH)
+
+    def registers(self, scratch: int) -> tuple[int, ...]:
+        return self.addr, min(self.length, SCRATCH * PAGE), scratch
+
+    def told(self, result: int, written: bytes) -> str:
+        return written.partition(UNWRITTEN)[0].hex()
+
+
+@dataclass(frozen=True)
+class Setrlimit(Call):
+    nr = Sys.SETRLIMIT
+    resource: int = arg(RESOURCE)
+    soft: int = arg(LIMIT)
+    hard: int = arg(LIMIT)
+
+    def registers(self, scratch: int) -> tuple[int, ...]:
+        return self.resource, scratch
+
+    def given(self) -> bytes:
+        return struct.pack("<QQ", self.soft, self.hard)
+
+
+@dataclass(frozen=True)
+class Getrlimit(Call):
+    nr = Sys.GETRLIMIT
+    room = 16
+    resource: int = arg(RESOURCE)
+
+    def registers(self, scratch: int) -> tuple[int, ...]:
+        return self.resource, scratch
+
+    def told(self, result: int, written: bytes) -> str:
+        return ", ".join(map(LIMIT.show, struct.unpack("<QQ", written))) if result == 0 else ""
+
+
+# ---- files
+
+
+@dataclass(frozen=True)
+class Memfd(Call):
+    nr = Sys.MEMFD_CREATE
+    flags: int = arg(HEX, default=0)
+
+    def registers(self, scratch: int) -> tuple[int, ...]:
+        return scratch, self.flags
+
+    def given(self) -> bytes:
+        return b"file\0"
+
+
+@dataclass(frozen=True)
+class Open(Call):
+    """open of the file "f" and a number; FILES says which are there from the start."""
+
+    nr = Sys.OPEN
+    file: int = arg(NUMBER)
+    flags: int = arg(OPEN)
+
+    def registers(self, scratch: int) -> tuple[int, ...]:
+        return scratch, self.flags, 0o600
+
+    def given(self) -> bytes:
+        return f"f{self.file}".encode() + b"\0"
+
+
+@dataclass(frozen=True)
+class Ftruncate(Call):
+    nr = Sys.FTRUNCATE
+    fd: int = arg(ID)
+    size: int = arg(VALUE)
+
+
+@dataclass(frozen=True)
+class Close(Call):
+    nr = Sys.CLOSE
+    fd: int = arg(ID)
+
+
+@dataclass(frozen=True)
+class Dup(Call):
+    nr = Sys.DUP
+    fd: int = arg(ID)
+
+
+@dataclass(frozen=True)
+class Fsync(Call):
+    nr = Sys.FSYNC
+    fd: int = arg(ID)
+
+
+@dataclass(frozen=True)
+class Lseek(Call):
+    nr = Sys.LSEEK
+    fd: int = arg(ID)
+    offset: int = arg(VALUE)
+    whence: int = arg(NUMBER)
+
+
+@dataclass(frozen=True)
+class Read(Call):
+    """A read; the data go to `buf`, and if that is 0 to the driver, at most SCRATCH bytes then."""
+
+    nr = Sys.READ
+    room = SCRATCH
+    fd: int = arg(ID)
+    count: int = arg(VALUE)
+    buf: int = arg(HEX, default=0)
+
+    def registers(self, scratch: int) -> tuple[int, ...]:
+        return self.fd, self.buf or scratch, self.count if self.buf else min(self.count, SCRATCH)
+
+    def told(self, result: int, written: bytes) -> str:
+        return _run_lengths(written[: max(result, 0)]) if not self.buf else ""
+
+
+@dataclass(frozen=True)
+class Pread(Read):
+    nr = Sys.PREAD64
+    offset: int = arg(VALUE, default=0)
+
+    def registers(self, scratch: int) -> tuple[int, ...]:
+        return (*super().registers(scratch), self.offset)
+
+
+@dataclass(frozen=True)
+class Write(Call):
+    """A write of what is at `buf`, and if that is 0 of `count` times the byte `value`."""
+
+    nr = Sys.WRITE
+    fd: int = arg(ID)
+    count: int = arg(VALUE)
+    value: int = arg(VALUE, default=1)
+    buf: int = arg(HEX, default=0)
+
+    def registers(self, scratch: int) -> tuple[int, ...]:
+        return self.fd, self.buf or scratch, self.count if self.buf else min(self.count, SCRATCH)
+
+    def given(self) -> bytes:
+        return b"" if self.buf else bytes([self.value & 0xFF]) * min(self.count, SCRATCH)
+
+
+@dataclass(frozen=True)
+class Pwrite(Write):
+    nr = Sys.PWRITE64
+    offset: int = arg(VALUE, default=0)
+
+    def registers(self, scratch: int) -> tuple[int, ...]:
+        return (*super().registers(scratch), self.offset)
+
+
+def _run_lengths(data: bytes) -> str:
+    """Return bytes as 3*00 2*7f: how often each in a row."""
+    return " ".join(f"{len(list(run))}*{byte:02x}" for byte, run in itertools.groupby(data))
+
+
+# ---- processes
+
+
+@dataclass(frozen=True)
 class Getpid(Call):
     nr = Sys.GETPID
 
@@ -169,6 +437,11 @@ class Getppid(Call):
 
 
 @dataclass(frozen=True)
+class Gettid(Call):
+    nr = Sys.GETTID
+
+
+@dataclass(frozen=True)
 class Kill(Call):
     nr = Sys.KILL
     target: int = arg(ID)
@@ -176,22 +449,196 @@ class Kill(Call):
 
 
 @dataclass(frozen=True)
-class Wait4(Step):
+class Tgkill(Call):
+    nr = Sys.TGKILL
+    tgid: int = arg(ID)
+    target: int = arg(ID)
+    sig: int = arg(SIGNAL)
+
+
+@dataclass(frozen=True)
+class Sigaction(Call):
+    """rt_sigaction: a signal gets its default action, or is ignored."""
+
+    nr = 13  # TMP
+    room = 64
+    sig: int = arg(SIGNAL)
+    handler: int = arg(HANDLER)
+    flags: int = arg(ACTION, default=0)
+
+    def registers(self, scratch: int) -> tuple[int, ...]:
+        return self.sig, scratch, scratch + 32, 8
+
+    def given(self) -> bytes:
+        return struct.pack("<QQQQ", self.handler, self.flags, 0, 0)
+
+    def told(self, result: int, written: bytes) -> str:
+        handler, flags = struct.unpack_from("<QQ", written, 32)
+        return f"was {HANDLER.show(handler)}, {ACTION.show(flags)}" if result == 0 else ""
+
+
+@dataclass(frozen=True)
+class Sigprocmask(Call):
+    """rt_sigprocmask; `mask` has bit n - 1 for signal n."""
+
+    nr = 14  # TMP
+    room = 16
+    how: int = arg(HOW)
+    mask: int = arg(HEX)
+
+    def registers(self, scratch: int) -> tuple[int, ...]:
+        return self.how, scratch, scratch + 8, 8
+
+    def given(self) -> bytes:
+        return struct.pack("<Q", self.mask)
+
+    def told(self, result: int, written: bytes) -> str:
+        return f"was {struct.unpack_from('<Q', written, 8)[0]:#x}" if result == 0 else ""
+
+
+@dataclass(frozen=True)
+class Setpgid(Call):
+    nr = Sys.SETPGID
+    target: int = arg(ID)
+    pgid: int = arg(ID)
+
+
+@dataclass(frozen=True)
+class Getpgid(Call):
+    nr = Sys.GETPGID
+    target: int = arg(ID)
+
+
+@dataclass(frozen=True)
+class Setsid(Call):
+    nr = Sys.SETSID
+
+
+@dataclass(frozen=True)
+class Getsid(Call):
+    nr = Sys.GETSID
+    target: int = arg(ID)
+
+
+@dataclass(frozen=True)
+class Subreaper(Call):
+    """prctl(PR_SET_CHILD_SUBREAPER)."""
+
+    nr = Sys.PRCTL
+    on: int = arg(NUMBER)
+
+    def registers(self, scratch: int) -> tuple[int, ...]:
+        return abi.PR_SET_CHILD_SUBREAPER, self.on
+
+
+@dataclass(frozen=True)
+class Wait4(Call):
     """wait4; the status goes to `status_addr` in the process's memory, and if that is 0 to the driver."""
 
+    nr = Sys.WAIT4
+    room = 8
     target: int = arg(ID)
     options: int = arg(WAIT)
     status_addr: int = arg(HEX, default=0)
 
+    def registers(self, scratch: int) -> tuple[int, ...]:
+        return self.target, self.status_addr or scratch, self.options, 0
+
+    def told(self, result: int, written: bytes) -> str:
+        if result <= 0 or self.status_addr:
+            return ""
+        return f"status {int.from_bytes(written[:4], 'little'):#x}"
+
 
 @dataclass(frozen=True)
-class Fork(Step):
-    """fork: from then on the child takes steps too."""
+class Waitid(Call):
+    nr = Sys.WAITID
+    room = 32
+    whom: int = arg(WHOM)
+    target: int = arg(ID)
+    options: int = arg(WAIT)
+
+    def registers(self, scratch: int) -> tuple[int, ...]:
+        return self.whom, self.target, scratch, self.options, 0
+
+    def told(self, result: int, written: bytes) -> str:
+        signo, code, pid, status = struct.unpack("<i4xi4xi4xi4x", written)
+        return f"si_signo {signo}, si_code {code}, si_pid {pid}, si_status {status}" if result == 0 else ""
+
+
+#: calls that wait for children; one that would sleep is made with WNOHANG instead, for nobody could wake it
+Wait = Wait4 | Waitid
+
+
+@dataclass(frozen=True)
+class Birth(Step):
+    """A call that makes a task, which from then on takes steps too.
+
+    shares  CLONE_*: what the two have in common
+    """
+
+    nr: ClassVar[int]
+
+    @property
+    def shares(self) -> int:
+        return 0
+
+    def registers(self) -> tuple[int, ...]:
+        """The arguments as the kernel gets them."""
+        return ()
+
+
+@dataclass(frozen=True)
+class Fork(Birth):
+    nr = Sys.FORK
+
+
+@dataclass(frozen=True)
+class Vfork(Birth):
+    """vfork: the parent sleeps until the child execs or exits."""
+
+    nr = Sys.VFORK
+
+    @property
+    def shares(self) -> int:
+        return abi.CLONE_VM | abi.CLONE_VFORK
+
+
+@dataclass(frozen=True)
+class Clone(Birth):
+    """clone; the lowest byte of the flags is the signal that the parent gets at the end."""
+
+    nr = Sys.CLONE
+    flags: int = arg(CLONE)
+    parent_tid: int = arg(HEX, default=0)
+    child_tid: int = arg(HEX, default=0)
+
+    @property
+    def shares(self) -> int:
+        return self.flags
+
+    def registers(self) -> tuple[int, ...]:
+        return self.flags, 0, self.parent_tid, self.child_tid
+
+
+@dataclass(frozen=True)
+class Exec(Step):
+    """execve of image number `image` (heaplab.testing.conform.images), with `argc` arguments."""
+
+    image: int = arg(NUMBER)
+    argc: int = arg(NUMBER, default=1)
 
 
 @dataclass(frozen=True)
 class Exit(Step):
     """exit_group: the process takes no more steps."""
+
+    code: int = arg(NUMBER)
+
+
+@dataclass(frozen=True)
+class Leave(Step):
+    """exit: this task takes no more steps; the process ends with its last."""
 
     code: int = arg(NUMBER)
 
@@ -219,11 +666,14 @@ class Store(Access):
     value: int = arg(VALUE, default=1)
 
 
+def _kinds(base: type[Step]) -> Iterator[type[Step]]:
+    for kind in base.__subclasses__():
+        yield kind
+        yield from _kinds(kind)
+
+
 #: every step that can be written down, by its name
-KINDS: Final[dict[str, type[Step]]] = {
-    kind.__name__.lower(): kind
-    for kind in (Mmap, Munmap, Mprotect, Brk, Getpid, Getppid, Kill, Wait4, Fork, Exit, Load, Store)
-}
+KINDS: Final[dict[str, type[Step]]] = {kind.__name__.lower(): kind for kind in _kinds(Step)}
 _LINE: Final = re.compile(r"\[(\d+)\] (\w+)\((.*)\)")
 
 

@@ -43,6 +43,10 @@ def test_maps_are_read_as_far_as_they_are_asked_for(heap):
     [
         ({"state": "Z"}, "process 2: state"),
         ({"ppid": 2}, "process 2: parent"),
+        ({"pgid": 2}, "process 2: process group"),
+        ({"sid": 2}, "process 2: session"),
+        ({"threads": 2}, "process 2: threads"),
+        ({"comm": "sh"}, "process 2: name"),
         ({"start": 0x402000}, "process 2: maps"),
         ({"end": 0x404000}, "process 2: maps"),
         ({"rights": "r--p"}, "process 2: maps"),
@@ -52,7 +56,7 @@ def test_maps_are_read_as_far_as_they_are_asked_for(heap):
 )
 def test_processes_that_differ(heap, change, what):
     view = View("R", 1, maps(heap))
-    of_view = {key: value for key, value in change.items() if key in ("state", "ppid")}
+    of_view = {key: value for key, value in change.items() if key in vars(view)}
     of_vma = {key: value for key, value in change.items() if key not in of_view}
     other = replace(view, **of_view, maps=maps(replace(heap, **of_vma)))
     assert compare_views({2: view}, {2: view}) == []
@@ -105,13 +109,13 @@ def test_the_frame_of_an_address(entries):
 def test_outcomes_say_what_people_look_for():
     assert str(Outcome(-12)) == "-ENOMEM, 0 minor faults"
     assert str(Outcome(0x7FFF0000, 2)) == "0x7fff0000, 2 minor faults"
-    assert str(Outcome(3, status=0x300)) == "3, status 0x300, 0 minor faults"
+    assert str(Outcome(3, told="status 0x300")) == "3, status 0x300, 0 minor faults"
     assert str(Outcome(fault=Fault(11, 1, 0x10))) == "SIGSEGV, si_code 1, at 0x10, 0 minor faults"
     assert str(Outcome(SLEEPS)) == "sleeps, 0 minor faults"
 
 
 @pytest.mark.parametrize(
-    "other", [Outcome(4), Outcome(3, 1), Outcome(3, status=0), Outcome(3, fault=Fault(11, 1, 0))]
+    "other", [Outcome(4), Outcome(3, 1), Outcome(3, told="status 0x0"), Outcome(3, fault=Fault(11, 1, 0))]
 )
 def test_outcomes_that_differ(other):
     assert compare_outcomes(Outcome(3), Outcome(3)) == []

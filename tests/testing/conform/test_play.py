@@ -75,9 +75,8 @@ def test_a_copy_on_one_side_alone_is_seen(made_up, entries, who):
 
 
 def sequence(made_up, seed, profile="all"):
-    brk = dict.fromkeys((1, 2, 3), made_up.start.brk)
     nothing = PageTables([], made_up().pages([]), made_up().pages([]))
-    world = World(made_up.start, made_up().views(), nothing, brk)
+    world = World(made_up.start, made_up().views(), nothing)
     generator = Generator(seed, 300, profile)
     return [generator(world) for _ in range(301)]
 
