@@ -140,6 +140,7 @@ class Rlimit(IntEnum):
 
     DATA = 2
     STACK = 3
+    NPROC = 6
     NOFILE = 7
     MEMLOCK = 8
     AS = 9

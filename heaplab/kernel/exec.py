@@ -40,7 +40,7 @@ from heaplab.kernel.inode import Inode
 from heaplab.kernel.layout import Layout
 from heaplab.kernel.mm import Mm
 from heaplab.kernel.mmap import VM_DATA, mmap, place
-from heaplab.kernel.system import fail
+from heaplab.kernel.system import UID, fail
 from heaplab.kernel.task import Sighand, Task
 from heaplab.kernel.uaccess import put_user
 from heaplab.kernel.vma import VM_GROWSDOWN, VM_MAYACCESS, Vma
@@ -233,7 +233,7 @@ def _auxiliary_vector(
         (_AT_BASE, linker.bias if linker is not None else 0),
         (_AT_FLAGS, 0),
         (_AT_ENTRY, program.entry),
-        *((identity, 0) for identity in (_AT_UID, _AT_EUID, _AT_GID, _AT_EGID)),
+        *((identity, UID) for identity in (_AT_UID, _AT_EUID, _AT_GID, _AT_EGID)),
         (_AT_SECURE, 0),
         (_AT_RANDOM, 0),
         (_AT_HWCAP2, 2),

@@ -1,6 +1,7 @@
 """What a process may have: resource limits, and the promise of memory that the machine may not have.
 
-Source: Linux, kernel/sys.c (do_prlimit), mm/mmap.c (may_expand_vm), mm/util.c (__vm_enough_memory).
+Source: Linux, kernel/sys.c (do_prlimit), mm/mmap.c (may_expand_vm), mm/util.c (__vm_enough_memory),
+kernel/ucount.c (is_rlimit_overlimit).
 """
 
 import errno
@@ -8,7 +9,7 @@ from typing import Final
 
 from heaplab.abi import RLIM_INFINITY, Rlimit
 from heaplab.kernel.mm import Mm
-from heaplab.kernel.system import fail
+from heaplab.kernel.system import System, fail
 from heaplab.kernel.vma import VM_GROWSDOWN, VM_SHARED, VM_WRITE
 
 
@@ -72,6 +73,14 @@ def may_expand(mm: Mm, limits: Limits, flags: int, pages: int) -> bool:
 def may_lock(mm: Mm, limits: Limits, pages: int) -> bool:
     """Whether RLIMIT_MEMLOCK allows `pages` more that stay in memory."""
     return mm.vmas.locked + pages <= limits.soft(Rlimit.MEMLOCK) >> mm.page_shift
+
+
+def may_fork(system: System, limits: Limits) -> bool:
+    """Whether RLIMIT_NPROC allows the user one task more.
+
+    All tasks are one ordinary user's, pid 1 included; threads count, and the dead until they are collected.
+    """
+    return len(system.tasks) < limits.soft(Rlimit.NPROC)
 
 
 def charge(mm: Mm, pages: int) -> None:

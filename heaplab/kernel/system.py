@@ -7,7 +7,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from heaplab.kernel.pid import PidAllocator
 from heaplab.machine import Machine
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from heaplab.kernel.filesystem import FileSystem
     from heaplab.kernel.inode import DiskInode
     from heaplab.kernel.task import Group, Task
+
+#: user and group of every process, pid 1 included: an ordinary user's
+UID: Final = 1000
 
 
 @dataclass(frozen=True)

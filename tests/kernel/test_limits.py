@@ -6,6 +6,7 @@ import struct
 import pytest
 
 from heaplab.abi import (
+    CLONE_THREAD,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_GROWSDOWN,
@@ -143,6 +144,61 @@ def test_a_grown_stack_counts_as_written(process, faults):
     process.load64(area - SIZE)
     child = process.fork()
     assert faults(child, child.load64, area - SIZE) == 0
+
+
+# ---- tasks
+
+
+def test_nproc_counts_all_tasks_and_the_new_one(kernel, process):
+    limit(process, Rlimit.NPROC, 4)  # init and the process are two
+    children = [process.fork() for _ in range(2)]
+    for refused_call in (process.fork, process.vfork, children[0].fork, process.spawn_thread):
+        refused(errno.EAGAIN, refused_call)
+    kernel.init.fork()  # whose limit is another
+    kernel.check()
+
+
+def test_nproc_counts_threads_and_the_dead_until_they_are_collected(process):
+    limit(process, Rlimit.NPROC, 4)
+    thread = process.spawn_thread(SIZE)
+    child = process.fork()
+    child.exit(0)
+    refused(errno.EAGAIN, process.fork)
+    process.wait()
+    process.fork().exit(0)
+    refused(errno.EAGAIN, process.fork)
+    thread.exit_thread()  # leaves nothing to collect
+    process.fork()
+
+
+def test_nproc_is_asked_after_the_flags_and_before_memory(boot):
+    kernel = boot(frames=24, overcommit_memory=2)
+    process = kernel.init.fork()
+    limit(process, Rlimit.NPROC, 2)
+    refused(errno.EINVAL, process.clone, CLONE_THREAD)
+    refused(errno.EAGAIN, process.fork)
+    limit(process, Rlimit.NPROC, 3)
+    process.mmap(3 * SIZE)
+    refused(errno.ENOMEM, process.fork)
+
+
+def test_a_fork_without_memory_takes_no_pid(boot):
+    """Linux numbers a task when all else is copied."""
+    kernel = boot(frames=24, overcommit_memory=2)
+    process = kernel.init.fork()
+    area = process.mmap(3 * SIZE)
+    refused(errno.ENOMEM, process.fork)
+    process.munmap(area, 3 * SIZE)
+    assert process.fork().pid == process.pid + 1
+
+
+def test_nproc_is_looked_at_when_a_task_is_made(kernel, process):
+    child = process.fork()
+    limit(process, Rlimit.NPROC, 0)
+    assert (process.state, child.state) == ("R", "R")
+    refused(errno.EAGAIN, process.fork)
+    assert child.fork().getrlimit(Rlimit.NPROC) == (RLIM_INFINITY, RLIM_INFINITY)
+    assert f"Uid:\t{1000}" in kernel.status(1)
 
 
 # ---- overcommit

@@ -14,7 +14,7 @@ from heaplab.kernel.inode import DiskInode
 from heaplab.kernel.mm import Mm
 from heaplab.kernel.procfs.memory import MappedPages
 from heaplab.kernel.procfs.text import kib
-from heaplab.kernel.system import System
+from heaplab.kernel.system import UID, System
 from heaplab.kernel.task import Pending, Task
 from heaplab.kernel.vma import VM_EXEC, VM_GROWSDOWN, VM_WRITE
 from heaplab.machine import FrameKind
@@ -94,8 +94,8 @@ def status(task: Task) -> str:
         "Pid": task.pid,
         "PPid": task.parent.pid if task.parent is not None else 0,
         "TracerPid": 0,
-        "Uid": "0\t0\t0\t0",
-        "Gid": "0\t0\t0\t0",
+        "Uid": "\t".join([str(UID)] * 4),
+        "Gid": "\t".join([str(UID)] * 4),
         "FDSize": 256,
         "Groups": " ",
         "NStgid": task.tgid,
