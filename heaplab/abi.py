@@ -4,6 +4,7 @@ Source: Linux, arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/
 include/uapi/linux/wait.h, include/uapi/linux/sched.h, include/uapi/asm-generic/siginfo.h.
 """
 
+from collections.abc import Iterable
 from enum import IntEnum
 from typing import Final, NamedTuple
 
@@ -68,9 +69,17 @@ P_PGID: Final = 2
 
 SA_NOCLDSTOP: Final = 1
 SA_NOCLDWAIT: Final = 2
+SA_SIGINFO: Final = 4
+SA_EXPOSE_TAGBITS: Final = 0x800
+SA_RESTORER: Final = 0x04000000
+SA_ONSTACK: Final = 0x08000000
 SA_RESTART: Final = 0x10000000
 SA_NODEFER: Final = 0x40000000
 SA_RESETHAND: Final = 0x80000000
+
+SIG_BLOCK: Final = 0
+SIG_UNBLOCK: Final = 1
+SIG_SETMASK: Final = 2
 
 SIG_DFL: Final = 0
 SIG_IGN: Final = 1
@@ -156,6 +165,20 @@ class SigInfo(NamedTuple):
     address: int = 0
 
 
+def sigset(signums: Iterable[int]) -> int:
+    """Return a set of signals as the bits of a sigset_t, signal 1 the lowest."""
+    return sum(1 << (signum - 1) for signum in set(signums))
+
+
+def signums(bits: int) -> frozenset[int]:
+    """Return the signals of a sigset_t.
+
+    >>> sorted(signums(sigset([9, 2])))
+    [2, 9]
+    """
+    return frozenset(signum for signum in range(1, LAST_SIGNAL + 1) if bits >> (signum - 1) & 1)
+
+
 class Rusage(NamedTuple):
     """What a process, or its collected children, used: page faults, and at most how many KiB at once."""
 
@@ -181,6 +204,8 @@ class Sys(IntEnum):
     MPROTECT = 10
     MUNMAP = 11
     BRK = 12
+    RT_SIGACTION = 13
+    RT_SIGPROCMASK = 14
     PREAD64 = 17
     PWRITE64 = 18
     PIPE = 22
@@ -208,6 +233,7 @@ class Sys(IntEnum):
     SETSID = 112
     GETPGID = 121
     GETSID = 124
+    RT_SIGPENDING = 127
     MLOCK = 149
     MUNLOCK = 150
     PRCTL = 157

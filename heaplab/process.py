@@ -26,6 +26,7 @@ from heaplab.abi import (
     PROT_READ,
     PROT_WRITE,
     RUSAGE_SELF,
+    SIG_SETMASK,
     Rusage,
     SigInfo,
     Sys,
@@ -359,7 +360,8 @@ class Process:
 
         By hand a handler runs as soon as the signal arrives.  One of SIGSEGV or SIGBUS runs at the access,
         which is then tried again: it has to mend what was wrong.
-        Returns: what it did so far.  Raises: OSError EINVAL.
+        Returns: what it did so far; a number above SIG_IGN is the address of machine code, which the model
+        keeps but cannot run.  Raises: OSError EINVAL.
         """
         old: int | Callable[..., object]
         old = self._direct("rt_sigaction", signum, handler, flags, frozenset(mask))
@@ -367,7 +369,11 @@ class Process:
 
     def sigprocmask(self, blocked: Iterable[int] | None = None) -> set[int]:
         """Let these signals wait, and no others; None only asks.  Return what was blocked."""
-        return set(self._direct("rt_sigprocmask", blocked))
+        return set(self._direct("rt_sigprocmask", SIG_SETMASK, blocked))
+
+    def sigpending(self) -> set[int]:
+        """Return the signals that were sent, and wait because they are blocked."""
+        return set(self._direct("rt_sigpending"))
 
     def pause(self) -> None:
         """Sleep until a signal comes.  Raises: WouldBlock, by hand."""

@@ -41,7 +41,7 @@ from heaplab.kernel.layout import Layout
 from heaplab.kernel.mm import Mm
 from heaplab.kernel.mmap import VM_DATA, mmap, place
 from heaplab.kernel.system import UID, fail
-from heaplab.kernel.task import Sighand, Task
+from heaplab.kernel.task import Action, Sighand, Task
 from heaplab.kernel.uaccess import put_user
 from heaplab.kernel.vma import VM_GROWSDOWN, VM_MAYACCESS, Vma
 
@@ -143,8 +143,8 @@ def _leave_the_old(task: Task, mm: Mm, path: str) -> None:
         _become_leader(task)
     task.mm = mm
     task.take_or_leave_cpu()
-    ignored = [each for each in group.sighand.actions.items() if each[1].handler == SIG_IGN]
-    group.sighand = Sighand(ignored)
+    ignored = [signum for signum, action in group.sighand.actions.items() if action.handler == SIG_IGN]
+    group.sighand = Sighand((signum, Action(SIG_IGN)) for signum in ignored)
     own = task.files.fork()
     task.files.put()
     task.files = own

@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, cast
 
-from heaplab.abi import SA_RESTART
+from heaplab.abi import SA_RESTART, SIG_SETMASK
 from heaplab.errors import ProcessDied, UsageError, WouldBlock
 from heaplab.kernel import signals
 from heaplab.kernel.elf import make_elf
@@ -191,7 +191,7 @@ class Scheduler:
         """If a handler has returned: block what was blocked before, go on with what it interrupted."""
         if blocked is not None:
             thread.interrupted = thread.interruptions.pop()
-            signals.sigprocmask(thread.task, blocked)
+            signals.sigprocmask(thread.task, SIG_SETMASK, blocked)
 
     def _make(self, thread: Thread, call: Call) -> Result:
         """Make a call.  Raises: OSError, WouldBlock, ProcessDied."""

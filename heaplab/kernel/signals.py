@@ -3,6 +3,7 @@
 Source: Linux, kernel/signal.c (kill_something_info, get_signal, do_sigaction, force_sig_fault); signal(7).
 """
 
+import dataclasses
 import errno
 from collections.abc import Iterable
 from signal import (
@@ -24,18 +25,29 @@ from typing import Final, NoReturn
 from heaplab.abi import (
     CLD_STOPPED,
     LAST_SIGNAL,
+    SA_EXPOSE_TAGBITS,
+    SA_NOCLDSTOP,
+    SA_NOCLDWAIT,
     SA_NODEFER,
+    SA_ONSTACK,
     SA_RESETHAND,
+    SA_RESTART,
+    SA_RESTORER,
+    SA_SIGINFO,
     SI_TKILL,
     SI_USER,
+    SIG_BLOCK,
     SIG_DFL,
+    SIG_IGN,
+    SIG_SETMASK,
+    SIG_UNBLOCK,
     SigInfo,
 )
-from heaplab.errors import BusError, SegmentationFault, WouldBlock
+from heaplab.errors import BusError, SegmentationFault, UsageError, WouldBlock
 from heaplab.kernel.exit import exit_group, is_orphaned
 from heaplab.kernel.sigqueue import IGNORED, STOPPING, ignores, job_changed, send
 from heaplab.kernel.system import System, fail
-from heaplab.kernel.task import Action, Group, Handler, Task
+from heaplab.kernel.task import Action, Group, Task
 
 #: before these end a process they would dump its memory, for which it has to be awake
 _CORE: Final = frozenset(
@@ -43,6 +55,18 @@ _CORE: Final = frozenset(
 )
 #: nothing catches, blocks or ignores these
 _UNSTOPPABLE: Final = frozenset({int(SIGKILL), int(SIGSTOP)})
+#: the flags of an action that Linux knows; it forgets the others, so that a program can find out
+_KNOWN_FLAGS: Final = (
+    SA_NOCLDSTOP
+    | SA_NOCLDWAIT
+    | SA_SIGINFO
+    | SA_ONSTACK
+    | SA_RESTART
+    | SA_NODEFER
+    | SA_RESETHAND
+    | SA_EXPOSE_TAGBITS
+    | SA_RESTORER
+)
 
 
 # ---- sending
@@ -107,7 +131,7 @@ def deliver(system: System) -> None:
 def caught(task: Task) -> tuple[SigInfo, Action] | None:
     """Take the next signal that the task has a handler for; act upon the others before it.
 
-    It is the caller that runs the handler.
+    It is the caller that runs the handler.  Raises: UsageError for one of which only the address is known.
     """
     while task.mm is not None and task.group.living.get(task.pid) is task:
         info = _next(task)
@@ -117,14 +141,28 @@ def caught(task: Task) -> tuple[SigInfo, Action] | None:
         if callable(action.handler):
             if task.may_run:
                 _take(task, info)
-                if action.flags & SA_RESETHAND:
-                    del task.group.sighand.actions[info.signo]
+                _reset(task, info.signo, action)
                 return info, action
             return None
+        _must_not_be_code(task, info.signo, action)
         _take(task, info)
         if not ignores(task.group, info.signo):
             _default(task.group, info.signo)
     return None
+
+
+def _reset(task: Task, signum: int, action: Action) -> None:
+    """Forget a handler that was asked for once (SA_RESETHAND)."""
+    if action.flags & SA_RESETHAND:
+        task.group.sighand.actions[signum] = dataclasses.replace(action, handler=SIG_DFL)
+
+
+def _must_not_be_code(task: Task, signum: int, action: Action) -> None:
+    if action.handler not in (SIG_DFL, SIG_IGN):
+        raise UsageError(
+            f"process {task.tgid} catches signal {signum} with machine code at {action.handler:#x}, and that "
+            "is not run: give the signal a Python function by Process.sigaction"
+        )
 
 
 def has_caught(task: Task) -> bool:
@@ -214,10 +252,11 @@ def access_fault(task: Task, va: int, signum: int, si_code: int, *, write: bool)
             task.pending.add(info)
             task.system.signalled[task.group] = None
             raise InterruptedError(errno.EINTR, "the access waits for a handler")
-        if action.flags & SA_RESETHAND:
-            del task.group.sighand.actions[signum]
+        _reset(task, signum, action)
         run_handler(task, info, action)
         return
+    if signum not in task.blocked:
+        _must_not_be_code(task, signum, action)
     exit_group(task.group, signum)
     kind = {int(SIGSEGV): SegmentationFault, int(SIGBUS): BusError}[signum]
     raise kind(task.pid, va, si_code, "store" if write else "load")
@@ -226,32 +265,50 @@ def access_fault(task: Task, va: int, signum: int, si_code: int, *, write: bool)
 # ---- what a process says about signals
 
 
-def sigaction(
-    task: Task, signum: int, handler: int | Handler | None, flags: int = 0, mask: frozenset[int] = frozenset()
-) -> int | Handler:
+def sigaction(task: Task, signum: int, action: Action | None) -> Action:
     """Say what a signal is to do; None only asks.  Return what it did so far.
 
     Raises: OSError EINVAL for no signal, and to change SIGKILL or SIGSTOP.
     """
-    if not 1 <= signum <= LAST_SIGNAL or (handler is not None and signum in _UNSTOPPABLE):
+    if not 1 <= signum <= LAST_SIGNAL or (action is not None and signum in _UNSTOPPABLE):
         fail(errno.EINVAL)
     sighand = task.group.sighand
-    old = sighand[signum].handler
-    if handler is not None:
-        sighand.actions[signum] = Action(handler, flags, mask - _UNSTOPPABLE)
+    old = sighand[signum]
+    if action is not None:
+        sighand.actions[signum] = dataclasses.replace(
+            action, flags=action.flags & _KNOWN_FLAGS, mask=action.mask - _UNSTOPPABLE
+        )
         if ignores(task.group, signum):  # POSIX 3.3.1.3: what is ignored does not stay pending
             for pending in (task.group.pending, *(each.pending for each in task.group.living.values())):
                 pending.discard(frozenset({signum}))
     return old
 
 
-def sigprocmask(task: Task, blocked: Iterable[int] | None) -> set[int]:
-    """Let these signals wait, and no others; None only asks.  Return what was blocked."""
+def sigprocmask(task: Task, how: int, signums: Iterable[int] | None) -> set[int]:
+    """Let signals wait: these too (SIG_BLOCK), these no more (SIG_UNBLOCK), or these alone (SIG_SETMASK).
+
+    signums: None only asks.  Returns: what was blocked.  Raises: OSError EINVAL.
+    """
     old = set(task.blocked)
-    if blocked is not None:
-        task.blocked = set(blocked) - _UNSTOPPABLE
+    if signums is not None:
+        given = set(signums) - _UNSTOPPABLE
+        if how == SIG_BLOCK:
+            task.blocked |= given
+        elif how == SIG_UNBLOCK:
+            task.blocked -= given
+        elif how == SIG_SETMASK:
+            task.blocked = given
+        else:
+            fail(errno.EINVAL)
         task.system.signalled[task.group] = None
     return old
+
+
+def sigpending(task: Task) -> set[int]:
+    """Return the signals that were sent, and wait because they are blocked."""
+    return {
+        info.signo for pending in (task.pending, task.group.pending) for info in pending.infos
+    } & task.blocked
 
 
 def pause(task: Task) -> NoReturn:

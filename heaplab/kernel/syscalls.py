@@ -75,8 +75,9 @@ _DIRECT: Final[dict[str, Callable[..., Any]]] = {
     "wait4": waiting.wait4,
     "waitid": waiting.waitid,
     "getrusage": taskcalls.getrusage,
-    "rt_sigaction": signals.sigaction,
+    "rt_sigaction": taskcalls.do_sigaction,
     "rt_sigprocmask": signals.sigprocmask,
+    "rt_sigpending": signals.sigpending,
     "prctl_set_name": taskcalls.set_name,
 }
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from heaplab.abi import CLD_EXITED, CLD_KILLED, FIRST_REALTIME, SIG_DFL, Rusage, SigInfo
 from heaplab.machine import Context
@@ -26,31 +26,55 @@ if TYPE_CHECKING:
 
 #: what a program runs when it catches a signal: a Python callable, opaque to the kernel
 Handler = Callable[..., object]
+#: from here on are the addresses that stand for them in struct sigaction; no program has memory there
+_HANDLER_BASE: Final = 1 << 47
 
 
 @dataclasses.dataclass(frozen=True)
 class Action:
-    """What a process does on a signal: SIG_DFL, SIG_IGN, or a handler; with flags (SA_*) and a mask."""
+    """What a process does on a signal: SIG_DFL, SIG_IGN, or a handler; with flags (SA_*) and a mask.
+
+    handler: a number above SIG_IGN is an address, which is kept: machine code is not run.
+    restorer: an address that libc gives, kept likewise.
+    """
 
     handler: int | Handler = SIG_DFL
     flags: int = 0
     mask: frozenset[int] = frozenset()
+    restorer: int = 0
 
 
 class Sighand:
-    """The table of actions; shared by tasks made with CLONE_SIGHAND, copied at fork."""
+    """The table of actions; shared by tasks made with CLONE_SIGHAND, copied at fork.
 
-    __slots__ = ("actions",)
+    handlers    those that were shown to rt_sigaction's callers, by the addresses that stand for them there
+    """
 
-    def __init__(self, actions: Iterable[tuple[int, Action]] = ()) -> None:
+    __slots__ = ("actions", "handlers")
+
+    def __init__(
+        self, actions: Iterable[tuple[int, Action]] = (), handlers: Iterable[tuple[int, Handler]] = ()
+    ) -> None:
         self.actions: dict[int, Action] = dict(actions)
+        self.handlers: dict[int, Handler] = dict(handlers)
 
     def __getitem__(self, signum: int) -> Action:
         return self.actions.get(signum, _DEFAULT)
 
     def copy(self) -> Sighand:
         """Return a table of one's own with the same actions."""
-        return Sighand(self.actions.items())
+        return Sighand(self.actions.items(), self.handlers.items())
+
+    def address(self, handler: int | Handler) -> int:
+        """Return what struct sigaction says for a handler: of a callable, always the same address."""
+        if not callable(handler):
+            return int(handler)
+        for known, other in self.handlers.items():
+            if other == handler:
+                return known
+        address = _HANDLER_BASE + 16 * len(self.handlers)
+        self.handlers[address] = handler
+        return address
 
 
 _DEFAULT = Action()

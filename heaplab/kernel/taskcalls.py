@@ -14,6 +14,8 @@ from heaplab.abi import (
     RUSAGE_SELF,
     RUSAGE_THREAD,
     Rusage,
+    signums,
+    sigset,
 )
 from heaplab.kernel import exit as exiting
 from heaplab.kernel import jobs, signals
@@ -21,7 +23,7 @@ from heaplab.kernel import wait as waiting
 from heaplab.kernel.exec import execve
 from heaplab.kernel.memcalls import signed32
 from heaplab.kernel.system import fail
-from heaplab.kernel.task import Task
+from heaplab.kernel.task import Action, Handler, Task
 from heaplab.kernel.uaccess import get_user, get_user_string, put_user
 
 _PATH_MAX: Final = 4096
@@ -126,6 +128,50 @@ def sys_tgkill(task: Task, tgid: int, tid: int, sig: int, *_: int) -> int:
 
 def sys_pause(task: Task, *_: int) -> int:
     signals.pause(task)
+
+
+#: struct sigaction as the kernel has it: handler, flags, restorer, mask
+_SIGACTION: Final = struct.Struct("<4Q")
+_SIGSET_SIZE: Final = 8  # bytes
+
+
+def sys_rt_sigaction(task: Task, signum: int, new: int, old: int, size: int, *_: int) -> int:
+    if size != _SIGSET_SIZE:
+        fail(errno.EINVAL)
+    sighand, action = task.group.sighand, None
+    if new:
+        address, flags, restorer, mask = _SIGACTION.unpack(get_user(task, new, _SIGACTION.size))
+        action = Action(sighand.handlers.get(address, address), flags, signums(mask), restorer)
+    before = signals.sigaction(task, signed32(signum), action)
+    if old:
+        fields = sighand.address(before.handler), before.flags, before.restorer, sigset(before.mask)
+        put_user(task, old, _SIGACTION.pack(*fields))
+    return 0
+
+
+def do_sigaction(
+    task: Task, signum: int, handler: int | Handler | None, flags: int, mask: frozenset[int]
+) -> int | Handler:
+    """The system call rt_sigaction, for a caller whose handlers are Python's; None only asks."""
+    action = Action(handler, flags, mask) if handler is not None else None
+    return signals.sigaction(task, signum, action).handler
+
+
+def sys_rt_sigprocmask(task: Task, how: int, new: int, old: int, size: int, *_: int) -> int:
+    if size != _SIGSET_SIZE:
+        fail(errno.EINVAL)
+    given = signums(int.from_bytes(get_user(task, new, _SIGSET_SIZE), "little")) if new else None
+    before = signals.sigprocmask(task, signed32(how), given)
+    if old:
+        put_user(task, old, sigset(before).to_bytes(_SIGSET_SIZE, "little"))
+    return 0
+
+
+def sys_rt_sigpending(task: Task, address: int, size: int, *_: int) -> int:
+    if size > _SIGSET_SIZE:
+        fail(errno.EINVAL)
+    put_user(task, address, sigset(signals.sigpending(task)).to_bytes(_SIGSET_SIZE, "little")[:size])
+    return 0
 
 
 def sys_setpgid(task: Task, pid: int, pgid: int, *_: int) -> int:

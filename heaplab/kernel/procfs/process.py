@@ -3,13 +3,12 @@
 Source: proc_pid_status(5), proc_pid_stat(5), proc_pid_statm(5), pstree(1); Linux, fs/proc/array.c.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from heaplab.abi import RLIM_INFINITY, SIG_DFL, SIG_IGN, Rusage
+from heaplab.abi import RLIM_INFINITY, SIG_DFL, SIG_IGN, Rusage, sigset
 from heaplab.kernel.inode import DiskInode
 from heaplab.kernel.mm import Mm
 from heaplab.kernel.procfs.memory import MappedPages
@@ -65,20 +64,15 @@ class _Sizes:
         return _Sizes(total, mm.vmas.data, stack, code, rss(FrameKind.ANON), disk, files - disk)
 
 
-def _mask(signums: Iterable[int]) -> int:
-    """Signals as a set of bits, 1 the lowest."""
-    return sum(1 << (signum - 1) for signum in set(signums))
-
-
 def _pending(pending: Pending) -> int:
-    return _mask(info.signo for info in pending.infos)
+    return sigset(info.signo for info in pending.infos)
 
 
 def _actions(task: Task) -> tuple[int, int]:
     """The masks of the signals ignored, and of those caught."""
     handlers = {signum: action.handler for signum, action in task.group.sighand.actions.items()}
-    ignored = _mask(signum for signum, handler in handlers.items() if handler == SIG_IGN)
-    return ignored, _mask(handlers) & ~ignored & ~_mask(s for s, h in handlers.items() if h == SIG_DFL)
+    ignored = sigset(signum for signum, handler in handlers.items() if handler == SIG_IGN)
+    return ignored, sigset(handlers) & ~ignored & ~sigset(s for s, h in handlers.items() if h == SIG_DFL)
 
 
 def status(task: Task) -> str:
@@ -128,7 +122,7 @@ def status(task: Task) -> str:
         "Threads": len(task.group.living) or 1,
         "SigPnd": f"{_pending(task.pending):016x}",
         "ShdPnd": f"{_pending(task.group.pending):016x}",
-        "SigBlk": f"{_mask(task.blocked):016x}",
+        "SigBlk": f"{sigset(task.blocked):016x}",
         "SigIgn": f"{ignored:016x}",
         "SigCgt": f"{caught:016x}",
         "NoNewPrivs": 0,
@@ -171,7 +165,7 @@ def stat(task: Task) -> str:
         mm.start_stack if mm is not None else 0,
         *(0, 0),  # stack and instruction pointer
         _pending(task.pending) & 0x7FFF_FFFF,
-        _mask(task.blocked) & 0x7FFF_FFFF,
+        sigset(task.blocked) & 0x7FFF_FFFF,
         ignored & 0x7FFF_FFFF,
         caught & 0x7FFF_FFFF,
         *(0, 0, 0),  # where it sleeps; swap, twice
