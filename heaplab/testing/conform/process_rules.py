@@ -1,12 +1,77 @@
 """What the generator knows about processes: rules, as those of memory_rules."""
 
 from collections.abc import Iterator
-from signal import SIGCHLD, SIGCONT, SIGHUP, SIGKILL, SIGTERM, SIGUSR1, SIGWINCH
+from signal import (
+    SIGCHLD,
+    SIGCONT,
+    SIGHUP,
+    SIGKILL,
+    SIGSTOP,
+    SIGTERM,
+    SIGTSTP,
+    SIGTTIN,
+    SIGUSR1,
+    SIGWINCH,
+)
 from typing import Final
 
-from heaplab.abi import WCONTINUED, WNOHANG, WUNTRACED
+from heaplab.abi import (
+    CLONE_CHILD_CLEARTID,
+    CLONE_CHILD_SETTID,
+    CLONE_FILES,
+    CLONE_FS,
+    CLONE_NEWNS,
+    CLONE_PARENT,
+    CLONE_PARENT_SETTID,
+    CLONE_SIGHAND,
+    CLONE_THREAD,
+    CLONE_VFORK,
+    CLONE_VM,
+    P_ALL,
+    P_PGID,
+    P_PID,
+    SA_NOCLDSTOP,
+    SA_NOCLDWAIT,
+    SIG_BLOCK,
+    SIG_DFL,
+    SIG_IGN,
+    SIG_SETMASK,
+    SIG_UNBLOCK,
+    WCONTINUED,
+    WEXITED,
+    WNOHANG,
+    WNOWAIT,
+    WSTOPPED,
+    WUNTRACED,
+    Rlimit,
+)
+from heaplab.process import THREAD_FLAGS as THREAD
 from heaplab.testing.conform.scene import Scene
-from heaplab.testing.conform.steps import Exit, Fork, Getpid, Getppid, Kill, Load, Step, Store, Wait4
+from heaplab.testing.conform.steps import (
+    Clone,
+    Exit,
+    Fork,
+    Getpgid,
+    Getpid,
+    Getppid,
+    Getsid,
+    Gettid,
+    Kill,
+    Leave,
+    Load,
+    Setpgid,
+    Setrlimit,
+    Setsid,
+    Sigaction,
+    Sigprocmask,
+    Step,
+    Store,
+    Subreaper,
+    Tgkill,
+    Vfork,
+    Wait4,
+    Waitid,
+)
 
 #: processes at once, pid 1 and the dead included
 MOST: Final = 9
@@ -61,31 +126,270 @@ def reap_all(scene: Scene) -> Iterator[Step]:
 
 def who_am_i(scene: Scene) -> Iterator[Step]:
     """What a process is called, and its parent."""
-    yield scene.one((Getpid(scene.pid), Getppid(scene.pid)))
+    yield scene.one((Getpid(scene.pid), Getppid(scene.pid), Gettid(scene.pid)))
 
 
 def kill(scene: Scene) -> Iterator[Step]:
-    """A signal that does nothing, or ends somebody, or is none."""
+    """A signal that does nothing, ends, stops or continues somebody, or is none."""
     target = scene.one([*scene.world.views, *scene.world.views, 99])
-    sig = scene.weighted(
-        {
-            0: 20,
-            SIGTERM: 8,
-            SIGKILL: 8,
-            SIGHUP: 3,
-            SIGUSR1: 3,
-            SIGCHLD: 3,
-            SIGCONT: 2,
-            SIGWINCH: 2,
-            65: 1,
-            -1: 1,
-        }
-    )
+    sig = scene.weighted(_SIGNALS)
     if scene.likely(0.03):
         target = scene.weighted({0: 2, -1: 1, -scene.pid: 1, -(1 << 31): 1})
         # several that die at once die in an order that Linux leaves open, and orphans change hands by it
-        sig = scene.one((0, SIGCHLD, SIGCONT, SIGWINCH, 65, -1))
-    yield Kill(scene.pid, target, sig)
+        sig = scene.one((0, SIGCHLD, SIGWINCH, 65, -1))
+    if scene.likely(0.3):
+        yield Tgkill(scene.pid, scene.one((target, scene.world.of(max(target, 1)).tgid, 0)), target, sig)
+    else:
+        yield Kill(scene.pid, target, sig)
+
+
+_SIGNALS: Final = {
+    0: 20,
+    SIGTERM: 8,
+    SIGKILL: 8,
+    SIGHUP: 3,
+    SIGUSR1: 3,
+    SIGCHLD: 3,
+    SIGCONT: 4,
+    SIGSTOP: 4,
+    SIGTSTP: 2,
+    SIGTTIN: 1,
+    SIGWINCH: 2,
+    65: 1,
+    -1: 1,
+}
+#: signals that actions and masks are set for
+_PLAYED: Final = (SIGTERM, SIGHUP, SIGUSR1, SIGCHLD, SIGCONT, SIGTSTP, SIGWINCH)
+
+
+def others(scene: Scene) -> list[int]:
+    """The children of the process."""
+    return [pid for pid, view in scene.world.views.items() if view.ppid == scene.pid]
+
+
+def stop_and_continue(scene: Scene) -> Iterator[Step]:
+    """A child stopped and continued, and what wait tells of that, once (rule 42)."""
+    pid, children = scene.pid, others(scene)
+    if not children:
+        yield from fork(scene)
+        return
+    child = scene.one(children)
+    yield Kill(pid, child, scene.one((SIGSTOP, SIGSTOP, SIGTSTP)))
+    for _ in range(scene.chance.randint(1, 3)):
+        yield scene.one(
+            (
+                Wait4(pid, scene.one((-1, child)), WNOHANG | WUNTRACED),
+                Wait4(pid, -1, WNOHANG | WUNTRACED | WCONTINUED),
+                Waitid(pid, P_PID, child, WNOHANG | scene.one((WSTOPPED, WCONTINUED, WSTOPPED | WNOWAIT))),
+                Kill(pid, child, scene.one((SIGTERM, SIGKILL, SIGCONT))),
+            )
+        )
+    yield Kill(pid, child, SIGCONT)
+    yield Wait4(pid, child, WNOHANG | scene.one((WCONTINUED, WUNTRACED, 0)))
+
+
+def continue_all(scene: Scene) -> Iterator[Step]:
+    """Whoever is stopped goes on, or ends."""
+    for pid, view in list(scene.world.views.items()):
+        if view.state == "T":
+            yield Kill(scene.pid, pid, scene.one((SIGCONT, SIGCONT, SIGKILL)))
+
+
+def waitid(scene: Scene) -> Iterator[Step]:
+    """waitid, for a child, a process group, anybody, nobody; once or again and again."""
+    options = scene.weighted(
+        {
+            WEXITED: 40,
+            WEXITED | WNOWAIT: 20,
+            WSTOPPED: 8,
+            WCONTINUED: 8,
+            WEXITED | WSTOPPED | WCONTINUED: 10,
+            0: 2,
+        }
+    )
+    whom = scene.weighted({P_ALL: 40, P_PID: 40, P_PGID: 20, 7: 1})
+    target = scene.one([*others(scene), scene.pid, 99, 0, 1, -1])
+    if whom == P_PGID:
+        target = scene.one([view.pgid for view in scene.world.views.values()])
+    yield Waitid(scene.pid, whom, target, options | scene.weighted({WNOHANG: 8, 0: 2}))
+
+
+def clone(scene: Scene) -> Iterator[Step]:
+    """A task that shares some of what its maker has, or what may not be shared alone (rule 48)."""
+    if len(scene.world.views) >= MOST:
+        return
+    flags = scene.weighted(
+        {
+            SIGCHLD: 8,
+            0: 5,
+            SIGUSR1: 3,
+            SIGTERM: 1,
+            CLONE_VM | SIGCHLD: 8,
+            CLONE_VM | CLONE_FS: 2,
+            CLONE_VM | CLONE_SIGHAND | SIGCHLD: 3,
+            CLONE_FILES | SIGCHLD: 4,
+            CLONE_PARENT | SIGCHLD: 6,
+            CLONE_PARENT | CLONE_VM: 2,
+            CLONE_VM | CLONE_VFORK: 2,
+            THREAD: 14,
+            THREAD | CLONE_PARENT: 1,
+            CLONE_THREAD | SIGCHLD: 2,
+            CLONE_THREAD | CLONE_VM: 1,
+            CLONE_SIGHAND | SIGCHLD: 2,
+            CLONE_THREAD | CLONE_SIGHAND: 1,
+            CLONE_VM | CLONE_NEWNS | CLONE_FS: 1,
+        }
+    )
+    if not flags & CLONE_VFORK and scene.likely(0.2):
+        flags |= CLONE_PARENT_SETTID
+    if scene.likely(0.2):
+        flags |= CLONE_CHILD_SETTID
+    if scene.likely(0.2):
+        flags |= CLONE_CHILD_CLEARTID
+    before = set(scene.world.views)
+    yield Clone(scene.pid, flags, scene.address(), scene.address())
+    pages = scene.present_pages()
+    for child in set(scene.world.views) - before:
+        for _ in range(scene.chance.randint(0, 3) if pages else 0):
+            yield Store(scene.one((scene.pid, child)), scene.one(pages), 8, 0, child)
+
+
+def threads(scene: Scene) -> Iterator[Step]:
+    """A process of several tasks, that end in any order, the leader's too, or all at once."""
+    if len(scene.world.views) >= MOST - 2 or scene.pid == 1:
+        return
+    before = set(scene.world.views)
+    for _ in range(scene.chance.randint(1, 2)):
+        yield Clone(scene.pid, THREAD)
+    born = [pid for pid in scene.world.views if pid not in before]
+    tasks = [scene.pid, *born]
+    for _ in range(scene.chance.randint(1, 6)):
+        who = scene.one([pid for pid in tasks if pid in scene.world.living()] or [1])
+        if who == 1:
+            break
+        address = Scene(scene.chance, scene.world, who).address()
+        yield scene.one(
+            (
+                Store(who, address),
+                Load(who, address),
+                Getpid(who),
+                Gettid(who),
+                Getppid(who),
+                Fork(who) if scene.likely(0.3) else Getpid(who),
+                Leave(who, 5) if scene.likely(0.5) else Gettid(who),
+                Wait4(who, -1, WNOHANG),
+                Tgkill(who, scene.world.of(who).tgid, scene.one(tasks), scene.one((0, SIGWINCH, SIGUSR1))),
+            )
+        )
+    living = [pid for pid in tasks if pid in scene.world.living()]
+    if living:
+        yield scene.one((Exit(scene.one(living), 3), Leave(scene.one(living), 4), Getpid(living[0])))
+
+
+def leave(scene: Scene) -> Iterator[Step]:
+    """The end of a task."""
+    if scene.pid != 1:
+        yield Leave(scene.pid, scene.one((0, 7, 300)))
+
+
+def vfork(scene: Scene) -> Iterator[Step]:
+    """A child in the parent's memory, what it does there, and its end (rule 47)."""
+    if len(scene.world.views) >= MOST:
+        return
+    before = set(scene.world.views)
+    yield Vfork(scene.pid)
+    for child in set(scene.world.views) - before:
+        inner = Scene(scene.chance, scene.world, child)
+        for _ in range(scene.chance.randint(0, 4)):
+            yield scene.one(
+                (
+                    Store(child, inner.address()),
+                    Load(child, inner.address()),
+                    Getppid(child),
+                    Kill(1, scene.pid, scene.one((0, 0, 0, SIGTERM, SIGKILL, SIGSTOP))),
+                    Fork(child) if scene.likely(0.2) else Getpid(child),
+                )
+            )
+        if scene.likely(0.8):
+            yield Exit(child, 1)
+        else:
+            yield Kill(1, child, SIGKILL)
+    if scene.pid in scene.world.living():
+        yield Load(scene.pid, scene.address())
+
+
+def jobs(scene: Scene) -> Iterator[Step]:
+    """Process groups and sessions: made, joined, asked for."""
+    some = [*scene.world.views, 0, scene.pid, 99]
+    yield scene.one(
+        (
+            Setpgid(scene.pid, scene.one([0, *others(scene)]), 0),
+            Setpgid(scene.pid, scene.one(some), scene.one(some)),
+            Setpgid(scene.pid, 0, scene.one([view.pgid for view in scene.world.views.values()])),
+            Setpgid(scene.pid, 0, -1),
+            Getpgid(scene.pid, scene.one(some)),
+            Getsid(scene.pid, scene.one(some)),
+            Setsid(scene.pid),
+        )
+    )
+
+
+def to_group(scene: Scene) -> Iterator[Step]:
+    """A signal to a process group, and a wait for one of it."""
+    pgid = scene.one([view.pgid for view in scene.world.views.values()])
+    if pgid > 1:
+        yield Kill(scene.pid, -pgid, scene.one((0, SIGCHLD, SIGWINCH, SIGCONT)))
+        yield Wait4(scene.pid, -pgid, WNOHANG | scene.one((0, WUNTRACED)))
+
+
+def actions(scene: Scene) -> Iterator[Step]:
+    """A signal ignored, or no more; children then vanish by themselves (rule 46)."""
+    pid = scene.pid
+    yield Sigaction(
+        pid,
+        scene.one((SIGCHLD, SIGCHLD, *_PLAYED, SIGKILL, 65, 0)),
+        scene.one((SIG_IGN, SIG_IGN, SIG_DFL)),
+        scene.weighted({0: 10, SA_NOCLDWAIT: 3, SA_NOCLDSTOP: 2}),
+    )
+    children = others(scene)
+    if children and scene.likely(0.4):
+        child = scene.one(children)
+        yield Kill(pid, child, scene.one((SIGKILL, SIGSTOP)))
+        yield Wait4(pid, scene.one((-1, child)), WNOHANG | WUNTRACED)
+    if scene.likely(0.6):
+        yield Sigaction(pid, SIGCHLD, SIG_DFL)
+
+
+def masks(scene: Scene) -> Iterator[Step]:
+    """Signals blocked, sent, and let through."""
+    pid = scene.pid
+    some = sum(1 << (sig - 1) for sig in _PLAYED if scene.likely(0.4))
+    if pid == 1:
+        return
+    yield Sigprocmask(pid, SIG_BLOCK, some)
+    for _ in range(scene.chance.randint(0, 2)):
+        yield Kill(scene.one((1, pid)), pid, scene.one(_PLAYED))
+    if scene.likely(0.2):
+        yield Sigaction(pid, scene.one(_PLAYED), scene.one((SIG_IGN, SIG_DFL)))
+    yield Sigprocmask(pid, scene.one((SIG_UNBLOCK, SIG_SETMASK, 9)), scene.one((some, 0)))
+
+
+def subreaper(scene: Scene) -> Iterator[Step]:
+    """A process that takes in the orphans below it (rule 45)."""
+    yield Subreaper(scene.pid, scene.one((1, 1, 0)))
+    if len(scene.world.views) < MOST - 1:
+        yield from family(scene)
+
+
+def few_processes(scene: Scene) -> Iterator[Step]:
+    """A limit on the user's tasks, and one too many."""
+    if scene.pid == 1:
+        return
+    most = len(scene.world.views) + scene.one((-1, 0, 1))
+    yield Setrlimit(scene.pid, Rlimit.NPROC, most, 1000)
+    if len(scene.world.views) < MOST:
+        yield scene.one((Fork(scene.pid), Clone(scene.pid, THREAD), Vfork(scene.pid)))
+    yield Setrlimit(scene.pid, Rlimit.NPROC, 1000, 1000)
 
 
 def family(scene: Scene) -> Iterator[Step]:
@@ -108,11 +412,24 @@ def family(scene: Scene) -> Iterator[Step]:
 
 #: rules, and how often each is taken
 PROCESS: Final = {
-    fork: 30,
-    exit_: 18,
-    wait: 20,
+    fork: 26,
+    exit_: 16,
+    wait: 16,
+    waitid: 8,
     reap_all: 5,
-    who_am_i: 6,
+    who_am_i: 4,
     kill: 8,
     family: 4,
+    stop_and_continue: 5,
+    continue_all: 5,
+    clone: 12,
+    threads: 6,
+    leave: 3,
+    vfork: 5,
+    jobs: 5,
+    to_group: 2,
+    actions: 5,
+    masks: 4,
+    subreaper: 3,
+    few_processes: 2,
 }

@@ -171,7 +171,7 @@ class Call(Step):
     told        what it wrote, in words, from its result and those bytes
     """
 
-    nr: ClassVar[int]
+    nr: ClassVar[Sys]
     room: ClassVar[int] = 0
 
     def registers(self, scratch: int) -> tuple[int, ...]:
@@ -460,7 +460,7 @@ class Tgkill(Call):
 class Sigaction(Call):
     """rt_sigaction: a signal gets its default action, or is ignored."""
 
-    nr = 13  # TMP
+    nr = Sys.RT_SIGACTION
     room = 64
     sig: int = arg(SIGNAL)
     handler: int = arg(HANDLER)
@@ -481,7 +481,7 @@ class Sigaction(Call):
 class Sigprocmask(Call):
     """rt_sigprocmask; `mask` has bit n - 1 for signal n."""
 
-    nr = 14  # TMP
+    nr = Sys.RT_SIGPROCMASK
     room = 16
     how: int = arg(HOW)
     mask: int = arg(HEX)
@@ -577,7 +577,7 @@ class Birth(Step):
     shares  CLONE_*: what the two have in common
     """
 
-    nr: ClassVar[int]
+    nr: ClassVar[Sys]
 
     @property
     def shares(self) -> int:
