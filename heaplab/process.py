@@ -41,6 +41,7 @@ class KernelSide(Protocol):
     """The kernel's side of a process: how it enters the kernel, and what can be seen of it there."""
 
     comm: str
+    oom_score_adj: int
 
     @property
     def context(self) -> Context: ...
@@ -478,6 +479,19 @@ class Process:
     @name.setter
     def name(self, name: str) -> None:
         self._kernel.comm = name.encode()[:15].decode(errors="ignore")
+
+    @property
+    def oom_score_adj(self) -> int:
+        """What is added for the OOM killer to the process's size, in thousandths of memory; -1000: never.
+
+        It is /proc/PID/oom_score_adj, set from outside as root does; children inherit it.
+        Raises on setting: OSError EINVAL, but for -1000 to 1000.
+        """
+        return self._kernel.oom_score_adj
+
+    @oom_score_adj.setter
+    def oom_score_adj(self, value: int) -> None:
+        self._kernel.oom_score_adj = value
 
     @property
     def ppid(self) -> int:

@@ -113,6 +113,7 @@ def _found_group(child: Task, creator: Group, flags: int) -> None:
         parent, exit_signal = creator.parent, creator.exit_signal
     group = Group(child, parent, sighand, exit_signal)
     group.pgid, group.sid = creator.pgid, creator.sid
+    group.oom_score_adj = creator.oom_score_adj
     parent.children[child.pid] = child
     child.join(group)
 

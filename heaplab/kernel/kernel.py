@@ -165,6 +165,10 @@ class Kernel:
         """Return /proc/PID/statm."""
         return procfs.statm(self.task(pid))
 
+    def oom_score(self, pid: int) -> int:
+        """Return /proc/PID/oom_score: of whom it is highest, the OOM killer ends; 0 it never does."""
+        return int(procfs.oom_score(self.task(pid)))
+
     def pagemap(self, pid: int, start: int, end: int) -> bytes:
         """Return the part of /proc/PID/pagemap for the addresses [start, end): 8 bytes a page."""
         return procfs.pagemap(self.task(pid), start, end)

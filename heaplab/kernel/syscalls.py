@@ -15,7 +15,7 @@ from typing import Any, Final
 from heaplab.abi import CLONE_CHILD_SETTID, CLONE_PARENT_SETTID, Sys
 from heaplab.errors import WouldBlock
 from heaplab.kernel import exec as exec_
-from heaplab.kernel import fileio, fork, memcalls, procfs, signals, taskcalls
+from heaplab.kernel import fileio, fork, memcalls, oom, procfs, signals, taskcalls
 from heaplab.kernel import wait as waiting
 from heaplab.kernel.fault import WRITE, mend
 from heaplab.kernel.system import fail
@@ -197,6 +197,14 @@ class Entry:
     @comm.setter
     def comm(self, name: str) -> None:
         self.task.comm = name
+
+    @property
+    def oom_score_adj(self) -> int:
+        return self.task.group.oom_score_adj
+
+    @oom_score_adj.setter
+    def oom_score_adj(self, value: int) -> None:
+        oom.set_score_adj(self.task.group, value)
 
     @property
     def ppid(self) -> int:

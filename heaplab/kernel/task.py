@@ -124,6 +124,7 @@ class Group:
         pgid, sid     process group and session, inherited
         exit_signal   what the parent gets at its end
         exec_done     it has exec'ed since it was forked
+        oom_score_adj from -1000, never, to 1000, first: how willingly the OOM killer takes it; inherited
         exit_code     the status that wait reports, once dead
         ending        the status of exit_group or of a fatal signal, while and after all tasks are ended
         job_event     CLD_STOPPED or CLD_CONTINUED, as long as no wait has reported it; else 0
@@ -142,6 +143,7 @@ class Group:
         "job_event",
         "leader",
         "living",
+        "oom_score_adj",
         "parent",
         "pending",
         "pgid",
@@ -165,6 +167,7 @@ class Group:
         self.pending = Pending()
         self.exit_signal = exit_signal
         self.exec_done = False
+        self.oom_score_adj = 0
         self.exit_code = 0
         self.ending: int | None = None
         self.stop_signal = 0

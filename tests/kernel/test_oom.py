@@ -5,8 +5,11 @@ import signal
 
 import pytest
 
-from heaplab.abi import MAP_ANONYMOUS, MAP_SHARED
+from heaplab.abi import CLONE_VM, MAP_ANONYMOUS, MAP_SHARED
 from heaplab.errors import KernelPanic, OutOfMemory
+from heaplab.kernel import oom
+from heaplab.kernel.elf import make_elf
+from heaplab.kernel.oom import choose_victim
 
 SIZE = 256
 
@@ -16,6 +19,10 @@ def eat(process, pages):
     for page in range(pages):
         process.store64(area + page * SIZE, process.pid)
     return area
+
+
+def badness(kernel, process):
+    return oom.badness(kernel.task(process.pid).group)
 
 
 def test_the_largest_process_goes(boot):
@@ -132,3 +139,93 @@ def test_shared_pages_do_not_die_with_the_victim(boot):
     with pytest.raises(OutOfMemory):
         eat(child, 60)
     assert process.read(shared, 4) == b"kept"
+
+
+# ---- whom it chooses
+
+
+def test_the_adjustment_is_in_thousandths_of_memory(boot):
+    """With 2048 frames a thousandth is 2, for Linux divides first."""
+    kernel = boot(frames=2048)
+    small, large = kernel.init.fork(), kernel.init.fork()
+    eat(small, 40)
+    eat(large, 60)
+    before = badness(kernel, large) - badness(kernel, small)
+    small.oom_score_adj = before // 2
+    child = small.fork()
+    assert child.oom_score_adj == before // 2
+    assert badness(kernel, large) - badness(kernel, small) == before % 2
+    child.exit(0)
+    small.oom_score_adj = before // 2 + 1
+    assert choose_victim(kernel.system).tgid == small.pid
+    small.oom_score_adj = -1000
+    assert badness(kernel, small) is None
+    assert choose_victim(kernel.system).tgid == large.pid
+
+
+@pytest.mark.parametrize("value", [-1001, 1001])
+def test_adjustments_that_there_are_not(process, value):
+    with pytest.raises(OSError) as caught:
+        process.oom_score_adj = value
+    assert caught.value.errno == errno.EINVAL
+    assert process.oom_score_adj == 0
+
+
+def test_who_brings_less_than_nothing_is_still_chosen(boot):
+    kernel = boot(frames=2000)
+    process = kernel.init.fork()
+    process.oom_score_adj = -999
+    assert badness(kernel, process) < 0
+    assert choose_victim(kernel.system).tgid == process.pid
+    process.oom_score_adj = -1000
+    assert choose_victim(kernel.system) is None
+
+
+def test_who_is_spared_is_spared_to_the_end(boot):
+    kernel = boot(frames=64)
+    spared, other = kernel.init.fork(), kernel.init.fork()
+    spared.oom_score_adj = -1000
+    area = eat(spared, 25)
+    with pytest.raises(OutOfMemory):
+        eat(other, 60)
+    with pytest.raises(KernelPanic):
+        eat(spared, 60)
+    assert spared.load64(area) == spared.pid
+
+
+def test_the_adjustment_is_one_for_all_processes_in_a_memory_but_vforked_ones(kernel, process):
+    thread = process.spawn_thread(SIZE)
+    companion = process.clone(CLONE_VM | signal.SIGCHLD)
+    process.oom_score_adj = 300
+    assert (thread.oom_score_adj, companion.oom_score_adj) == (300, 300)
+    child = companion.vfork()
+    assert child.oom_score_adj == 300
+    child.oom_score_adj = 500
+    process.oom_score_adj = 400
+    assert (companion.oom_score_adj, child.oom_score_adj) == (400, 500)
+    assert kernel.oom_score(child.pid) == 0  # its memory is its parent's, which is chosen instead
+    child.exit(0)
+
+
+def test_oom_score_is_linuxs(boot):
+    kernel = boot(frames=2000)
+    process = kernel.init.fork()
+    eat(process, 100)
+    assert kernel.oom_score(1) == 0
+    points = badness(kernel, process)
+    for adj, total in ((0, points), (1000, points + 2000), (500, points + 1000)):
+        process.oom_score_adj = adj
+        assert kernel.oom_score(process.pid) == (1000 + total * 1000 // 2000) * 2 // 3
+    process.oom_score_adj = -101  # towards zero: 201 - points is odd
+    assert kernel.oom_score(process.pid) == (1000 - (202 - points) * 1000 // 2000) * 2 // 3
+    process.oom_score_adj = -1000
+    assert kernel.oom_score(process.pid) == 0
+
+
+def test_exec_keeps_the_adjustment(boot):
+    kernel = boot(frames=512)
+    kernel.write_file("/p", make_elf(page_size=SIZE))
+    process = kernel.init.fork()
+    process.oom_score_adj = 7
+    process.execve("/p", ["p"])
+    assert process.oom_score_adj == 7

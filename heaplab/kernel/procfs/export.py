@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from heaplab.kernel.procfs.memory import maps, pagemap_pieces, smaps
-from heaplab.kernel.procfs.process import stat, statm, status
+from heaplab.kernel.procfs.process import oom_score, oom_score_adj, stat, statm, status
 from heaplab.kernel.procfs.system import meminfo
 from heaplab.kernel.system import System
 from heaplab.kernel.task import Task
@@ -13,9 +13,9 @@ def write(system: System, directory: str | Path) -> None:
     """Write /proc as it is now into a directory, made if need be.
 
     There are meminfo and stat, and of each process a directory with its maps, smaps, status, stat, statm,
-    comm, cmdline (empty) and pagemap (a file with holes, as large as the address space asks for), and one
-    of its threads.  What was written before of processes that are gone stays: write into a new directory.
-    Raises: OSError.
+    oom_score, oom_score_adj, comm, cmdline (empty) and pagemap (a file with holes, as large as the address
+    space asks for), and one of its threads.  What was written before of processes that are gone stays: write
+    into a new directory.  Raises: OSError.
     """
     root = Path(directory)
     root.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,15 @@ def write(system: System, directory: str | Path) -> None:
 
 def _write_task(task: Task, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    views = {"maps": maps, "smaps": smaps, "status": status, "stat": stat, "statm": statm}
+    views = {
+        "maps": maps,
+        "smaps": smaps,
+        "status": status,
+        "stat": stat,
+        "statm": statm,
+        "oom_score": oom_score,
+        "oom_score_adj": oom_score_adj,
+    }
     for name, view in views.items():
         (directory / name).write_text(view(task))
     (directory / "comm").write_text(f"{task.comm}\n")

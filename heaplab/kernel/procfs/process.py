@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from heaplab.abi import RLIM_INFINITY, SIG_DFL, SIG_IGN, Rusage, sigset
+from heaplab.kernel import oom
 from heaplab.kernel.inode import DiskInode
 from heaplab.kernel.mm import Mm
 from heaplab.kernel.procfs.memory import MappedPages
@@ -184,6 +185,16 @@ def statm(task: Task) -> str:
     sizes = _Sizes.of(task.mm)
     shared = sizes.rss_file + sizes.rss_shmem
     return f"{sizes.total} {sizes.rss} {shared} 0 0 {sizes.data + sizes.stack} 0\n"
+
+
+def oom_score(task: Task) -> str:
+    """Return /proc/PID/oom_score: 0 who is never taken by the OOM killer, else the worse the more."""
+    return f"{oom.score(task.group)}\n"
+
+
+def oom_score_adj(task: Task) -> str:
+    """Return /proc/PID/oom_score_adj."""
+    return f"{task.group.oom_score_adj}\n"
 
 
 def tree(system: System) -> str:

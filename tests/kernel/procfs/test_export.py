@@ -59,6 +59,16 @@ def test_pagemap_is_read_by_seeking(family, tmp_path):
     assert np.count_nonzero(words) == 8
 
 
+def test_the_oom_killers_files(linux, tmp_path):
+    kernel = linux()
+    process = kernel.init.fork()
+    process.oom_score_adj = 500
+    kernel.write_proc(tmp_path)
+    assert (tmp_path / str(process.pid) / "oom_score_adj").read_text() == "500\n"
+    assert (tmp_path / str(process.pid) / "oom_score").read_text() == f"{kernel.oom_score(process.pid)}\n"
+    assert (tmp_path / "1" / "oom_score").read_text() == "0\n"
+
+
 def test_threads_have_directories(linux, tmp_path):
     kernel = linux()
     process = kernel.init.fork()
