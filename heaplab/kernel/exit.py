@@ -11,7 +11,7 @@ kernel/signal.c (do_notify_parent).
 from contextlib import suppress
 from signal import SIGCHLD, SIGCONT, SIGHUP
 
-from heaplab.abi import SA_NOCLDWAIT, SIG_IGN, SigInfo
+from heaplab.abi import LAST_SIGNAL, SA_NOCLDWAIT, SIG_IGN, SigInfo
 from heaplab.errors import KernelPanic, OutOfMemory
 from heaplab.kernel.sigqueue import send
 from heaplab.kernel.system import System
@@ -114,7 +114,7 @@ def _reparent(child: Group, reaper: Group) -> None:
     old = child.parent
     assert old is not None
     del old.children[child.tgid]
-    child.parent = reaper
+    child.parent, child.creator = reaper, None
     reaper.children[child.tgid] = child.leader
     child.exit_signal = SIGCHLD
     if not child.living:
@@ -130,7 +130,7 @@ def _notify_parent(group: Group) -> bool:
     assert parent is not None
     action = parent.sighand[SIGCHLD]
     ignored = signum == SIGCHLD and action.handler == SIG_IGN
-    if signum and not ignored:
+    if 1 <= signum <= LAST_SIGNAL and not ignored:
         code, status = group.end
         send(parent, SigInfo(signum, code, group.tgid, status))
     return ignored or (signum == SIGCHLD and bool(action.flags & SA_NOCLDWAIT))

@@ -86,7 +86,7 @@ def clone(caller: Task, flags: int, stack: int = 0, child_tid: int = 0) -> Task:
         child.join(caller.group)
     else:
         child.limits = caller.limits.fork()
-        _found_group(child, caller.group, flags)
+        _found_group(child, caller, flags)
     system.tasks[pid] = child
     if flags & CLONE_VFORK:
         child.vfork_parent, caller.vfork_child = caller, child
@@ -104,14 +104,16 @@ def _check(caller: Task, flags: int) -> None:
         fail(errno.EINVAL)
 
 
-def _found_group(child: Task, creator: Group, flags: int) -> None:
+def _found_group(child: Task, caller: Task, flags: int) -> None:
     """Make the child the leader of a process of its own."""
+    creator = caller.group
     sighand = creator.sighand if flags & CLONE_SIGHAND else creator.sighand.copy()
     parent, exit_signal = creator, flags & CSIGNAL
     if flags & CLONE_PARENT:
         assert creator.parent is not None
         parent, exit_signal = creator.parent, creator.exit_signal
     group = Group(child, parent, sighand, exit_signal)
+    group.creator = creator.creator if flags & CLONE_PARENT else caller
     group.pgid, group.sid = creator.pgid, creator.sid
     group.oom_score_adj = creator.oom_score_adj
     parent.children[child.pid] = child

@@ -122,6 +122,7 @@ class Group:
         parent        who waits for it: the one that forked it, or after that one's end its reaper
         children      leaders, by pid, in the order of their birth, zombies included
         pgid, sid     process group and session, inherited
+        creator       the task of the parent's that forked it; None: it is another's now, or nobody's
         exit_signal   what the parent gets at its end
         exec_done     it has exec'ed since it was forked
         oom_score_adj from -1000, never, to 1000, first: how willingly the OOM killer takes it; inherited
@@ -136,6 +137,7 @@ class Group:
     __slots__ = (
         "children",
         "children_used",
+        "creator",
         "ending",
         "exec_done",
         "exit_code",
@@ -161,6 +163,7 @@ class Group:
         self.living: dict[int, Task] = {}
         self.parent = parent
         self.children: dict[int, Task] = {}
+        self.creator: Task | None = None
         self.pgid: int = parent.pgid if parent is not None else leader.pid
         self.sid: int = parent.sid if parent is not None else leader.pid
         self.sighand = sighand

@@ -22,7 +22,7 @@ from heaplab.kernel import jobs, signals
 from heaplab.kernel import wait as waiting
 from heaplab.kernel.exec import execve
 from heaplab.kernel.memcalls import signed32
-from heaplab.kernel.system import fail
+from heaplab.kernel.system import UID, fail
 from heaplab.kernel.task import Action, Handler, Task
 from heaplab.kernel.uaccess import get_user, get_user_string, put_user
 
@@ -81,13 +81,18 @@ def sys_wait4(task: Task, pid: int, stat_addr: int, options: int, rusage: int, *
 
 
 def sys_waitid(task: Task, idtype: int, number: int, infop: int, options: int, rusage: int, *_: int) -> int:
-    report = waiting.waitid(task, signed32(idtype), signed32(number), options & 0xFFFF_FFFF)
+    report, result = waiting.NOTHING, 0
+    try:
+        report = waiting.waitid(task, signed32(idtype), signed32(number), options & 0xFFFF_FFFF)
+    except OSError as error:
+        result = -(error.errno or errno.EINVAL)  # siginfo is written all the same
     if rusage and report.pid:
         put_user(task, rusage, _rusage_struct(report.rusage))
     if infop:
         info = report.info
-        put_user(task, infop, struct.pack("<3i4x3i", info.signo, 0, info.code, info.pid, 0, info.status))
-    return 0
+        put_user(task, infop, struct.pack("<3i", info.signo, 0, info.code))
+        put_user(task, infop + 16, struct.pack("<3i", info.pid, UID if info.pid else 0, info.status))
+    return result
 
 
 def _rusage_struct(used: Rusage) -> bytes:

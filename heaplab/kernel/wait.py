@@ -78,14 +78,18 @@ def waitid(task: Task, idtype: int, number: int, options: int) -> Report:
     """
     if options & ~_WAITID or not options & (WEXITED | WSTOPPED | WCONTINUED):
         fail(errno.EINVAL)
-    if idtype not in (P_ALL, P_PID, P_PGID) or (idtype == P_PID and number <= 0) or number < 0:
+    # not modelled: P_PIDFD
+    if (
+        idtype not in (P_ALL, P_PID, P_PGID)
+        or (number <= 0 and idtype == P_PID)
+        or (number < 0 and idtype == P_PGID)
+    ):
         fail(errno.EINVAL)
     return _wait(task, idtype, number or task.group.pgid, options)
 
 
 def _wait(task: Task, idtype: int, number: int, options: int) -> Report:
-    caller = task.group
-    report = _look(caller, idtype, number, options)
+    report = _look(task, idtype, number, options)
     if report is not None:
         return report
     if options & WNOHANG:
@@ -93,7 +97,7 @@ def _wait(task: Task, idtype: int, number: int, options: int) -> Report:
 
     def ready() -> bool:
         try:
-            return _look(caller, idtype, number, options | WNOWAIT) is not None
+            return _look(task, idtype, number, options | WNOWAIT) is not None
         except OSError:
             return True
 
@@ -103,12 +107,12 @@ def _wait(task: Task, idtype: int, number: int, options: int) -> Report:
     )
 
 
-def _look(caller: Group, idtype: int, number: int, options: int) -> Report | None:
+def _look(task: Task, idtype: int, number: int, options: int) -> Report | None:
     """Return what a child has to tell; None when that may yet come.  Raises: OSError ECHILD.
 
     Cost: O(1) for a child by its pid, else O(children), as on Linux.
     """
-    possible = False
+    caller, possible = task.group, False
     if idtype == P_PID:
         leaders = [caller.children[number]] if number in caller.children else []
     else:
@@ -117,7 +121,7 @@ def _look(caller: Group, idtype: int, number: int, options: int) -> Report | Non
         child = leader.group
         if possible and child.living and not child.job_event:
             continue  # nothing to tell, and that there is somebody is known
-        if not _eligible(child, idtype, number, options):
+        if not _eligible(task, child, idtype, number, options):
             continue
         if child.living:
             possible = True
@@ -133,13 +137,23 @@ def _look(caller: Group, idtype: int, number: int, options: int) -> Report | Non
     return None
 
 
-def _eligible(child: Group, idtype: int, number: int, options: int) -> bool:
+def _eligible(task: Task, child: Group, idtype: int, number: int, options: int) -> bool:
     if idtype == P_PID and child.tgid != number:
         return False
     if idtype == P_PGID and child.pgid != number:
         return False
+    if options & WNOTHREAD and _parent_thread(task.group, child) is not task:
+        return False
     # children made by clone with another signal than SIGCHLD are waited for on demand only
     return bool(options & WALL) or (child.exit_signal != SIGCHLD) == bool(options & WCLONE)
+
+
+def _parent_thread(parent: Group, child: Group) -> Task:
+    """Return the task whose child it is: the one that made it, after its end the first that lives."""
+    creator = child.creator
+    if creator is not None and parent.living.get(creator.pid) is creator:
+        return creator
+    return next(iter(parent.living.values()))
 
 
 def _collect(caller: Group, child: Group, options: int) -> Report:

@@ -12,6 +12,7 @@ from heaplab.abi import (
     CLD_EXITED,
     CLD_KILLED,
     CLD_STOPPED,
+    CLONE_PARENT,
     P_ALL,
     P_PGID,
     P_PID,
@@ -20,9 +21,11 @@ from heaplab.abi import (
     RUSAGE_THREAD,
     SA_NOCLDSTOP,
     SA_NOCLDWAIT,
+    WALL,
     WCONTINUED,
     WEXITED,
     WNOHANG,
+    WNOTHREAD,
     WNOWAIT,
     WSTOPPED,
     WUNTRACED,
@@ -30,6 +33,7 @@ from heaplab.abi import (
     Sys,
 )
 from heaplab.errors import WouldBlock
+from heaplab.kernel.system import UID
 
 SIGCHLD, SIGCONT, SIGSTOP = signal.SIGCHLD, signal.SIGCONT, signal.SIGSTOP
 
@@ -278,9 +282,57 @@ def test_the_structures_that_calls_write(process):
     process.kill(child.pid, signal.SIGTERM)
     assert process.syscall(Sys.WAITID, P_ALL, 0, page, WEXITED | WNOWAIT, 0) == 0
     signo, error, code, pid, uid, status = struct.unpack("<3i4x3i", process.read(page, 28))
-    assert (signo, error, code, pid, uid, status) == (SIGCHLD, 0, CLD_KILLED, child.pid, 0, signal.SIGTERM)
+    assert (signo, error, code, pid, uid, status) == (SIGCHLD, 0, CLD_KILLED, child.pid, UID, signal.SIGTERM)
     assert process.syscall(Sys.WAIT4, -1, 0, 0, page) == child.pid
     assert process.load64(page + 64) == 6  # ru_minflt
     assert process.syscall(Sys.GETRUSAGE, -1, page) == 0
     assert process.load64(page + 64) == 6
-    assert process.syscall(Sys.WAITID, P_ALL, 0, 8, WEXITED, 0) == -errno.ECHILD
+
+
+def test_waitid_writes_its_structure_whatever_comes(process):
+    # measured, Linux 6.18: zeros where there is nothing to tell; what lies between the fields stays
+    page = process.mmap(process.page_size)
+    for options, result in ((WEXITED, -errno.ECHILD), (0, -errno.EINVAL), (WEXITED | WNOHANG, 0)):
+        if not result:
+            process.fork()
+        process.fill(page, 0xFF, 40)
+        assert process.syscall(Sys.WAITID, P_ALL, 0, page, options, 0) == result
+        assert process.read(page, 40) == bytes(12) + b"\xff" * 4 + bytes(12) + b"\xff" * 12
+        assert process.syscall(Sys.WAITID, P_ALL, 0, 8, options, 0) == -errno.EFAULT
+
+
+def test_waitid_for_any_heeds_no_number(process):
+    child = process.fork()
+    child.exit(3)
+    assert process.waitid(P_ALL, -1, WEXITED) == SigInfo(SIGCHLD, CLD_EXITED, child.pid, 3)
+
+
+def test_a_thread_may_wait_for_its_own_children_alone(process):
+    thread, other = (process.spawn_thread(process.page_size) for _ in range(2))
+    child = thread.fork()
+    child.exit(5)
+    for task in (process, other):
+        refused(errno.ECHILD, task.waitpid, -1, WNOTHREAD)
+        refused(errno.ECHILD, task.waitpid, child.pid, WNOTHREAD)
+    assert thread.waitid(P_ALL, 0, WEXITED | WNOWAIT | WNOTHREAD).pid == child.pid
+    thread.exit_thread()
+    # the children of a thread that ends go to the first that lives
+    refused(errno.ECHILD, other.waitpid, -1, WNOTHREAD)
+    assert process.waitpid(-1, WNOTHREAD) == (child.pid, 5 << 8)
+
+
+def test_threads_and_siblings_are_children_of_who_made_the_process(process):
+    thread = process.spawn_thread(process.page_size)
+    child = thread.fork()
+    sibling = child.spawn_thread(child.page_size).clone(CLONE_PARENT)
+    sibling.exit(1)
+    refused(errno.ECHILD, process.waitpid, -1, WNOTHREAD)
+    assert thread.waitpid(-1, WNOTHREAD) == (sibling.pid, 1 << 8)
+
+
+def test_an_exit_signal_that_there_is_not_is_not_sent(process):
+    # measured, Linux 6.18
+    child = process.clone(200)
+    child.exit(4)
+    assert process.state == "R"
+    assert process.waitpid(child.pid, WALL) == (child.pid, 4 << 8)
