@@ -259,7 +259,7 @@ class Agents:
         if 0 > slot.result > -4096:
             return "done", int(slot.result)
         for tid in (pid, leader):
-            self._forget_files(tid)  # they show the old memory
+            self.forget_files(tid)  # they show the old memory
         if pid != leader:
             self._free.append(self._slots[leader])
             self._slots[leader] = self._slots.pop(pid)
@@ -309,8 +309,9 @@ class Agents:
         """Free what is held for a task that is gone."""
         self._free.append(self._slots.pop(pid))
         del self._tgids[pid]
-        self._forget_files(pid)
+        self.forget_files(pid)
 
-    def _forget_files(self, pid: int) -> None:
+    def forget_files(self, pid: int) -> None:
+        """Close what was opened in /proc/PID: a file there shows the memory of the time it was opened."""
         for key in [key for key in self._files if key[0] == pid]:
             os.close(self._files.pop(key))

@@ -28,6 +28,8 @@ from heaplab.testing.conform.steps import (
     Close,
     Dup,
     Exec,
+    Exit,
+    Leave,
     Memfd,
     Open,
     Step,
@@ -149,9 +151,18 @@ class Played:
 
 
 def replay(steps: Iterable[Step]) -> Source:
-    """Return a source of these steps, but for those whose process is not there to take them."""
+    """Return a source of these steps, but for those whose task is not there to take them.
+
+    Nor is pid 1 let end: it would be the end of all.
+    """
     rest = iter(steps)
-    return lambda world: next((step for step in rest if step.pid in world.living()), None)
+    return lambda world: next(
+        (step for step in rest if step.pid in world.living() and not _ends_init(step)), None
+    )
+
+
+def _ends_init(step: Step) -> bool:
+    return step.pid == 1 and (isinstance(step, Exit | Leave) or getattr(step, "fatal", 0) != 0)
 
 
 def play(source: Source, real: Side, model: Side, start: Start) -> Played:

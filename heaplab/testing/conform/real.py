@@ -177,6 +177,8 @@ class RealSide:
         for pid in sorted(self.agents.pids()):
             try:
                 stat = self._settled(pid)
+                if stat.state == "Z":
+                    self.agents.forget_files(pid)  # they would still show memory that somebody else has
                 state = "R" if stat.state == "S" else stat.state
                 maps = self._maps(pid)
                 views[pid] = View(state, stat.ppid, maps, stat.pgid, stat.sid, stat.threads, stat.comm)
