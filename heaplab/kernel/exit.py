@@ -169,7 +169,7 @@ def is_orphaned(system: System, pgid: int, without: Group | None = None) -> bool
         group.parent is not None
         and group.parent.pgid != pgid
         and group.parent.sid == group.sid
-        and group.parent is not system.init.group
+        and (group.parent is not system.init.group or system.settings.pid_namespace)
         for group in system.groups()
         if group.pgid == pgid and group is not without and group.living
     )

@@ -33,6 +33,7 @@ class Kernel:
     pid_max: pids are below it.  overcommit_memory, overcommit_ratio, max_map_count: as in /proc/sys/vm.
     fork: what becomes of written pages, see heaplab.kernel.fork_policy: copy-on-write, eager, shared-tables.
     init_reaps: pid 1's program is a loop of waits; False leaves it to be driven by hand.
+    pid_namespace: pid 1 is that of a container: its children keep a process group from being orphaned.
     Raises: UsageError for a machine too small to boot on.
 
     >>> kernel = Kernel(ram="1 MiB", seed=1)
@@ -57,6 +58,7 @@ class Kernel:
         aslr: bool = True,
         pid_max: int = 32768,
         init_reaps: bool = True,
+        pid_namespace: bool = False,
         overcommit_memory: int = 0,
         overcommit_ratio: int = 50,
         max_map_count: int = 65530,
@@ -80,6 +82,7 @@ class Kernel:
             max_map_count=max_map_count,
             overcommit_memory=overcommit_memory,
             overcommit_ratio=overcommit_ratio,
+            pid_namespace=pid_namespace,
             fork=fork,
         )
         self.system = System(

@@ -29,6 +29,7 @@ class Settings:
     overcommit_memory: int = 0  # 0: refuse the obviously excessive; 1: nothing; 2: more than the ratio
     overcommit_ratio: int = 50  # percent of memory that may be promised, under 2
     user_reserve: int = 128 << 20  # bytes; what 2 keeps back of it (user_reserve_kbytes)
+    pid_namespace: bool = False  # pid 1 is that of a container, to process groups a parent like any other
     fork: str = "copy-on-write"  # what becomes of written pages: a key of fork_policy.POLICIES
     fault_around_pages: int = 16  # mapped at once by a read of a file
 

@@ -73,6 +73,7 @@ class ModelSide:
             tlb=256,
             aslr=False,
             init_reaps=False,
+            pid_namespace=True,
             overcommit_memory=_setting("vm/overcommit_memory"),
             max_map_count=_setting("vm/max_map_count"),
         )
