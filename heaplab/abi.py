@@ -77,10 +77,6 @@ SA_RESTART: Final = 0x10000000
 SA_NODEFER: Final = 0x40000000
 SA_RESETHAND: Final = 0x80000000
 
-SIG_BLOCK: Final = 0
-SIG_UNBLOCK: Final = 1
-SIG_SETMASK: Final = 2
-
 SIG_DFL: Final = 0
 SIG_IGN: Final = 1
 SIG_BLOCK: Final = 0  # how sigprocmask changes what is blocked

@@ -234,12 +234,10 @@ __attribute__((naked, used, section(".trampoline"))) static void trampoline(void
               [text_prot] "i"(PROT_READ | PROT_EXEC), [resume] "i"(AGENT_BASE + offsetof(hl_agent_slot, resume)));
 }
 
-/* Finds the slot of the exec that brought it here. */
+/* Goes on with the slot of the exec that brought it here. */
 __attribute__((used, noreturn)) static void take_slot(uint64_t stack)
 {
-    hl_agent_slot *slot = slot_number(0);
-    while (slot->op != AGENT_EXEC || slot->turn != AGENT_AGENTS_TURN)
-        slot = (hl_agent_slot *)((char *)slot + AGENT_SLOT_SIZE);
+    hl_agent_slot *slot = slot_number(slot_number(0)->execing);
     slot->result = (int64_t)stack;
     handle_faults();
     __asm__ volatile("mov %0, %%rsp\n\t"

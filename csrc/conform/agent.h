@@ -49,6 +49,7 @@ typedef struct {
     int64_t result; /* of the call; of an exec that worked, the stack pointer that the program began with */
     int32_t tid; /* of the task that serves the slot, as it sees itself */
     uint64_t resume; /* where a program goes on once it has mapped slots and text; only in slot 0 */
+    uint32_t execing; /* the number of the slot whose command is an exec, while it is; only in slot 0 */
     uint64_t minflt; /* ru_minflt so far, whatever the agent touched for itself before its first turn included */
     /* memory for what system calls read and write by pointers */
     uint64_t scratch[64];

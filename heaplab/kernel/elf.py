@@ -15,7 +15,8 @@ from elftools.elf.elffile import ELFFile
 from heaplab.abi import PROT_EXEC, PROT_READ, PROT_WRITE
 
 _PF_X, _PF_W, _PF_R = 1, 2, 4
-_EHDR, _PHDR = 64, 56  # bytes: a file's header, and one of a segment
+EHDR_SIZE: Final = 64  # bytes: a file's header
+_PHDR: Final = 56  # and one of a segment
 _EM_X86_64, _ET_EXEC, _ET_DYN, _PT_LOAD, _PT_INTERP = 62, 2, 3, 1, 3
 _PROT_OF: Final = {_PF_R: PROT_READ, _PF_W: PROT_WRITE, _PF_X: PROT_EXEC}
 
@@ -130,7 +131,7 @@ def assemble_elf(
     count = len(parts) + bool(name)
     ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
     kind = _ET_DYN if position_independent else _ET_EXEC
-    numbers = (kind, machine, 1, entry, _EHDR, 0, 0, _EHDR, _PHDR, count, 0, 0, 0)
+    numbers = (kind, machine, 1, entry, EHDR_SIZE, 0, 0, EHDR_SIZE, _PHDR, count, 0, 0, 0)
     headers = ident + struct.pack("<HHIQQQIHHHHHH", *numbers)
     body = bytearray()
     for part in parts:
@@ -138,7 +139,7 @@ def assemble_elf(
         sizes = (part.offset, part.vaddr, part.vaddr, len(part.data), part.memsz, page_size)
         headers += struct.pack("<IIQQQQQQ", _PT_LOAD, flags, *sizes)
         body = body.ljust(part.offset, b"\0")
-        body[part.offset :] = part.data
+        body[part.offset : part.offset + len(part.data)] = part.data
     if name:
         headers += struct.pack("<IIQQQQQQ", _PT_INTERP, _PF_R, len(body), 0, 0, len(name), len(name), 1)
         body += name
@@ -148,7 +149,7 @@ def assemble_elf(
 
 def room(parts: int) -> int:
     """Return the bytes of the headers of a file with so many segments, PT_INTERP included."""
-    return _EHDR + parts * _PHDR
+    return EHDR_SIZE + parts * _PHDR
 
 
 def make_elf(

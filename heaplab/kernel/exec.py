@@ -33,7 +33,7 @@ from heaplab.abi import (
     PROT_WRITE,
     SIG_IGN,
 )
-from heaplab.kernel.elf import Elf, Segment
+from heaplab.kernel.elf import EHDR_SIZE, Elf, Segment
 from heaplab.kernel.exit import clear_tid, do_exit, exit_group, leave_mm
 from heaplab.kernel.file import File
 from heaplab.kernel.inode import Inode
@@ -89,7 +89,7 @@ def execve(task: Task, path: str, argv: Sequence[bytes], envp: Sequence[bytes]) 
         interpreter_inode = system.files.find(elf.interpreter)
         interpreter = Elf.parse(interpreter_inode.contents())
         if interpreter is None:
-            fail(errno.ENOEXEC if interpreter_inode.size < 64 else errno.ELIBBAD)
+            fail(errno.EIO if interpreter_inode.size < EHDR_SIZE else errno.ELIBBAD)
     strings = [*argv, *envp, os.fsencode(path)]
     if sum(len(each) + 9 for each in strings) > task.memory.layout.stack_limit // 4:
         fail(errno.E2BIG)
@@ -173,7 +173,6 @@ def _load(task: Task, elf: Elf, file: File, with_interpreter: bool) -> _Loaded:
     A position-independent program with an interpreter goes where programs are; without, among the mappings.
     """
     mm = task.memory
-    file.get()
     low, high = elf.low & mm.page_mask, mm.align(elf.high)
     if not elf.position_independent:
         bias = 0
@@ -182,9 +181,12 @@ def _load(task: Task, elf: Elf, file: File, with_interpreter: bool) -> _Loaded:
         bias = mm.layout.pie_base // align * align - low
     else:
         bias = place(mm, 0, high - low, MAP_PRIVATE) - low
-    for segment in elf.segments:
-        _map_segment(task, dataclasses.replace(segment, vaddr=segment.vaddr + bias), file)
-    file.put()
+    file.get()
+    try:
+        for segment in elf.segments:
+            _map_segment(task, dataclasses.replace(segment, vaddr=segment.vaddr + bias), file)
+    finally:
+        file.put()
     return _Loaded(bias, elf.entry + bias, mm.align(elf.high + bias))
 
 
@@ -202,7 +204,8 @@ def _map_segment(task: Task, segment: Segment, file: File) -> None:
             put_user(task, file_end, bytes(mapped_end - file_end))
     if mm.align(end) > mapped_end:
         anonymous = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
-        mmap(task, mapped_end, mm.align(end) - mapped_end, segment.prot, anonymous, None, 0)
+        prot = PROT_READ | PROT_WRITE | segment.prot & PROT_EXEC  # whatever the file says
+        mmap(task, mapped_end, mm.align(end) - mapped_end, prot, anonymous, None, 0)
 
 
 def _map_vdso(mm: Mm) -> int:

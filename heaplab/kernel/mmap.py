@@ -109,7 +109,8 @@ def _grow_heap(mm: Mm, limits: Limits, start: int, end: int) -> bool:
         return False
     grown = Vma(start, end, VM_DATA, start >> mm.page_shift)
     below = mm.vmas.ending_at(start)
-    if below is not None and mergeable(below, grown, mm.page_shift):
+    # what ends where the heap begins, like .bss, stays apart
+    if below is not None and start > mm.start_brk and mergeable(below, grown, mm.page_shift):
         mm.vmas.resize(below, below.start, end)
     else:
         mm.vmas.add(grown)

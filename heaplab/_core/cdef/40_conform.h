@@ -26,6 +26,7 @@ typedef struct {
     int64_t result;
     int32_t tid;
     uint64_t resume;
+    uint32_t execing;
     uint64_t minflt;
     uint64_t scratch[...];
     ...;

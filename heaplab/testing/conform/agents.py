@@ -20,7 +20,7 @@ from heaplab.abi import PR_SET_NAME, Sys
 from heaplab.errors import UsageError
 
 #: seconds after which a call that has not come back is said to sleep
-PATIENCE: Final = 1.0
+PATIENCE: Final = 5.0
 #: where the agents' own memory starts and ends: slots, then one page of text
 AGENT_START: Final = int(lib.AGENT_BASE)
 AGENT_END: Final = int(lib.AGENT_END) + int(lib.AGENT_TEXT_SIZE)
@@ -226,7 +226,9 @@ class Agents:
         child = ffi.cast("hl_agent_slot *", self._base + slot.child * lib.AGENT_SLOT_SIZE)
         child.turn = lib.AGENT_AGENTS_TURN
         lib.hl_agent_run(slot, 1)
+        until = time.monotonic() + PATIENCE
         while child.turn != lib.AGENT_DRIVERS_TURN:
+            self._lose_patience(until, pid)
             if slot.turn == lib.AGENT_DRIVERS_TURN and slot.result < 0:
                 return int(slot.result)
             lib.hl_agent_wait(child, 1)
@@ -234,8 +236,13 @@ class Agents:
         self._slots[tid] = self._free.pop()
         self._tgids[tid] = self._tgids[pid] if thread else tid
         while slot.turn != lib.AGENT_DRIVERS_TURN and self.state(pid) != "D":
+            self._lose_patience(until, pid)
             lib.hl_agent_wait(slot, 1)
         return tid
+
+    def _lose_patience(self, until: float, pid: int) -> None:
+        if time.monotonic() > until:
+            raise AssertionError(f"the agent with pid {pid} does not come back: its state is {self.state(pid)}")
 
     def execve(self, pid: int, path: bytes, argv: Sequence[bytes]) -> tuple[str, int]:
         """Let a task exec a program that leads back to the agent's text.
@@ -249,10 +256,13 @@ class Agents:
             pointers += (strings_at + len(strings)).to_bytes(8, "little")
             strings += each + b"\0"
         self.put(pid, pointers + bytes(8) + strings + path + b"\0")
+        ffi.cast("hl_agent_slot *", self._base).execing = self._slots[pid]
         slot = self.command(pid, lib.AGENT_EXEC, Sys.EXECVE, strings_at + len(strings), at, 0)
         leader = self._tgids[pid]
         done = lib.hl_agent_run(slot, 1)
+        until = time.monotonic() + PATIENCE
         while done:
+            self._lose_patience(until, pid)
             if self.state(pid) in _DYING and (pid == leader or self.state(leader) in _DYING):
                 return "dead", 0
             done = lib.hl_agent_wait(slot, 1)

@@ -5,6 +5,7 @@ from random import Random
 from typing import Any, Final
 
 from heaplab.testing.conform.agents import AGENT_END, AGENT_START
+from heaplab.testing.conform.exec_rules import EXEC
 from heaplab.testing.conform.file_rules import FILE
 from heaplab.testing.conform.memory_rules import MEMORY
 from heaplab.testing.conform.play import World
@@ -41,14 +42,16 @@ _GROUPS: Final[dict[str, Mapping[Any, int]]] = {
     "remap": REMAP,
     "file": FILE,
     "process": PROCESS,
+    "exec": EXEC,
 }
 
 #: what --only names: the rules taken
 PROFILES: Final[dict[str, dict[Rule, float]]] = {
-    "all": _mixed(memory=0.4, remap=0.2, file=0.2, process=0.2),
+    "all": _mixed(memory=0.38, remap=0.2, file=0.18, process=0.2, exec=0.04),
     "mm": _mixed(memory=0.55, remap=0.4, process=0.05),
     "process": _mixed(memory=0.3, process=0.7),
     "files": _mixed(memory=0.25, remap=0.15, file=0.55, process=0.05),
+    "exec": _mixed(memory=0.35, remap=0.1, process=0.25, exec=0.3),
 }
 
 
