@@ -1,20 +1,65 @@
-"""The README keeps its word: its examples run, and what it names is there."""
+"""README and pages keep their word: examples run, what they name is there, pictures show what stands."""
 
 import doctest
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+IMAGES = ROOT / "docs" / "img"
+REDRAW = "run experiments/draw_kernel.py and look at it"
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_examples_run(page: Path) -> None:
+def test_examples_run_and_draw_the_pictures(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    monkeypatch.chdir(tmp_path)  # where sessions save pictures
     failed, _ = doctest.testfile(str(page), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert not failed
+    for picture in tmp_path.glob("*.svg"):
+        stored = IMAGES / picture.name
+        assert described(picture) == described(stored), f"{picture.name} is out of date: {REDRAW}"
+        assert drawn_alike(picture, stored), f"{picture.name} is drawn otherwise now: {REDRAW}"
+
+
+def described(picture: Path) -> str:
+    """What a picture says of itself: all that it shows, as text."""
+    found = ElementTree.parse(picture).getroot().find(".//{http://purl.org/dc/elements/1.1/}description")
+    assert found is not None
+    return found.text or ""
+
+
+def drawn_alike(one: Path, other: Path) -> bool:
+    """Whether two pictures differ by no more than a point anywhere; true of two versions of matplotlib."""
+    texts = one.read_text(), other.read_text()
+    versions = [re.findall(r"Matplotlib v[\d.]+", text) for text in texts]
+    if versions[0] != versions[1]:
+        return True
+    number = r"(?<![\w#.-])-?\d+(?:\.\d+)?(?![\w.])"
+    numbers = [[float(each) for each in re.findall(number, text)] for text in texts]
+    return re.sub(number, "", texts[0]) == re.sub(number, "", texts[1]) and all(
+        abs(here - there) <= 1 for here, there in zip(*numbers, strict=True)
+    )
+
+
+def test_every_picture_stands_where_the_session_draws_it() -> None:
+    shown: list[str] = []
+    for page in PAGES:
+        text = page.read_text()
+        saved = [(match.start(), match[1]) for match in re.finditer(r'\.save\("([\w-]+\.svg)"\)', text)]
+        embedded = [(match.start(), match[1]) for match in re.finditer(r"\]\(img/([\w-]+\.svg)\)", text)]
+        assert [name for _, name in saved] == [name for _, name in embedded], page.name
+        order = sorted([*saved, *embedded])
+        assert [name for _, name in order] == [name for _, name in saved for _ in range(2)], page.name
+        shown += [name for _, name in embedded]
+    assert sorted(shown) == sorted(path.name for path in IMAGES.glob("*.svg"))
+    assert all(path.stat().st_size < 60_000 for path in IMAGES.glob("*.svg"))
 
 
 def test_the_readme_has_an_example() -> None:

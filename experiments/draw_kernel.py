@@ -1,0 +1,28 @@
+"""Redraw the pictures of the pages in docs/: run their sessions, and keep what they save.
+
+python experiments/draw_kernel.py [DIRECTORY]       default: docs/img
+"""
+
+import contextlib
+import doctest
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def draw(page: Path, directory: Path) -> None:
+    """Run the sessions of a page where what they save falls into `directory`."""
+    with contextlib.chdir(directory):
+        doctest.testfile(
+            str(page), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE, raise_on_error=True
+        )
+
+
+if __name__ == "__main__":
+    into = Path(sys.argv[1] if len(sys.argv) > 1 else DOCS / "img")
+    into.mkdir(exist_ok=True)
+    for page in sorted(DOCS.glob("*.md")):
+        if ".save(" in page.read_text():
+            draw(page, into)
+            print(page.name)
