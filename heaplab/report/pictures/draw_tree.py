@@ -28,7 +28,7 @@ STATES = {
     "X": Look("white", "#999999", 0.8, ":"),
 }
 MEANINGS = {
-    "R": "running: has its memory",
+    "R": "running, or ready to run",
     "S": "asleep in a call, such as wait",
     "D": "asleep in vfork: a child uses its memory",
     "T": "stopped by a signal",

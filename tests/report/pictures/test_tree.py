@@ -5,6 +5,7 @@ import signal
 import pytest
 
 from heaplab.kernel import Kernel
+from heaplab.kernel.scheduler import Scheduler
 from heaplab.report import process_tree
 
 
@@ -61,6 +62,18 @@ def test_a_leader_that_has_ended_before_its_threads_is_no_zombie_yet(kernel):
     kernel.process(6).exit_thread()
     server = next(node for node in process_tree(kernel).data.root.walk() if node.pid == 6)
     assert (server.state, server.threads) == ("R", ((6, "Z"), (8, "R")))
+
+
+def test_who_sleeps_in_a_call_is_asleep(legible):
+    def sleeper(sys):
+        yield sys.fork()
+        yield sys.pause()
+
+    scheduler = Scheduler(seed=1)
+    scheduler.run(sleeper)
+    picture = process_tree(scheduler.kernel)
+    assert [node.state for node in picture.data.root.walk()] == ["R", "S", "S"]
+    legible(picture)
 
 
 def test_looking_changes_nothing(kernel):
