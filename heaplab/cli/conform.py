@@ -8,9 +8,11 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from heaplab.errors import UsageError
 from heaplab.testing import conform as judge
+from heaplab.testing.conform import mutants
 
-OK, DIFFERENT = 0, 1
+OK, DIFFERENT, INTERRUPTED = 0, 1, 130
 
 
 @click.command()
@@ -19,18 +21,34 @@ OK, DIFFERENT = 0, 1
 @click.option("--seeds", type=click.IntRange(min=1), default=40, show_default=True, help="Sequences.")
 @click.option("--only", type=click.Choice(list(judge.PROFILES)), default="all", help="Steps of one kind.")
 @click.option("--replay", "path", metavar="FILE", help="Play the steps in FILE, a line each, instead.")
+@click.option(
+    "--mutants",
+    "names",
+    is_flag=False,
+    flag_value="",
+    metavar="[NAME,...]",
+    help="Plant mistakes in the model, each by itself, and see each found.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
-def conform(steps: int, seed: int, seeds: int, only: str, path: str | None, quiet: bool) -> None:
+def conform(
+    steps: int, seed: int, seeds: int, only: str, path: str | None, names: str | None, quiet: bool
+) -> None:
     """Play random system calls, loads and stores on the real kernel and on the model, and compare.
 
     After every step the two are compared: results, faults, signals, VMAs, page tables, which frames are
     shared, process states.  The first difference ends the run; the shortest sequence that leads to it is
     shown, with both sides.  Needs Linux on x86-64, and root.
 
-    Exit status: 1 when the two differ.
+    With --mutants the model is made wrong on purpose, one mistake at a time, and up to --steps are played on
+    each; --only takes the mistakes of one kind.
+
+    Exit status: 1 when the two differ; with --mutants, when a mistake is not found.
     """
     if path is not None:
         click.get_current_context().exit(_replay(Path(path)))
+    if names is not None:
+        chosen = _chosen(names, only)
+        click.get_current_context().exit(_judge_mutants(chosen, steps, -(-steps // seeds), seed, quiet))
     with _progress_bar(steps, quiet) as show:
         report = judge.conform(range(seed, seed + seeds), -(-steps // seeds), only, show)
     for found in report.found:
@@ -67,6 +85,62 @@ def _show_steps(played: judge.Played) -> None:
         click.echo(str(step))
     for difference in played.differences:
         click.echo("".join(f"# {line}\n" for line in str(difference).splitlines()), nl=False)
+
+
+def _chosen(names: str, only: str) -> list[mutants.Mutant]:
+    """The mutants that are named, all without a name; of them those whose profile is `only`."""
+    unknown = [name for name in names.split(",") if name and name not in mutants.MUTANTS]
+    if unknown:
+        raise UsageError(f"there is no mutant {unknown[0]!r}: --mutants alone shows the names of all")
+    chosen = [mutants.MUTANTS[name] for name in names.split(",") if name] or list(mutants.MUTANTS.values())
+    return [mutant for mutant in chosen if only in ("all", mutant.profile)]
+
+
+def _judge_mutants(chosen: list[mutants.Mutant], steps: int, length: int, seed: int, quiet: bool) -> int:
+    """Judge, say of each how it went as soon as that is known, and show a table; also when interrupted."""
+    verdicts: list[mutants.Verdict] = []
+    with _mutants_bar(len(chosen), steps, quiet) as (show, say):
+        try:
+            for verdict in mutants.judge(chosen, steps, length, seed, show):
+                verdicts.append(verdict)
+                say(verdict)
+        except KeyboardInterrupt:
+            pass
+    mutants.show(verdicts)
+    if len(verdicts) < len(chosen):
+        click.echo(f"heaplab: interrupted after {len(verdicts)} of {len(chosen)} mutants", err=True)
+        return INTERRUPTED
+    return OK if all(verdict.outcome == mutants.CAUGHT for verdict in verdicts) else DIFFERENT
+
+
+@contextmanager
+def _mutants_bar(
+    count: int, steps: int, quiet: bool
+) -> Iterator[tuple[Callable[[mutants.Verdict], None], Callable[[mutants.Verdict], None]]]:
+    """Give what shows progress in one mutant, and what says that it is done, both on standard error."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if quiet:
+        yield lambda verdict: None, lambda verdict: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting", total=count * steps)
+        done = 0
+
+        def show(verdict: mutants.Verdict) -> None:
+            bar.update(
+                task,
+                completed=done * steps + verdict.steps,
+                description=f"{done} of {count} done, {verdict.mutant.name}: {verdict.steps:,} steps",
+            )
+
+        def say(verdict: mutants.Verdict) -> None:
+            nonlocal done
+            done += 1
+            bar.update(task, completed=done * steps)
+            console.print(f"{verdict.mutant.name}: {verdict.outcome}, {verdict.steps:,} steps", markup=False)
+
+        yield show, say
 
 
 @contextmanager

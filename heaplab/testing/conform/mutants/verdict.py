@@ -1,0 +1,109 @@
+"""Sequences on a model with a mistake in it, until one differs."""
+
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Final
+
+from heaplab.testing.conform.generate import PROFILES, Generator
+from heaplab.testing.conform.mutants.plant import Mutant, Reached, planted
+from heaplab.testing.conform.observe import Difference
+from heaplab.testing.conform.play import Source, World
+from heaplab.testing.conform.run import bound_to_one_cpu, demand_rights, play_once
+from heaplab.testing.conform.steps import Step
+
+CAUGHT: Final = "caught"
+#: played to the end: the mistake was made, and nothing showed it
+SURVIVED: Final = "survived"
+#: played to the end without coming to the planted text
+NEVER_REACHED: Final = "never reached"
+#: there are no sequences of its kind
+NOT_PLAYED: Final = "not played"
+
+
+@dataclass
+class Verdict:
+    """What became of a mutant.
+
+    steps    played until it was caught, over all sequences
+    reached  how often the model came to the planted text
+    showed   what differed; None: nothing
+    """
+
+    mutant: Mutant
+    outcome: str = NOT_PLAYED
+    steps: int = 0
+    sequences: int = 0
+    reached: int = 0
+    seconds: float = 0.0
+    showed: Difference | None = None
+
+
+def judge(
+    mutants: Iterable[Mutant],
+    steps: int = 20_000,
+    length: int = 500,
+    first_seed: int = 1,
+    progress: Callable[[Verdict], None] = lambda verdict: None,
+) -> Iterator[Verdict]:
+    """Yield a verdict on each mutant as soon as there is one.
+
+    steps: played on each at most, in sequences of `length` with the seeds from `first_seed` on.
+    progress: is called after each step with the verdict as far as it is known.
+    Raises: UsageError where the real kernel cannot be asked.
+    """
+    demand_rights()
+    for mutant in mutants:
+        verdict = Verdict(mutant)
+        if mutant.profile in PROFILES:
+            with bound_to_one_cpu(), planted(mutant) as reached:
+                _play(verdict, steps, length, first_seed, reached, progress)
+        yield verdict
+
+
+def _play(
+    verdict: Verdict,
+    steps: int,
+    length: int,
+    first_seed: int,
+    reached: Reached,
+    progress: Callable[[Verdict], None],
+) -> None:
+    started = time.perf_counter()
+
+    def counted(source: Source) -> Source:
+        def next_step(world: World) -> Step | None:
+            step = source(world)
+            verdict.steps += step is not None
+            progress(verdict)
+            return step
+
+        return next_step
+
+    for seed in count(first_seed):
+        left = min(length, steps - verdict.steps)
+        if left <= 0 or verdict.showed is not None:
+            break
+        verdict.showed = _first_difference(counted(Generator(seed, left, verdict.mutant.profile)))
+        verdict.sequences += 1
+    verdict.reached = reached.times
+    verdict.seconds = time.perf_counter() - started
+    if verdict.showed is not None:
+        verdict.outcome = CAUGHT
+    else:
+        verdict.outcome = SURVIVED if reached.times else NEVER_REACHED
+
+
+def _first_difference(source: Source) -> Difference | None:
+    try:
+        differences = play_once(source).differences
+    except Exception as error:
+        # the model's own check at the end of a sequence, or a look at a model that the mistake has ruined
+        frames = traceback.extract_tb(error.__traceback__)
+        if not any("/heaplab/kernel/" in frame.filename for frame in frames):
+            raise
+        kind = "invariant" if isinstance(error, AssertionError) else type(error).__name__
+        return Difference(f"the model's own {kind}", "holds", str(error))
+    return differences[0] if differences else None
