@@ -182,6 +182,20 @@ def test_the_command_with_one_that_lives(rights):
     assert result.stderr == ""
 
 
+def test_what_is_known_when_interrupted_is_shown(monkeypatch):
+    def judge(chosen, steps, length, seed, progress):
+        yield mutants.Verdict(chosen[0], mutants.CAUGHT, 7, 1, 3, 0.5, Difference("pid", "2", "1"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mutants, "judge", judge)
+    result = CliRunner().invoke(main, ["conform", "--mutants", "no-zero-frame,accerr-is-maperr"])
+    assert result.exit_code == 130
+    row, total = result.stdout.splitlines()[1:]
+    assert " ".join(row.split()) == "no-zero-frame mm caught 7 0.5 pid: real 2; model 1"
+    assert total == "1 of 1 caught, after 7 steps at most; 0 s"
+    assert result.stderr.endswith("heaplab: interrupted after 1 of 2 mutants\n")
+
+
 def test_a_mutant_that_is_none_is_named():
     result = CliRunner().invoke(main, ["conform", "--mutants", "none-such"])
     assert result.exit_code == 2

@@ -313,7 +313,7 @@ PLACING: Final = (
     ),
     Mutant(
         "populate-writes-shared",
-        "all",
+        "files",
         "MAP_POPULATE writes the pages of shared writable memory.",
         "mm/gup.c, populate_vma_page_range: shared ones are read, the cached ones around them too",
         (
@@ -321,7 +321,7 @@ PLACING: Final = (
                 "uaccess.populate",
                 "write = vma.flags & (VM_WRITE | VM_SHARED) == VM_WRITE",
                 "write = bool(vma.flags & VM_WRITE)",
-                when="vma.flags & VM_SHARED",
+                when="vma.flags & VM_SHARED and vma.flags & VM_WRITE",
             ),
         ),
     ),
