@@ -13,7 +13,8 @@ from heaplab.testing.conform import mutants
 from heaplab.testing.conform.mutants import files, memory, pages, processes, verdict
 from heaplab.testing.conform.mutants.plant import Edit, Mutant, _function, planted
 from heaplab.testing.conform.observe import Difference
-from heaplab.testing.conform.play import Played
+from heaplab.testing.conform.play import Played, World
+from heaplab.testing.conform.steps import Getpid
 
 LISTS = (pages.PAGES, memory.MEMORY, processes.PROCESSES, files.FILES)
 #: caught early
@@ -110,7 +111,7 @@ def made_up_play(monkeypatch):
 
     def use(play):
         def play_once(source):
-            while source(None) is not None:
+            while source(World(None)) is not None:
                 pass
             return play()
 
@@ -122,7 +123,7 @@ def made_up_play(monkeypatch):
 
 
 def made_up_generator(seed, count, profile):
-    steps = iter([seed] * count)
+    steps = iter([Getpid(1)] * count)
     return lambda world: next(steps, None)
 
 
@@ -141,9 +142,18 @@ def test_verdicts(made_up_play):
     assert verdict_on(lowest_pid()) == ("caught", 10, 1, 2)
 
 
+def test_what_differs_only_once_or_without_the_mistake_too_is_no_catch(made_up_play):
+    same, different = Played([], []), Played([], [Difference("pid", "2", "1")])
+    moods = iter([different, same, different, same, same, same])
+    made_up_play(lambda: next(moods))
+    assert verdict_on(lowest_pid()) == ("never reached", 25, 3, 0)
+    made_up_play(lambda: different)
+    assert verdict_on(lowest_pid()) == ("never reached", 25, 3, 0)
+
+
 def test_a_broken_invariant_catches_and_a_broken_judge_does_not(made_up_play):
-    made_up_play(lambda: pid.PidAllocator(10).free(7))
-    assert verdict_on(lowest_pid()) == ("caught", 10, 1, 0)
+    made_up_play(lambda: pid.PidAllocator(10).free(7) if pids() == 1 else Played([], []))
+    assert verdict_on(lowest_pid()) == ("caught", 10, 1, 2)
     made_up_play(lambda: {}["lost"])
     with pytest.raises(KeyError):
         verdict_on(lowest_pid())

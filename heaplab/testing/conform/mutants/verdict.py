@@ -2,15 +2,15 @@
 
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
 from heaplab.testing.conform.generate import PROFILES, Generator
-from heaplab.testing.conform.mutants.plant import Mutant, Reached, planted
+from heaplab.testing.conform.mutants.plant import Mutant, planted
 from heaplab.testing.conform.observe import Difference
-from heaplab.testing.conform.play import Source, World
+from heaplab.testing.conform.play import Source, World, replay
 from heaplab.testing.conform.run import bound_to_one_cpu, demand_rights, play_once
 from heaplab.testing.conform.steps import Step
 
@@ -51,6 +51,7 @@ def judge(
     """Yield a verdict on each mutant as soon as there is one.
 
     steps: played on each at most, in sequences of `length` with the seeds from `first_seed` on.
+    Only a difference that shows again, and does not without the mistake, is one.
     progress: is called after each step with the verdict as far as it is known.
     Raises: UsageError where the real kernel cannot be asked.
     """
@@ -58,25 +59,23 @@ def judge(
     for mutant in mutants:
         verdict = Verdict(mutant)
         if mutant.profile in PROFILES:
-            with bound_to_one_cpu(), planted(mutant) as reached:
-                _play(verdict, steps, length, first_seed, reached, progress)
+            with bound_to_one_cpu():
+                _play(verdict, steps, length, first_seed, progress)
         yield verdict
 
 
 def _play(
-    verdict: Verdict,
-    steps: int,
-    length: int,
-    first_seed: int,
-    reached: Reached,
-    progress: Callable[[Verdict], None],
+    verdict: Verdict, steps: int, length: int, first_seed: int, progress: Callable[[Verdict], None]
 ) -> None:
     started = time.perf_counter()
+    done: list[Step] = []
 
-    def counted(source: Source) -> Source:
+    def noted(source: Source) -> Source:
         def next_step(world: World) -> Step | None:
             step = source(world)
-            verdict.steps += step is not None
+            if step is not None:
+                done.append(step)
+                verdict.steps += 1
             progress(verdict)
             return step
 
@@ -86,14 +85,28 @@ def _play(
         left = min(length, steps - verdict.steps)
         if left <= 0 or verdict.showed is not None:
             break
-        verdict.showed = _first_difference(counted(Generator(seed, left, verdict.mutant.profile)))
+        done.clear()
+        with planted(verdict.mutant) as reached:
+            showed = _first_difference(noted(Generator(seed, left, verdict.mutant.profile)))
+        verdict.reached += reached.times
         verdict.sequences += 1
-    verdict.reached = reached.times
+        if showed is not None and _comes_of(verdict.mutant, done):
+            verdict.showed = showed
     verdict.seconds = time.perf_counter() - started
     if verdict.showed is not None:
         verdict.outcome = CAUGHT
     else:
-        verdict.outcome = SURVIVED if reached.times else NEVER_REACHED
+        verdict.outcome = SURVIVED if verdict.reached else NEVER_REACHED
+
+
+def _comes_of(mutant: Mutant, steps: Sequence[Step]) -> bool:
+    """Whether the steps differ again with the mistake, and do not without it.
+
+    Otherwise the real kernel was in another mood for once, or the model is wrong by itself.
+    """
+    with planted(mutant):
+        again = _first_difference(replay(steps))
+    return again is not None and _first_difference(replay(steps)) is None
 
 
 def _first_difference(source: Source) -> Difference | None:
