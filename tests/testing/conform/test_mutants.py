@@ -12,7 +12,7 @@ from heaplab.kernel import pid
 from heaplab.testing.conform import mutants
 from heaplab.testing.conform.mutants import files, memory, pages, processes, verdict
 from heaplab.testing.conform.mutants.plant import Edit, Mutant, _function, planted
-from heaplab.testing.conform.observe import Difference
+from heaplab.testing.conform.observe import Difference, Start
 from heaplab.testing.conform.play import Played, World
 from heaplab.testing.conform.steps import Getpid
 
@@ -111,7 +111,7 @@ def made_up_play(monkeypatch):
 
     def use(play):
         def play_once(source):
-            while source(World(None)) is not None:
+            while source(World(Start(0, (0, 0), ()))) is not None:
                 pass
             return play()
 

@@ -179,7 +179,7 @@ DESCRIPTORS: Final = (
         "files",
         "A new descriptor is one above the highest.",
         "open(2): the lowest that is free",
-        (Edit("file.FdTable.install", "    fd = 0\n", "    fd = max(self._files, default=-1) + 1\n"),),
+        (Edit("file.FdTable.lowest_free", "    fd = 0\n", "    fd = max(self._files, default=-1) + 1\n"),),
     ),
     Mutant(
         "dup-opens-anew",
@@ -270,7 +270,7 @@ EXEC: Final = (
         (
             Edit(
                 "exec._leave_the_old",
-                "group.sighand = Sighand(ignored)",
+                "group.sighand = Sighand((signum, Action(SIG_IGN)) for signum in ignored)",
                 "group.sighand = Sighand(group.sighand.actions.items())",
             ),
         ),
@@ -283,7 +283,7 @@ EXEC: Final = (
         (
             Edit(
                 "exec._leave_the_old",
-                "group.sighand = Sighand(ignored)",
+                "group.sighand = Sighand((signum, Action(SIG_IGN)) for signum in ignored)",
                 "group.sighand = Sighand()",
                 when="ignored",
             ),
