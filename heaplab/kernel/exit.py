@@ -16,7 +16,7 @@ from heaplab.errors import KernelPanic, OutOfMemory
 from heaplab.kernel.sigqueue import send
 from heaplab.kernel.system import System
 from heaplab.kernel.task import Group, Task
-from heaplab.kernel.uaccess import put_user
+from heaplab.kernel.uaccess import copy_from_user, put_user
 
 
 def exit_group(group: Group, status: int) -> None:
@@ -62,6 +62,10 @@ def clear_tid(task: Task) -> None:
     if address and task.mm is not None and task.mm.users > 1:
         with suppress(OSError, OutOfMemory):
             put_user(task, address, bytes(4))
+        # whoever sleeps on it as a futex is woken; to find them, Linux reads there
+        if not address % 4 and task.mm is not None:
+            with suppress(OutOfMemory):
+                copy_from_user(task, address, 4)
 
 
 def leave_mm(task: Task) -> None:

@@ -38,7 +38,7 @@ _DIRTIED: Final = int(Pte.WRITE | Pte.DIRTY | Pte.ACCESSED)
 #: the signal that an access deserves, with its si_code
 Refusal = tuple[int, int]
 _NOTHING_MAPPED: Final = (int(SIGSEGV), SEGV_MAPERR)
-_DENIED: Final = (int(SIGSEGV), SEGV_ACCERR)
+DENIED: Final = (int(SIGSEGV), SEGV_ACCERR)
 _NO_ADDRESS: Final = (int(SIGSEGV), SI_KERNEL)
 _BEYOND_FILE: Final = (int(SIGBUS), BUS_ADRERR)
 
@@ -60,9 +60,9 @@ def mend(task: Task, va: int, error_code: int) -> Refusal | None:
                 return _NOTHING_MAPPED if mm.is_canonical(va) else _NO_ADDRESS
         if error_code & WRITE:
             if not vma.flags & VM_WRITE:
-                return _DENIED
+                return DENIED
         elif error_code & PROTECTION or not vma.flags & VM_ACCESS:
-            return _DENIED
+            return DENIED
         if error_code & PROTECTION:
             made = _write_protected(mm, vma, va)
         elif vma.file is not None:

@@ -30,6 +30,7 @@ class Layout:
     stack_size: int  # of a new program's stack
     stack_limit: int  # the most a stack may grow to (RLIMIT_STACK)
     guard_gap: int  # kept free below a stack
+    huge_page: int  # what a page table of the lowest level maps; mmap aligns whole ones
     brk_shift: int  # how far chance moved start_brk
     pie_base: int  # where programs go that run anywhere
 
@@ -60,6 +61,7 @@ class Layout:
             stack_size=scaled(17) + page,
             stack_limit=stack_limit,
             guard_gap=guard_gap,
+            huge_page=page << machine.index_bits,
             brk_shift=brk_shift,
             pie_base=(task_size // 3 * 2 // page * page) + moved(40),
         )

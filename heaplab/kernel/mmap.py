@@ -136,7 +136,8 @@ def mmap(task: Task, addr: int, length: int, prot: int, flags: int, file: File |
         fail(errno.ENOMEM)
     if offset + length > 1 << 64:
         fail(errno.EOVERFLOW)
-    addr = place(mm, addr, length, flags)
+    private = file is None and flags & MAP_TYPE != MAP_SHARED
+    addr = place(mm, addr, length, flags, 0 if private else None)
     end = addr + length
     in_the_way = mm.vmas.overlapping(addr, end)
     if flags & MAP_FIXED_NOREPLACE and in_the_way:
@@ -210,8 +211,11 @@ def _checked_source(vm_flags: int, flags: int, file: File | None, end: int) -> i
     return vm_flags
 
 
-def place(mm: Mm, addr: int, length: int, flags: int) -> int:
-    """Return where a mapping goes: MAP_FIXED's place, a free hint's, or the highest hole (rule 22)."""
+def place(mm: Mm, addr: int, length: int, flags: int, offset: int | None = None) -> int:
+    """Return where a mapping goes: MAP_FIXED's place, a free hint's, or the highest hole (rule 22).
+
+    offset: in bytes, of private anonymous memory: whole huge pages are aligned; None: nothing is.
+    """
     layout = mm.layout
     if flags & MAP_FIXED:
         if addr > layout.task_size - length:
@@ -230,12 +234,38 @@ def place(mm: Mm, addr: int, length: int, flags: int) -> int:
             above = mm.vmas.first_ending_after(addr)
             if above is None or addr + length <= above.lowest(layout.guard_gap):
                 return addr
-    found = mm.vmas.highest_hole(length, layout.min_addr, layout.mmap_base)
-    if found is None:
-        found = mm.vmas.lowest_hole(length, layout.legacy_base, layout.task_size)
+    elif offset is not None and not length % layout.huge_page:
+        found = _aligned_hole(mm, length, offset)
+        if found is not None:
+            return found
+    found = _hole(mm, length)
     if found is None:
         fail(errno.ENOMEM)
     return found
+
+
+def _hole(mm: Mm, length: int) -> int | None:
+    layout = mm.layout
+    found = mm.vmas.highest_hole(length, layout.min_addr, layout.mmap_base)
+    if found is None:
+        found = mm.vmas.lowest_hole(length, layout.legacy_base, layout.task_size)
+    return found
+
+
+def _aligned_hole(mm: Mm, length: int, offset: int) -> int | None:
+    """Return a place where huge pages could be used, were there any: address and offset agree about them.
+
+    In a hole with one huge page to spare the highest such place is taken.  None: there is none.
+    Source: Linux, mm/huge_memory.c, __thp_get_unmapped_area.
+    """
+    huge = mm.layout.huge_page
+    if offset + length - -(-offset // huge) * huge < huge:
+        return None
+    found = _hole(mm, length + huge)
+    if found is None:
+        return None
+    shift = (offset - found) % huge
+    return found + (shift or huge)
 
 
 # ---- munmap

@@ -165,6 +165,7 @@ def _move(asked: _Remap, vma: Vma) -> int:
         asked.new_addr if asked.moves else 0,
         asked.new_len,
         MAP_FIXED if asked.flags & MREMAP_FIXED else 0,
+        vma.page_at(start, mm.page_shift) << mm.page_shift if vma.file is None else None,
     )
     if len(mm.vmas) >= mm.system.settings.max_map_count - _SPARE_VMAS:
         fail(errno.ENOMEM)

@@ -10,11 +10,11 @@ Source: Linux, arch/x86/lib/usercopy_64.c, mm/gup.c (populate_vma_page_range).
 import errno
 from collections.abc import Iterator
 
-from heaplab.kernel.fault import PROTECTION, WRITE, Refusal, mend
+from heaplab.kernel.fault import DENIED, PROTECTION, WRITE, Refusal, mend
 from heaplab.kernel.mm import Mm
 from heaplab.kernel.system import fail
 from heaplab.kernel.task import Task
-from heaplab.kernel.vma import VM_SHARED, VM_WRITE, Vma
+from heaplab.kernel.vma import VM_ACCESS, VM_SHARED, VM_WRITE, Vma
 from heaplab.machine import Pte
 
 _READABLE = int(Pte.PRESENT | Pte.USER)
@@ -128,7 +128,10 @@ def populate(task: Task, start: int, end: int, *, stop: bool = False) -> Refusal
     first = None
     for vma in task.memory.vmas.overlapping(start, end):
         write = vma.flags & (VM_WRITE | VM_SHARED) == VM_WRITE
-        first = fault_in(task, vma, max(start, vma.start), min(end, vma.end), write=write) or first
+        low, high = max(start, vma.start), min(end, vma.end)
+        # what nobody may access is refused even where it has pages
+        refusal = fault_in(task, vma, low, high, write=write) if vma.flags & VM_ACCESS else DENIED
+        first = refusal or first
         if first and stop:
             break
     return first

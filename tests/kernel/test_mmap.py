@@ -343,3 +343,16 @@ def test_counts_of_pages(process, area):
     process.munmap(area, 64 * SIZE)
     process.sbrk(-3 * SIZE)
     assert (raw.vm_pages - stack, raw.heap_pages) == (0, 0)
+
+
+def test_whole_huge_pages_are_aligned(process):
+    """As Linux does where huge pages are built in, used or not; shared memory goes where there is room."""
+    huge = SIZE << 5
+    top = process.mmap(SIZE)
+    first = process.mmap(huge)
+    assert first % huge == 0
+    assert top - first - huge < huge
+    # the place below is aligned already, and yet one with room to spare is looked for
+    assert process.mmap(2 * huge) == first - 2 * huge
+    assert process.mmap(huge + SIZE) == first - 3 * huge - SIZE
+    assert process.mmap(huge, flags=SHARED) % huge

@@ -242,7 +242,9 @@ class Agents:
 
     def _lose_patience(self, until: float, pid: int) -> None:
         if time.monotonic() > until:
-            raise AssertionError(f"the agent with pid {pid} does not come back: its state is {self.state(pid)}")
+            raise AssertionError(
+                f"the agent with pid {pid} does not come back: its state is {self.state(pid)}"
+            )
 
     def execve(self, pid: int, path: bytes, argv: Sequence[bytes]) -> tuple[str, int]:
         """Let a task exec a program that leads back to the agent's text.

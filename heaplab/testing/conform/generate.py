@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from random import Random
 from typing import Any, Final
 
+from heaplab.abi import MAP_FIXED, MAP_FIXED_NOREPLACE
 from heaplab.testing.conform.agents import AGENT_END, AGENT_START
 from heaplab.testing.conform.exec_rules import EXEC
 from heaplab.testing.conform.file_rules import FILE
@@ -12,10 +13,12 @@ from heaplab.testing.conform.play import World
 from heaplab.testing.conform.process_rules import PROCESS, exit_, reap_all
 from heaplab.testing.conform.remap_rules import REMAP
 from heaplab.testing.conform.scene import Scene
-from heaplab.testing.conform.steps import PAGE, Birth, Brk, Fork, Mremap, Munmap, Step
+from heaplab.testing.conform.steps import PAGE, Birth, Brk, Fork, Mmap, Mremap, Munmap, Step
 
 #: the fields of steps that are addresses
 _ADDRESSES: Final = ("addr", "new_addr", "buf", "status_addr", "parent_tid", "child_tid")
+
+_EXACTLY: Final = MAP_FIXED | MAP_FIXED_NOREPLACE
 
 Rule = Callable[[Scene], Iterator[Step]]
 
@@ -112,6 +115,8 @@ def _reaches_agent(step: Step) -> bool:
     """Whether it is about the agent's own memory, of which the model knows nothing."""
     if isinstance(step, Brk):
         return False
+    if isinstance(step, Mmap) and not step.flags & _EXACTLY:
+        return 0 < step.addr < AGENT_END  # a hint at what is taken is no more than a wish
     ranges = [(getattr(step, name, 0), getattr(step, "length", PAGE)) for name in _ADDRESSES]
     if isinstance(step, Mremap):
         ranges[1] = step.new_addr, step.new_length

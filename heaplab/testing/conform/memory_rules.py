@@ -11,6 +11,7 @@ from heaplab.abi import (
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
+    MAP_NORESERVE,
     MAP_PRIVATE,
     MAP_SHARED,
     PROT_NONE,
@@ -54,6 +55,10 @@ def wild_access(scene: Scene) -> Iterator[Step]:
 def mmap(scene: Scene) -> Iterator[Step]:
     """A mapping: somewhere, at a hint, beside another one, or over what is there."""
     length, prot, flags = scene.length(), scene.prot(), scene.map_flags()
+    if scene.likely(0.02):
+        # of whole huge pages, for which Linux chooses other places; some too large for any
+        length = scene.one((1, 2, 3, 1 << 24, 1 << 25)) << 21
+        flags |= MAP_NORESERVE
     where = scene.weighted(
         {"anywhere": 40, "hint": 20, "beside": 25, "fixed": 12, "noreplace": 6, "stack": 2}
     )
