@@ -7,8 +7,7 @@ from typing import Final
 from heaplab.abi import SIG_IGN, SIG_SETMASK
 from heaplab.process import THREAD_FLAGS
 from heaplab.testing.conform.images import images
-from heaplab.testing.conform.process_rules import MOST
-from heaplab.testing.conform.scene import Scene
+from heaplab.testing.conform.scene import MOST, Scene
 from heaplab.testing.conform.steps import (
     PAGE,
     Brk,

@@ -6,6 +6,7 @@ from typing import Final
 
 from heaplab.abi import (
     MADV_DONTNEED,
+    MADV_POPULATE_WRITE,
     MAP_FIXED,
     MAP_GROWSDOWN,
     MAP_NORESERVE,
@@ -18,10 +19,11 @@ from heaplab.abi import (
     PROT_EXEC,
     PROT_READ,
     PROT_WRITE,
+    WNOHANG,
     Rlimit,
 )
 from heaplab.testing.conform.observe import Vma
-from heaplab.testing.conform.scene import RW, Scene
+from heaplab.testing.conform.scene import MOST, RW, Scene
 from heaplab.testing.conform.steps import (
     FILES,
     PAGE,
@@ -46,6 +48,7 @@ from heaplab.testing.conform.steps import (
     Setrlimit,
     Step,
     Store,
+    Wait4,
     Write,
 )
 
@@ -185,6 +188,54 @@ def transfer(scene: Scene) -> Iterator[Step]:
     )
 
 
+def kernel_writes(scene: Scene) -> Iterator[Step]:
+    """A page that was read, then written by the kernel for the process, and read again."""
+    vma, pid = scene.vma(), scene.pid
+    if vma is None:
+        return
+    page = scene.page_of(vma)
+    yield Load(pid, page)
+    yield scene.one(
+        (
+            Pread(pid, scene.fd(), 8, page, scene.chance.randrange(4) * PAGE),
+            Pread(pid, scene.fd(), 8, page, scene.chance.randrange(4) * PAGE),
+            Madvise(pid, page, PAGE, MADV_POPULATE_WRITE),
+            Wait4(pid, -1, WNOHANG, page),
+        )
+    )
+    yield Load(pid, page)
+
+
+def tail(scene: Scene) -> Iterator[Step]:
+    """A file cut within a page that was written, and grown again: what was cut reads zero."""
+    fds = list(scene.known.fds)
+    if not fds:
+        yield from new_file(scene)
+        return
+    fd, pid, at = scene.one(fds), scene.pid, scene.arena_page()
+    yield Ftruncate(pid, fd, 2 * PAGE)
+    yield Mmap(pid, at, 2 * PAGE, RW, scene.one((MAP_SHARED, MAP_SHARED, MAP_PRIVATE)) | MAP_FIXED, fd, 0)
+    yield Store(pid, at + PAGE + 200)
+    yield Ftruncate(pid, fd, PAGE + scene.one((100, 200, 204, 300)))
+    yield Load(pid, at + PAGE + 200)
+    yield Store(pid, at + PAGE + 400)
+    yield Ftruncate(pid, fd, 2 * PAGE)
+    yield Load(pid, at + PAGE + scene.one((200, 400)))
+
+
+def open_mode(scene: Scene) -> Iterator[Step]:
+    """A file opened for less than all, mapped, and a right asked for that it does not give (rule 23)."""
+    before = set(scene.known.fds)
+    yield Open(scene.pid, 1, scene.one((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)))
+    for fd in set(scene.known.fds) - before:
+        at, kind = scene.arena_page(), scene.one((MAP_SHARED, MAP_SHARED, MAP_PRIVATE))
+        yield Mmap(scene.pid, at, 2 * PAGE, scene.one((PROT_READ, PROT_READ, RW)), kind | MAP_FIXED, fd, 0)
+        if scene.likely(0.5):
+            yield Close(scene.pid, fd)
+        yield Mprotect(scene.pid, at, PAGE, RW)
+        yield Store(scene.pid, at)
+
+
 def offset(scene: Scene) -> Iterator[Step]:
     """An offset moved, and read at; descriptors that were duplicated or inherited have one together."""
     fd = scene.fd()
@@ -207,7 +258,7 @@ def fsync(scene: Scene) -> Iterator[Step]:
 
 def fork_with_files(scene: Scene) -> Iterator[Step]:
     """A child with mapped files: shared mappings arrive empty, private copies are shared (rule 6)."""
-    if len(scene.world.views) >= 9:
+    if len(scene.world.views) >= MOST:
         return
     before = set(scene.world.views)
     yield Fork(scene.pid)
@@ -292,4 +343,7 @@ FILE: Final = {
     remap_file: 8,
     invalid_file: 3,
     few_descriptors: 1,
+    kernel_writes: 4,
+    tail: 3,
+    open_mode: 3,
 }

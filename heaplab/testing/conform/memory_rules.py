@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from heaplab.abi import (
+    MADV_DONTNEED,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
@@ -14,11 +15,25 @@ from heaplab.abi import (
     MAP_NORESERVE,
     MAP_PRIVATE,
     MAP_SHARED,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
     PROT_NONE,
     PROT_READ,
 )
-from heaplab.testing.conform.scene import ARENA, PRIVATE, RW, SHARED, TASK_SIZE, Scene
-from heaplab.testing.conform.steps import PAGE, Brk, Load, Mmap, Mprotect, Munmap, Step, Store
+from heaplab.testing.conform.scene import ARENA, MOST, PRIVATE, RW, SHARED, TASK_SIZE, Scene
+from heaplab.testing.conform.steps import (
+    PAGE,
+    Brk,
+    Fork,
+    Load,
+    Madvise,
+    Mmap,
+    Mprotect,
+    Mremap,
+    Munmap,
+    Step,
+    Store,
+)
 
 _FIXED_PRIVATE: Final = PRIVATE | MAP_FIXED
 
@@ -143,6 +158,65 @@ def split_and_join(scene: Scene) -> Iterator[Step]:
     yield Store(pid, scene.one(places))
 
 
+def large_range(scene: Scene) -> Iterator[Step]:
+    """More pages than the TLB is flushed of one by one, used, then all protected, moved or taken away."""
+    pid, low, pages = scene.pid, scene.arena_page() + 64 * PAGE, scene.chance.randint(34, 48)
+    whole = pages * PAGE
+    yield Mmap(pid, low, whole, RW, _FIXED_PRIVATE)
+    places = [low, low + whole - PAGE, low + scene.chance.randrange(pages) * PAGE]
+    for place in places:
+        yield Store(pid, place)
+    yield scene.one(
+        (
+            Munmap(pid, low, whole),
+            Mprotect(pid, low, whole, scene.one((PROT_NONE, PROT_READ))),
+            Mremap(pid, low, whole, whole, MREMAP_MAYMOVE | MREMAP_FIXED, low + 128 * PAGE),
+            Madvise(pid, low, whole, MADV_DONTNEED),
+            Fork(pid) if len(scene.world.views) < MOST else Munmap(pid, low, whole),
+        )
+    )
+    for place in places:
+        yield Store(pid, place) if scene.likely(0.5) else Load(pid, place)
+    yield Munmap(pid, low, whole)
+
+
+def growing(scene: Scene) -> Iterator[Step]:
+    """A mapping that grows down, and another one below, which stops it if it may be accessed (rule 38)."""
+    pid, low = scene.pid, 0x2000_0000
+    gap = scene.one((2, 20, 255, 256, 257, 258, 300)) * PAGE
+    if scene.likely(0.7):
+        yield Mmap(pid, low, PAGE, scene.one((RW, PROT_READ, PROT_NONE)), _FIXED_PRIVATE)
+    top = low + PAGE + gap
+    yield Mmap(pid, top, 2 * PAGE, scene.one((RW, RW, PROT_READ)), _FIXED_PRIVATE | MAP_GROWSDOWN)
+    if scene.likely(0.4):
+        yield Store(pid, top)
+    for _ in range(scene.chance.randint(1, 3)):
+        page = top - scene.one((1, 1, 2, 3, 200)) * PAGE
+        yield Store(pid, page) if scene.likely(0.4) else Load(pid, page)
+    if scene.likely(0.4) and len(scene.world.views) < MOST:
+        yield Fork(pid)
+    for vma in [vma for vma in scene.vmas if low <= vma.start < low + (PAGE << 10)]:
+        if scene.likely(0.3):
+            yield Mmap(pid, vma.end, PAGE, RW, _FIXED_PRIVATE | scene.one((0, MAP_GROWSDOWN)))
+        yield Store(pid, vma.start)
+    yield Munmap(pid, low, PAGE << 10)
+
+
+def reserved_or_not(scene: Scene) -> Iterator[Step]:
+    """Neighbours of which one is never to be counted against overcommit: they do not merge."""
+    pid, low = scene.pid, scene.arena_page()
+    flags = [_FIXED_PRIVATE, _FIXED_PRIVATE | MAP_NORESERVE]
+    scene.chance.shuffle(flags)
+    prots = scene.one(((RW, RW), (PROT_READ, RW), (RW, PROT_READ)))
+    yield Mmap(pid, low, 2 * PAGE, prots[0], flags[0])
+    yield Mmap(pid, low + 2 * PAGE, 2 * PAGE, prots[1], flags[1])
+    if scene.likely(0.3):
+        yield Store(pid, low)
+    yield Mprotect(pid, low, 4 * PAGE, scene.one((RW, RW, PROT_READ)))
+    if scene.likely(0.3):
+        yield Mprotect(pid, low, 4 * PAGE, RW)
+
+
 def brk(scene: Scene) -> Iterator[Step]:
     """The break moved: up, down, back, into what lies above, to nonsense."""
     if scene.known.heap.brk is None:
@@ -257,4 +331,7 @@ MEMORY: Final = {
     shared_window: 2,
     read_then_write: 4,
     invalid: 3,
+    large_range: 2,
+    growing: 2,
+    reserved_or_not: 2,
 }

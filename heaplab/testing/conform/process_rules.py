@@ -46,7 +46,7 @@ from heaplab.abi import (
     Rlimit,
 )
 from heaplab.process import THREAD_FLAGS as THREAD
-from heaplab.testing.conform.scene import Scene
+from heaplab.testing.conform.scene import MOST, Scene
 from heaplab.testing.conform.steps import (
     Clone,
     Exit,
@@ -72,9 +72,6 @@ from heaplab.testing.conform.steps import (
     Wait4,
     Waitid,
 )
-
-#: processes at once, pid 1 and the dead included
-MOST: Final = 9
 
 
 def fork(scene: Scene) -> Iterator[Step]:
@@ -186,6 +183,156 @@ def stop_and_continue(scene: Scene) -> Iterator[Step]:
         )
     yield Kill(pid, child, SIGCONT)
     yield Wait4(pid, child, WNOHANG | scene.one((WCONTINUED, WUNTRACED, 0)))
+
+
+def newest(scene: Scene, before: set[int]) -> int | None:
+    """The task that was born since, if any."""
+    return next((pid for pid in scene.world.views if pid not in before), None)
+
+
+def told_once(scene: Scene) -> Iterator[Step]:
+    """A stop that is told of once, and signals that a stopped process does not hear but for SIGKILL."""
+    pid, before = scene.pid, set(scene.world.views)
+    if len(before) >= MOST:
+        return
+    yield Fork(pid)
+    child = newest(scene, before)
+    if child is None:
+        return
+    yield Kill(pid, child, scene.one((SIGSTOP, SIGTSTP)))
+    for _ in range(2):
+        yield Wait4(pid, child, WNOHANG | WUNTRACED)
+    yield Kill(pid, child, scene.one((SIGTERM, SIGTERM, SIGKILL, SIGUSR1)))
+    yield Waitid(pid, P_PID, child, WNOHANG | WEXITED)
+    yield Kill(pid, child, SIGCONT)
+    yield Waitid(pid, P_PID, child, WNOHANG | WCONTINUED | WEXITED)
+
+
+def told_again(scene: Scene) -> Iterator[Step]:
+    """A dead child that is heard of with WNOWAIT as often as one likes, and then once."""
+    pid, before = scene.pid, set(scene.world.views)
+    if len(before) >= MOST:
+        return
+    yield Fork(pid)
+    child = newest(scene, before)
+    if child is None:
+        return
+    yield Exit(child, 9)
+    for _ in range(2):
+        yield Waitid(pid, P_PID, child, WEXITED | WNOWAIT | WNOHANG)
+    for _ in range(2):
+        yield Wait4(pid, child, WNOHANG)
+
+
+def vanishing(scene: Scene) -> Iterator[Step]:
+    """Children that leave no zombie, since nobody wants to know (rule 46)."""
+    pid, before = scene.pid, set(scene.world.views)
+    if len(before) >= MOST:
+        return
+    handler, flags = scene.one(((SIG_IGN, 0), (SIG_DFL, SA_NOCLDWAIT)))
+    yield Sigaction(pid, SIGCHLD, handler, flags)
+    yield scene.one((Fork(pid), Fork(pid), Clone(pid, SIGUSR1), Clone(pid, 0)))
+    child = newest(scene, before)
+    if child is not None:
+        yield Exit(child, 1)
+        yield Wait4(pid, scene.one((-1, child)), WNOHANG)
+    yield Sigaction(pid, SIGCHLD, SIG_DFL)
+
+
+def blocked_in_child(scene: Scene) -> Iterator[Step]:
+    """A signal blocked by the parent waits in the child too; a stop that waits is undone by SIGCONT."""
+    pid, before = scene.pid, set(scene.world.views)
+    if len(before) >= MOST or pid == 1:
+        return
+    sig = scene.one((SIGTERM, SIGUSR1, SIGTSTP, SIGTSTP))
+    yield Sigprocmask(pid, SIG_BLOCK, 1 << (sig - 1))
+    yield scene.one((Fork(pid), Fork(pid), Vfork(pid), Clone(pid, THREAD)))
+    child = newest(scene, before) or pid
+    yield Kill(1, child, sig)
+    if scene.likely(0.5):
+        yield Kill(1, child, SIGCONT)
+    for who in {child, pid}:
+        yield Sigprocmask(who, SIG_UNBLOCK, 1 << (sig - 1))
+    if child != pid and child in scene.world.living():
+        yield Exit(child, 0)
+
+
+def orphaned_job(scene: Scene) -> Iterator[Step]:
+    """A stopped job whose last tie to its session goes: it is hung up, and continued."""
+    pid, before = scene.pid, set(scene.world.views)
+    if len(before) >= MOST - 2:
+        return
+    yield Fork(pid)
+    leader = newest(scene, before)
+    if leader is None:
+        return
+    if scene.likely(0.7):
+        yield Setsid(leader) if scene.likely(0.5) else Setpgid(pid, leader, leader)
+    before = set(scene.world.views)
+    yield Fork(leader)
+    job = newest(scene, before)
+    if job is None:
+        return
+    if scene.likely(0.4):
+        yield Setpgid(job, 0, scene.one((0, 7777)))
+    before = set(scene.world.views)
+    yield Fork(job)
+    member = newest(scene, before) or job
+    yield Kill(1, scene.one((member, job)), scene.one((SIGSTOP, SIGTSTP)))
+    yield Exit(scene.one((leader, leader, job)), 0)
+    yield Kill(1, member, scene.one((SIGCONT, SIGTERM, SIGTSTP)))
+
+
+def orphans(scene: Scene) -> Iterator[Step]:
+    """A child and a grandchild of what may be a subreaper: the child ends, and whose is the grandchild?"""
+    pid, before = scene.pid, set(scene.world.views)
+    if len(before) >= MOST - 2:
+        return
+    yield Subreaper(pid, scene.one((1, 1, 1, 0)))
+    yield scene.one((Fork(pid), Fork(pid), Vfork(pid), Clone(pid, THREAD)))
+    child = newest(scene, before)
+    if child is None:
+        return
+    before = set(scene.world.views)
+    yield Fork(child)
+    grandchild = newest(scene, before)
+    if grandchild is None:
+        return
+    if scene.likely(0.3):
+        before = set(scene.world.views)
+        yield Fork(grandchild)
+    yield Exit(scene.one((child, grandchild)), 0)
+    yield Exit(scene.one((child, grandchild)), 0)
+    yield Wait4(pid, -1, WNOHANG)
+    yield Wait4(1, -1, WNOHANG)
+
+
+def nobody_left(scene: Scene) -> Iterator[Step]:
+    """All end but pid 1 and one more; a signal to everybody then reaches nobody."""
+    if scene.pid == 1 or len(scene.world.views) > 4:
+        return
+    for pid in [pid for pid in scene.world.views if pid not in (1, scene.pid)]:
+        yield Kill(1, pid, SIGKILL)
+    for _ in range(3):
+        yield Wait4(1, -1, WNOHANG)
+        yield Wait4(scene.pid, -1, WNOHANG)
+    if set(scene.world.views) == {1, scene.pid}:
+        yield Kill(scene.pid, -1, scene.one((0, SIGTERM, SIGKILL)))
+
+
+def invalid_clone(scene: Scene) -> Iterator[Step]:
+    """Flags that contradict each other, and a sibling of pid 1 (rule 48)."""
+    pid = scene.pid
+    yield scene.one(
+        (
+            Clone(pid, CLONE_THREAD | SIGCHLD),
+            Clone(pid, CLONE_THREAD | CLONE_VM),
+            Clone(pid, CLONE_THREAD | CLONE_SIGHAND),
+            Clone(pid, CLONE_SIGHAND | SIGCHLD),
+            Clone(pid, CLONE_NEWNS | CLONE_FS),
+            Clone(1, CLONE_PARENT | SIGCHLD),
+        )
+    )
 
 
 def continue_all(scene: Scene) -> Iterator[Step]:
@@ -432,4 +579,12 @@ PROCESS: Final = {
     masks: 4,
     subreaper: 3,
     few_processes: 2,
+    told_once: 3,
+    told_again: 3,
+    vanishing: 3,
+    blocked_in_child: 3,
+    orphaned_job: 3,
+    orphans: 4,
+    nobody_left: 1,
+    invalid_clone: 2,
 }

@@ -27,10 +27,11 @@ from heaplab.abi import (
     MS_ASYNC,
     MS_INVALIDATE,
     MS_SYNC,
+    PROT_READ,
     RLIM_INFINITY,
     Rlimit,
 )
-from heaplab.testing.conform.scene import ARENA, PRIVATE, RW, TASK_SIZE, Scene
+from heaplab.testing.conform.scene import ARENA, MOST, PRIVATE, RW, SHARED, TASK_SIZE, Scene
 from heaplab.testing.conform.steps import (
     PAGE,
     Fork,
@@ -44,6 +45,7 @@ from heaplab.testing.conform.steps import (
     Mremap,
     Msync,
     Munlock,
+    Munmap,
     Setrlimit,
     Step,
     Store,
@@ -83,7 +85,7 @@ def advice_for_fork(scene: Scene) -> Iterator[Step]:
     yield Madvise(scene.pid, addr, length, scene.one((MADV_DONTFORK, MADV_WIPEONFORK)))
     if scene.likely(0.5):
         yield Store(scene.pid, addr)
-    if len(scene.world.views) < 9:
+    if len(scene.world.views) < MOST:
         before = set(scene.world.views)
         yield Fork(scene.pid)
         for child in set(scene.world.views) - before:
@@ -144,6 +146,71 @@ def move_several(scene: Scene) -> Iterator[Step]:
     yield Mremap(
         scene.pid, start, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, scene.arena_page() + 64 * PAGE
     )
+
+
+def grow_to_the_next(scene: Scene) -> Iterator[Step]:
+    """A mapping grown up to the next one, or a page less, or into it."""
+    pid, low, flags = scene.pid, scene.arena_page(), PRIVATE | MAP_FIXED
+    yield Munmap(pid, low, 8 * PAGE)
+    yield Mmap(pid, low, 2 * PAGE, RW, flags)
+    yield Mmap(pid, low + 5 * PAGE, PAGE, scene.one((RW, RW, PROT_READ)), flags)
+    for page in (low, low + 5 * PAGE):
+        if scene.likely(0.4):
+            yield Store(pid, page)
+    new_length = scene.one((4, 5, 5, 5, 6)) * PAGE
+    yield Mremap(pid, low, 2 * PAGE, new_length, scene.one((0, 0, MREMAP_MAYMOVE)))
+    yield Store(pid, low + 4 * PAGE)
+
+
+def leave_behind(scene: Scene) -> Iterator[Step]:
+    """What MREMAP_DONTUNMAP leaves: zeros, in a VMA as new, that forks and merges as such (rule 27)."""
+    pid, low, flags = scene.pid, scene.arena_page(), PRIVATE | MAP_FIXED
+    yield Mmap(pid, low, 3 * PAGE, RW, flags)
+    for page in (low, low + PAGE, low + 2 * PAGE):
+        if scene.likely(0.7):
+            yield Store(pid, page)
+    part = scene.one((0, 0, 0, PAGE))
+    move = MREMAP_MAYMOVE | MREMAP_DONTUNMAP
+    yield Mremap(pid, low + part, 3 * PAGE - part, 3 * PAGE - part, move)
+    if scene.likely(0.5):
+        yield Mmap(pid, low + 3 * PAGE, PAGE, RW, flags)
+    if scene.likely(0.5):
+        yield Load(pid, low)
+    if scene.likely(0.5) and len(scene.world.views) < MOST:
+        yield Fork(pid)
+    yield Store(pid, low)
+
+
+def holes(scene: Scene) -> Iterator[Step]:
+    """Calls on a range with a hole: some go on behind it, some stop there, and all say so (rule 20)."""
+    pid, low = scene.pid, scene.arena_page()
+    yield Mmap(pid, low, 5 * PAGE, RW, scene.one((PRIVATE, SHARED)) | MAP_FIXED)
+    for page in range(low, low + 5 * PAGE, PAGE):
+        yield Store(pid, page)
+    yield Munmap(pid, low + scene.one((0, 2, 2, 4)) * PAGE, PAGE)
+    yield scene.one(
+        (
+            Msync(pid, low, 5 * PAGE, scene.one((MS_SYNC, MS_ASYNC))),
+            Madvise(pid, low, 5 * PAGE, scene.weighted(_ADVICE)),
+            Mprotect(pid, low, 5 * PAGE, PROT_READ),
+            Mlock(pid, low, 5 * PAGE),
+            Munlock(pid, low, 5 * PAGE),
+            Mincore(pid, low, 5 * PAGE),
+            Mremap(pid, low, 5 * PAGE, 5 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, low + 64 * PAGE),
+            Mremap(pid, low, 5 * PAGE, 6 * PAGE, MREMAP_MAYMOVE),
+            Munmap(pid, low, 5 * PAGE),
+        )
+    )
+    for page in range(low, low + 5 * PAGE, PAGE):
+        if scene.likely(0.5):
+            yield Store(pid, page) if scene.likely(0.5) else Load(pid, page)
+
+
+def twice(scene: Scene) -> Iterator[Step]:
+    """A mapping had twice: shared ones can be, private ones not."""
+    vma = scene.vma()
+    if vma is not None:
+        yield Mremap(scene.pid, vma.start, 0, scene.pages() * PAGE, MREMAP_MAYMOVE)
 
 
 def mlock(scene: Scene) -> Iterator[Step]:
@@ -263,4 +330,8 @@ REMAP: Final = {
     msync: 2,
     limits: 4,
     invalid_remap: 4,
+    grow_to_the_next: 2,
+    leave_behind: 3,
+    holes: 4,
+    twice: 2,
 }

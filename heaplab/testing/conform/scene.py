@@ -25,6 +25,9 @@ RW: Final = PROT_READ | PROT_WRITE
 PRIVATE: Final = MAP_PRIVATE | MAP_ANONYMOUS
 SHARED: Final = MAP_SHARED | MAP_ANONYMOUS
 
+#: processes at once, pid 1 and the dead included, above which no rule makes more
+MOST: Final = 9
+
 #: where mappings at a chosen place go: small, so that they meet
 ARENA: Final = range(0x1000_0000, 0x1000_0000 + 48 * PAGE, PAGE)
 TASK_SIZE: Final = (1 << 47) - PAGE
