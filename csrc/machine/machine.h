@@ -105,6 +105,7 @@ typedef struct hl_space {
     hl_machine *machine;
     uint64_t root; /* frame */
     uint64_t asid;
+    uint64_t cached;        /* TLB entries: a flush looks no further than for so many */
     uint64_t rss[HL_KINDS]; /* pages mapped, by the kind of their frame */
     uint64_t peak_rss;      /* the most pages of ANON and FILE ever mapped at once */
     uint64_t tables;        /* table frames, the root included */
@@ -203,12 +204,15 @@ void hl_free_tables(hl_space *s, uint64_t start, uint64_t end, uint64_t floor, u
 
 /* ---- mmu.c ---- */
 
-hl_context *hl_context_new(hl_machine *m);
+/* Of a task that runs in `s`; its traps carry `handle`. */
+hl_context *hl_context_new(hl_space *s, void *handle);
 void hl_context_delete(hl_context *c);
 void hl_context_switch(hl_context *c, hl_space *s);
 
 void hl_flush_page(hl_space *s, uint64_t va);
 void hl_flush_space(hl_space *s);
+/* The number of TLB entries of a space, counted: s->cached says the same. */
+uint64_t hl_tlb_entries(const hl_space *s);
 /* The number of TLB entries that the page tables contradict; *va is the lowest such page. */
 uint64_t hl_tlb_stale(hl_machine *m, uint64_t *va);
 

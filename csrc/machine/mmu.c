@@ -7,18 +7,21 @@
 /* A kernel that says "try again" this often without mapping the page is broken, not slow. */
 #define MOST_RETRIES 64
 
-hl_context *hl_context_new(hl_machine *m)
+hl_context *hl_context_new(hl_space *s, void *handle)
 {
+    hl_machine *m = s->machine;
     hl_context *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
     unsigned entry_bits = (unsigned)__builtin_ctzll(sizeof *m->tlb);
     c->machine = m;
+    c->handle = handle;
     c->tlb = (uint8_t *)m->tlb;
     c->slot_shift = m->page_shift - entry_bits;
     c->slot_mask = (m->tlb_size - 1) << entry_bits;
     c->page_mask = ~(m->page_size - 1);
     c->word_mask = c->page_mask | 7;
+    hl_context_switch(c, s);
     return c;
 }
 
@@ -32,23 +35,40 @@ void hl_context_switch(hl_context *c, hl_space *s)
 
 /* ---- TLB ---- */
 
-static void drop(hl_tlb_entry *e) { e->read_tag = e->write_tag = UINT64_MAX; }
+static int is_empty(const hl_tlb_entry *e) { return e->read_tag == UINT64_MAX; }
+
+static hl_space *space_of(const hl_machine *m, const hl_tlb_entry *e) { return m->spaces[e->read_tag >> 48]; }
+
+static void drop(hl_machine *m, hl_tlb_entry *e)
+{
+    space_of(m, e)->cached--;
+    e->read_tag = e->write_tag = UINT64_MAX;
+}
 
 void hl_flush_page(hl_space *s, uint64_t va)
 {
-    const hl_machine *m = s->machine;
+    hl_machine *m = s->machine;
     hl_tlb_entry *e = &m->tlb[(va >> m->page_shift) & (m->tlb_size - 1)];
     uint64_t tag = (va & ~(m->page_size - 1)) | s->asid << 48;
     if (e->read_tag == tag)
-        drop(e);
+        drop(m, e);
 }
 
 void hl_flush_space(hl_space *s)
 {
     hl_machine *m = s->machine;
+    for (hl_tlb_entry *e = m->tlb; s->cached; e++)
+        if (e->read_tag >> 48 == s->asid)
+            drop(m, e);
+}
+
+uint64_t hl_tlb_entries(const hl_space *s)
+{
+    const hl_machine *m = s->machine;
+    uint64_t found = 0;
     for (uint64_t i = 0; i < m->tlb_size; i++)
-        if (m->tlb[i].read_tag != UINT64_MAX && m->tlb[i].read_tag >> 48 == s->asid)
-            drop(&m->tlb[i]);
+        found += m->tlb[i].read_tag >> 48 == s->asid;
+    return found;
 }
 
 uint64_t hl_tlb_stale(hl_machine *m, uint64_t *va)
@@ -56,9 +76,9 @@ uint64_t hl_tlb_stale(hl_machine *m, uint64_t *va)
     uint64_t stale = 0, lowest = UINT64_MAX;
     for (uint64_t i = 0; i < m->tlb_size; i++) {
         const hl_tlb_entry *e = &m->tlb[i];
-        if (e->read_tag == UINT64_MAX)
+        if (is_empty(e))
             continue;
-        const hl_space *s = m->spaces[e->read_tag >> 48];
+        const hl_space *s = space_of(m, e);
         uint64_t page = e->read_tag & ((1ull << 48) - 1);
         uint64_t entry = s ? hl_pte(s, page) : 0;
         uint64_t frame = (entry & HL_PTE_FRAME_MASK) >> HL_PTE_FRAME_SHIFT;
@@ -100,6 +120,9 @@ static hl_tlb_entry *walk(hl_context *c, uint64_t va, int write, unsigned *error
     *entry |= HL_PTE_A | (write ? HL_PTE_D : 0);
     hl_tlb_entry *e = hl_tlb_slot(c, va);
     uint64_t page = va & c->page_mask;
+    if (!is_empty(e))
+        space_of(m, e)->cached--;
+    c->space->cached++;
     e->read_tag = page | c->asid_tag;
     e->write_tag = rights && (*entry & HL_PTE_D) ? e->read_tag : UINT64_MAX;
     e->host = (uintptr_t)(m->ram + table * m->page_size) - (uintptr_t)page;

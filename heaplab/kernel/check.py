@@ -10,7 +10,7 @@ rss, tables          =  what the space's tables hold
 vm_pages, heap_pages, data, locked  =  sums over the VMAs
 dirty                pages in the cache; of a file on disk only dirty ones may be written through an entry
 VMAs                 disjoint, within the user's half; every entry lies in one, and grants no more
-TLB                  nothing that the page tables contradict
+TLB                  nothing that the page tables contradict; as many entries of a space as it counts
 """
 
 from collections import Counter
@@ -38,6 +38,8 @@ def check(system: System) -> None:
     for mm in spaces:
         assert mm.users == sum(task.mm is mm for task in system.living()), "users of an mm are not its tasks"
         _check_vmas(mm, files)
+        cached, entries = mm.space.cached, mm.space.tlb_entries()
+        assert cached == entries, f"a space counts {cached} TLB entries, and has {entries}"
         rss: Counter[int] = Counter()
         for va, entry in _check_tables(mm, references, mappings, kinds):
             _check_entry(mm, va, entry)

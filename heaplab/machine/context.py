@@ -1,5 +1,7 @@
 """What of a CPU belongs to one task: its loads and stores, and the traps they raise."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -74,12 +76,11 @@ class Context:
 
     def __init__(self, machine: Machine, space: Space, handler: TrapHandler) -> None:
         self.machine = machine
-        self.raw = ffi.gc(lib.hl_context_new(machine.raw), lib.hl_context_delete)
         #: who answers the traps
         self.handler = handler
         self._handle = ffi.new_handle(handler)
-        self.raw.handle = self._handle
-        self.switch(space)
+        self.raw = ffi.gc(lib.hl_context_new(space.raw, self._handle), lib.hl_context_delete)
+        self.space: Space | None = space
         #: load 8 bytes; bound here because every allocator in Python lives on it
         self.load64: Callable[[int], int] = self._make_load64()
         #: store 8 bytes

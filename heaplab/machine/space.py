@@ -170,6 +170,15 @@ class Space:
         """Free the tables over [start, end) that serve only addresses in [floor, ceiling)."""
         lib.hl_free_tables(self.raw, start, end, floor, ceiling)
 
+    @property
+    def cached(self) -> int:
+        """TLB entries of this space."""
+        return int(self.raw.cached)
+
+    def tlb_entries(self) -> int:
+        """Count the TLB entries of this space: `cached`, not taken on trust.  O(TLB)"""
+        return int(lib.hl_tlb_entries(self.raw))
+
     def flush_page(self, va: int) -> None:
         """Drop the TLB entry of one page."""
         lib.hl_flush_page(self.raw, va)

@@ -118,6 +118,37 @@ def test_a_right_taken_without_a_flush_is_still_used(
         context.store64(0, 3)
 
 
+def test_a_space_counts_its_tlb_entries(machine: Machine, new_context: Callable[[Space], Context]) -> None:
+    spaces = [Space(machine) for _ in range(3)]
+    contexts = [new_context(space) for space in spaces]
+
+    def counts() -> list[int]:
+        assert [space.cached for space in spaces] == [space.tlb_entries() for space in spaces]
+        return [space.cached for space in spaces]
+
+    for page in range(10):
+        contexts[0].store64(page * PAGE, 1)
+    assert counts() == [10, 0, 0]
+    for page in range(4, 12):  # six fall upon entries of the first: the TLB has 16 places
+        contexts[1].load64(page * PAGE)
+    assert counts() == [4, 8, 0]
+    contexts[1].store64(4 * PAGE, 1)
+    contexts[1].load64((4 + 16) * PAGE)  # upon an entry of its own
+    assert counts() == [4, 8, 0]
+    spaces[0].flush_page(2 * PAGE)
+    spaces[0].flush_page(4 * PAGE)  # which is the other's
+    assert counts() == [3, 8, 0]
+    spaces[0].flush()
+    spaces[2].flush()
+    assert counts() == [0, 8, 0]
+    misses = contexts[1].tlb_misses
+    assert contexts[1].load64(5 * PAGE) == 0
+    assert contexts[1].tlb_misses == misses
+    assert machine.stale_tlb_entries() == 0
+    spaces.pop().delete()
+    assert counts() == [0, 8]
+
+
 def test_a_right_given_needs_no_flush(context: Context, space: Space) -> None:
     space.map_zeroed(0, FrameKind.ANON, Pte.USER)
     context.load64(0)

@@ -33,6 +33,7 @@ typedef struct {
 typedef struct {
     uint64_t root;
     uint64_t asid;
+    uint64_t cached;
     uint64_t rss[...];
     uint64_t peak_rss;
     uint64_t tables;
@@ -81,11 +82,12 @@ int64_t hl_move_range(hl_space *s, uint64_t old_start, uint64_t length, uint64_t
 void hl_read_ptes(const hl_space *s, uint64_t start, uint64_t count, uint64_t *out);
 void hl_free_tables(hl_space *s, uint64_t start, uint64_t end, uint64_t floor, uint64_t ceiling);
 
-hl_context *hl_context_new(hl_machine *m);
+hl_context *hl_context_new(hl_space *s, void *handle);
 void hl_context_delete(hl_context *c);
 void hl_context_switch(hl_context *c, hl_space *s);
 void hl_flush_page(hl_space *s, uint64_t va);
 void hl_flush_space(hl_space *s);
+uint64_t hl_tlb_entries(const hl_space *s);
 uint64_t hl_tlb_stale(hl_machine *m, uint64_t *va);
 uint64_t hl_load(hl_context *c, uint64_t va, unsigned size);
 int hl_store(hl_context *c, uint64_t va, uint64_t value, unsigned size);
