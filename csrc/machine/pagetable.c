@@ -35,7 +35,7 @@ hl_space *hl_space_new(hl_machine *m)
 {
     uint64_t asid = 0;
     for (uint64_t tried = 1; tried <= 65535 && !asid; tried++) {
-        uint64_t candidate = (m->next_asid + tried) % 65536;
+        uint64_t candidate = (m->next_asid + tried) % 65535; /* 65535 would look like no TLB entry */
         if (candidate && !m->spaces[candidate])
             asid = candidate;
     }
@@ -298,12 +298,18 @@ static uint64_t *next_leaf(hl_space *s, uint64_t *va, uint64_t end) { return nex
 /* The same for the entries above leaf tables. */
 static uint64_t *next_upper(hl_space *s, uint64_t *va, uint64_t end) { return next_entry(s, va, end, 1); }
 
-/* The first of `end` and the end of what va's leaf table serves. */
-static uint64_t leaf_table_end(const hl_machine *m, uint64_t va, uint64_t end)
+/* The first of `end` and the end of what the entry at `level` on the way to va serves. */
+static uint64_t entry_end(const hl_machine *m, uint64_t va, int level, uint64_t end)
 {
-    uint64_t span = 1ull << level_shift(m, 1);
+    uint64_t span = 1ull << level_shift(m, level);
     uint64_t stop = (va & ~(span - 1)) + span;
     return stop < end ? stop : end;
+}
+
+/* The same for va's leaf table. */
+static uint64_t leaf_table_end(const hl_machine *m, uint64_t va, uint64_t end)
+{
+    return entry_end(m, va, 1, end);
 }
 
 static uint64_t clip(const hl_machine *m, uint64_t end)
@@ -460,30 +466,32 @@ int64_t hl_fork_tables(hl_space *parent, hl_space *child, uint64_t start, uint64
 {
     hl_machine *m = parent->machine;
     int64_t count = 0;
-    uint64_t *from;
+    uint64_t *from, *to;
     end = clip(m, end);
     for (uint64_t va = start, stop; (from = next_upper(parent, &va, end)); va = stop) {
-        uint64_t table = frame_of(*from), counts[HL_KINDS], pages = 0;
-        stop = leaf_table_end(m, va, end);
-        for (int kind = 0; kind < HL_KINDS; kind++)
-            pages += counts[kind] = m->held[table][kind];
-        if (!pages)
-            continue;
-        if (!holds_only(m, from, va, start, end)) {
-            int64_t copied = hl_fork_range(parent, child, va, stop, 1);
-            if (copied < 0)
+        uint64_t counts[HL_KINDS] = {0};
+        stop = entry_end(m, va, 2, end);
+        for (to = NULL; va < stop; va = leaf_table_end(m, va, end), from++, to += to != NULL) {
+            uint64_t table = frame_of(*from);
+            if (!(*from & HL_PTE_P) || !m->mapcount[table])
+                continue;
+            if (!holds_only(m, from, va, start, end)) {
+                int64_t copied = hl_fork_range(parent, child, va, leaf_table_end(m, va, end), 1);
+                if (copied < 0)
+                    return -1;
+                count += copied;
+                continue;
+            }
+            if (!to && !(to = entry_at(child, va, 1, MAKE)))
                 return -1;
-            count += copied;
-            continue;
+            *from &= ~HL_PTE_W;
+            *to = *from; /* empty until now: no other range has entries in this table */
+            m->refcount[table]++;
+            m->mapcount[table_of(m, to)]++;
+            child->tables++;
+            for (int kind = 0; kind < HL_KINDS; kind++)
+                counts[kind] += m->held[table][kind];
         }
-        uint64_t *to = entry_at(child, va, 1, MAKE);
-        if (!to)
-            return -1;
-        *from &= ~HL_PTE_W;
-        *to = *from; /* empty until now: no other range has entries in this table */
-        m->refcount[table]++;
-        m->mapcount[table_of(m, to)]++;
-        child->tables++;
         count += add_rss(child, counts);
     }
     return count;

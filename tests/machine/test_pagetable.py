@@ -184,3 +184,55 @@ def test_ranges_agree_with_a_dictionary(steps: list[tuple[str, int, int]]) -> No
     for owner in [space, *(child for child, _ in children)]:
         owner.delete()
     assert machine.free_frames == machine.frame_count
+
+
+TABLE = 32 * PAGE  # what a leaf table serves
+UPPER = 32 * TABLE  # what the table above it serves
+
+
+def test_fork_shares_whole_leaf_tables_and_copies_the_ends() -> None:
+    machine = Machine(256 * PAGE, page_size=PAGE, tlb=16, poison=True)
+    parent, child = Space(machine), Space(machine)
+    whole = [TABLE, 3 * TABLE + 5 * PAGE, 31 * TABLE, UPPER, UPPER + 9 * TABLE, 3 * UPPER + 31 * TABLE]
+    emptied = [2 * TABLE, 2 * UPPER + TABLE]  # leaf tables without an entry: fork makes nothing for them
+    ends = [PAGE, 4 * UPPER]  # their tables have entries outside of the range, too
+    outside = [0, 4 * UPPER + PAGE]
+    for va in whole + emptied + ends + outside:
+        parent.map_zeroed(va, FrameKind.ANON, USER_RW)
+    for va in emptied:
+        parent.unmap_range(va, va + PAGE)
+    assert parent.fork_tables(child, PAGE, 4 * UPPER + PAGE) == len(whole + ends)
+    for va in whole + ends:
+        ours, theirs = parent.walk(va)[3][0], child.walk(va)[3][0]
+        assert (ours == theirs) == (va in whole), hex(va)
+        assert machine.refcount[ours] == (2 if va in whole else 1)
+        assert parent.pte(va) == child.pte(va)
+        assert not child.pte(va) & Pte.WRITE
+    for va in emptied + outside:
+        assert child.pte(va) == 0
+    # a root, one table of the third level, three above leaf tables (none for what is empty), the leaf tables
+    assert child.tables == 1 + 1 + 4 + len(whole + ends)
+    assert machine.mapcount[child.walk(TABLE)[2][0]] == 4  # the first end's, and three of the whole
+    assert child.rss(FrameKind.ANON) == len(whole + ends)
+    for space in (parent, child):
+        space.delete()
+    assert machine.free_frames == machine.frame_count
+
+
+def test_fork_that_finds_no_frame_for_an_upper_table_leaves_counts_that_agree() -> None:
+    machine = Machine(64 * PAGE, page_size=PAGE, tlb=16, poison=True)
+    parent, child = Space(machine), Space(machine)
+    for va in (0, TABLE, UPPER, UPPER + TABLE):
+        parent.map_zeroed(va, FrameKind.ANON, USER_RW)
+    hoard = []
+    while machine.free_frames > 2:  # for the first upper table and the one above it
+        hoard.append(machine.alloc(FrameKind.ANON))
+    assert parent.fork_tables(child, 0, 2 * UPPER) is None
+    assert (child.tables, child.rss(FrameKind.ANON)) == (1 + 2 + 2, 2)
+    child.delete()
+    for va in (0, TABLE, UPPER, UPPER + TABLE):
+        assert machine.refcount[parent.walk(va)[3][0]] == 1
+    for frame in hoard:
+        machine.put(frame)
+    parent.delete()
+    assert machine.free_frames == machine.frame_count
