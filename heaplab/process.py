@@ -515,7 +515,7 @@ class Process:
 
     @property
     def syscalls(self) -> Counter[str]:
-        """System calls so far, by name."""
+        """System calls so far, by name: how many there were until now."""
         return self._kernel.syscalls
 
     def maps(self) -> str:

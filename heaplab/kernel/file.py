@@ -67,10 +67,10 @@ class FdTable:
     def fork(self) -> "FdTable":
         """Return a table of its own for a child: other descriptors, the same open files."""
         new = FdTable()
-        for fd, file in self._files.items():
-            new._files[fd] = file
+        new._files = self._files.copy()
+        new.close_on_exec = self.close_on_exec.copy()
+        for file in new._files.values():
             file.get()
-        new.close_on_exec |= self.close_on_exec
         return new
 
     def share(self) -> "FdTable":

@@ -159,7 +159,8 @@ def dup_mm(old: Mm) -> Mm:
             if vma.flags & VM_ACCOUNT:
                 charge(old, (vma.end - vma.start) >> old.page_shift)
             copy = vma.piece(vma.start, vma.end, old.page_shift)
-            copy.set_flags(copy.flags & ~VM_LOCKED)
+            if copy.flags & VM_LOCKED:
+                copy.set_flags(copy.flags & ~VM_LOCKED)
             written = vma.anon_vma is not None and not vma.flags & VM_WIPEONFORK
             copy.anon_vma, copy.inherited = (AnonVma(), True) if written else (None, False)
             new.vmas.add(copy)

@@ -35,8 +35,8 @@ class Limits:
 
     def fork(self) -> "Limits":
         """Return the limits of a child: the same, and from now on its own."""
-        new = Limits(0)
-        new._pairs = list(self._pairs)
+        new = Limits.__new__(Limits)
+        new._pairs = self._pairs.copy()
         return new
 
     def get(self, resource: int) -> tuple[int, int]:

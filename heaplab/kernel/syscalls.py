@@ -29,14 +29,16 @@ def _clone(task: Task, flags: int, stack: int = 0, parent_tid: int = 0, child_ti
     child = fork.clone(task, flags, stack, child_tid)
     Entry(child)
     child.context.raw.err = task.context.raw.err
-    tid = child.pid.to_bytes(4, "little")
-    with suppress(OSError):  # where nothing can be written, nobody wanted to know
-        if flags & CLONE_PARENT_SETTID:
-            put_user(task, parent_tid, tid)
-    with suppress(OSError):
-        if flags & CLONE_CHILD_SETTID:
-            put_user(child, child_tid, tid)
+    if flags & CLONE_PARENT_SETTID:
+        _put_tid(task, parent_tid, child.pid)
+    if flags & CLONE_CHILD_SETTID:
+        _put_tid(child, child_tid, child.pid)
     return child.pid
+
+
+def _put_tid(task: Task, address: int, tid: int) -> None:
+    with suppress(OSError):  # where nothing can be written, nobody wanted to know
+        put_user(task, address, tid.to_bytes(4, "little"))
 
 
 def sys_clone(task: Task, flags: int, stack: int, parent_tid: int, child_tid: int, *_: int) -> int:
@@ -224,7 +226,7 @@ class Entry:
 
     @property
     def syscalls(self) -> Counter[str]:
-        return self.task.syscalls
+        return Counter(self.task.syscalls)
 
     @property
     def brk(self) -> int:

@@ -11,7 +11,7 @@ Source: Linux, include/linux/sched.h (task_struct), include/linux/sched/signal.h
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
@@ -63,7 +63,9 @@ class Sighand:
 
     def copy(self) -> Sighand:
         """Return a table of one's own with the same actions."""
-        return Sighand(self.actions.items(), self.handlers.items())
+        new = Sighand()
+        new.actions, new.handlers = self.actions.copy(), self.handlers.copy()
+        return new
 
     def address(self, handler: int | Handler) -> int:
         """Return what struct sigaction says for a handler: of a callable, always the same address."""
@@ -78,6 +80,7 @@ class Sighand:
 
 
 _DEFAULT = Action()
+_NOTHING_USED = Rusage()
 
 
 class Pending:
@@ -176,8 +179,7 @@ class Group:
         self.stop_signal = 0
         self.job_event = 0
         self.subreaper = False
-        self.used = Rusage()
-        self.children_used = Rusage()
+        self.used = self.children_used = _NOTHING_USED
 
     @property
     def rusage(self) -> Rusage:
@@ -262,7 +264,7 @@ class Task:
         self.limits: Limits
         self.minflt = 0
         self.majflt = 0
-        self.syscalls: Counter[str] = Counter()
+        self.syscalls: defaultdict[str, int] = defaultdict(int)
 
     def __repr__(self) -> str:
         return f"<Task {self.pid} {self.comm} {self.state}>"

@@ -127,7 +127,11 @@ class Vma:
 
     def piece(self, start: int, end: int, page_shift: int) -> "Vma":
         """Return what [start, end) of this VMA would be as a VMA of its own."""
-        part = Vma(start, end, self.flags, self.pgoff + ((start - self.start) >> page_shift), self.file)
+        part = Vma.__new__(Vma)
+        part.start, part.end = start, end
+        part.pgoff = self.pgoff + ((start - self.start) >> page_shift)
+        part.file, part.flags = self.file, self.flags
+        part.page_prot, part.written_prot = self.page_prot, self.written_prot
         part.anon_vma, part.inherited = self.anon_vma, self.inherited
         return part
 

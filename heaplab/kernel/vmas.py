@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from sortedcontainers import SortedDict
+from sortedcontainers import SortedList
 
 from heaplab.kernel.holes import Holes
 from heaplab.kernel.vma import VM_ACCOUNT, VM_LOCKED, Vma
@@ -35,6 +35,7 @@ class VmaMap:
         "_mm",
         "_page_shift",
         "_raw",
+        "_starts",
         "data",
         "last",
         "locked",
@@ -42,7 +43,9 @@ class VmaMap:
     )
 
     def __init__(self, mm: Mm) -> None:
-        self._by_start: SortedDict[int, Vma] = SortedDict()
+        # not one SortedDict: every fork makes a map, and a SortedDict takes longer to make than all the rest
+        self._starts: SortedList[int] = SortedList()
+        self._by_start: dict[int, Vma] = {}
         self._holes: Holes | None = None
         self._mm = mm
         self._guard_gap = mm.layout.guard_gap
@@ -54,16 +57,16 @@ class VmaMap:
         self.last: Vma | None = None
 
     def __len__(self) -> int:
-        return len(self._by_start)
+        return len(self._starts)
 
     def __iter__(self) -> Iterator[Vma]:
-        return iter(self._by_start.values())
+        return map(self._by_start.__getitem__, self._starts)
 
     # changes
 
     def add(self, vma: Vma) -> None:
         """Put a VMA in; its range must be free."""
-        self._by_start[vma.start] = vma
+        self._index(vma)
         self._note_holes(vma)
         self._count(vma, vma.end - vma.start)
         if vma.file is not None:
@@ -72,10 +75,10 @@ class VmaMap:
 
     def remove(self, vma: Vma) -> None:
         """Take a VMA out; its file, if nothing else maps it, is gone."""
-        del self._by_start[vma.start]
+        self._unindex(vma)
         if self._holes is not None:
             self._holes.put(vma.start, 0)
-            self._note_hole_at(self._holes, self._by_start.bisect_left(vma.start))
+            self._note_hole_at(self._holes, self._starts.bisect_left(vma.start))
         self._count(vma, vma.start - vma.end)
         if vma.file is not None:
             del vma.file.inode.mappings[vma]
@@ -88,10 +91,10 @@ class VmaMap:
         if start != vma.start:
             if self._holes is not None:
                 self._holes.put(vma.start, 0)
-            del self._by_start[vma.start]
+            self._unindex(vma)
             vma.pgoff += (start - vma.start) >> self._page_shift
             vma.start = start
-            self._by_start[start] = vma
+            self._index(vma)
         vma.end = end
         self._note_holes(vma)
         self.last = None
@@ -101,6 +104,14 @@ class VmaMap:
         self._count(vma, vma.start - vma.end)
         vma.set_flags(flags)
         self._count(vma, vma.end - vma.start)
+
+    def _index(self, vma: Vma) -> None:
+        self._starts.add(vma.start)
+        self._by_start[vma.start] = vma
+
+    def _unindex(self, vma: Vma) -> None:
+        self._starts.remove(vma.start)
+        del self._by_start[vma.start]
 
     def _count(self, vma: Vma, grown: int) -> None:
         pages = grown >> self._page_shift
@@ -118,7 +129,7 @@ class VmaMap:
     def _note_holes(self, vma: Vma) -> None:
         """Note the holes on both sides of a VMA that came or changed."""
         if self._holes is not None:
-            index = self._by_start.bisect_left(vma.start)
+            index = self._starts.bisect_left(vma.start)
             self._note_hole_at(self._holes, index)
             self._note_hole_at(self._holes, index + 1)
 
@@ -134,15 +145,12 @@ class VmaMap:
 
     def first_ending_after(self, address: int) -> Vma | None:
         """Return the VMA that holds `address`, or else the next one above: Linux's find_vma."""
-        index = self._by_start.bisect_right(address) - 1
+        index = self._starts.bisect_right(address) - 1
         below = self._at_index(index)
         return below if below is not None and below.end > address else self._at_index(index + 1)
 
     def _at_index(self, index: int) -> Vma | None:
-        if not 0 <= index < len(self._by_start):
-            return None
-        vma: Vma = self._by_start.peekitem(index)[1]
-        return vma
+        return self._by_start[self._starts[index]] if 0 <= index < len(self._starts) else None
 
     def at(self, address: int) -> Vma | None:
         """Return the VMA that holds `address`."""
@@ -151,12 +159,11 @@ class VmaMap:
 
     def starting_at(self, address: int) -> Vma | None:
         """Return the VMA that starts exactly there."""
-        vma: Vma | None = self._by_start.get(address)
-        return vma
+        return self._by_start.get(address)
 
     def last_below(self, address: int) -> Vma | None:
         """Return the last VMA that starts below `address`."""
-        index = self._by_start.bisect_left(address) - 1
+        index = self._starts.bisect_left(address) - 1
         return self._at_index(index)
 
     def ending_at(self, address: int) -> Vma | None:
@@ -168,7 +175,7 @@ class VmaMap:
         """Return the VMAs that have a page in [start, end).  O(log n + how many)"""
         below = self.last_below(start)
         found = [below] if below is not None and below.end > start and end > start else []
-        found.extend(self._by_start[key] for key in self._by_start.irange(start, end, (True, False)))
+        found.extend(self._by_start[key] for key in self._starts.irange(start, end, (True, False)))
         return found
 
     def highest_hole(self, length: int, low: int, high: int) -> int | None:
@@ -199,7 +206,7 @@ class VmaMap:
                     self._note_hole_at(self._holes, index)
             return self._holes.highest(length, below.start) or 0
         top = below.start
-        for start in self._by_start.irange(maximum=top, inclusive=(True, False), reverse=True):
+        for start in self._starts.irange(maximum=top, inclusive=(True, False), reverse=True):
             vma = self._by_start[start]
             if top - vma.end >= length:
                 break
