@@ -9,6 +9,8 @@ committed            =  pages of accounted VMAs, and of shared memory
 rss, tables          =  what the space's tables hold
 vm_pages, heap_pages, data, locked  =  sums over the VMAs
 dirty                pages in the cache; of a file on disk only dirty ones may be written through an entry
+news of a process    its children that have something to tell, in the order of its children
+process groups       the processes by their pgid
 VMAs                 disjoint, within the user's half; every entry lies in one, and grants no more
 TLB                  nothing that the page tables contradict; as many entries of a space as it counts
 """
@@ -22,6 +24,7 @@ from heaplab.kernel.file import File
 from heaplab.kernel.inode import DiskInode, Inode
 from heaplab.kernel.mm import Mm
 from heaplab.kernel.system import System
+from heaplab.kernel.task import Group
 from heaplab.kernel.vma import VM_ACCESS, VM_ACCOUNT, VM_LOCKED, VM_WRITE, Vma
 from heaplab.machine import FrameKind, Pte
 
@@ -34,6 +37,7 @@ def check(system: System) -> None:
     kinds: Counter[int] = Counter({FrameKind.ZERO: 1})
     files: Counter[File] = Counter()
 
+    _check_families(system)
     spaces = {task.mm: None for task in system.living() if task.mm is not None}
     for mm in spaces:
         assert mm.users == sum(task.mm is mm for task in system.living()), "users of an mm are not its tasks"
@@ -72,6 +76,20 @@ def check(system: System) -> None:
             f"frame {frame} has mapcount {machine.mapcount[frame]}, {mappings[frame]} entries found"
         )
     assert machine.stale_tlb_entries() == 0, f"{machine.stale_tlb_entries()} TLB entries are stale"
+
+
+def _check_families(system: System) -> None:
+    process_groups: dict[int, set[Group]] = {}
+    for group in system.groups():
+        process_groups.setdefault(group.pgid, set()).add(group)
+        children = [leader.group for leader in group.children.values()]
+        assert all(child.parent is group for child in children), f"a child of {group.tgid} has another parent"
+        places = [child.place for child in children]
+        assert places == sorted(places), f"the children of {group.tgid} are not in the order of their places"
+        news = [(child.place, child) for child in children if child.job_event or not child.living]
+        assert list(group.news) == news, f"the news of {group.tgid} are not what its children have to tell"
+    found = {pgid: set(members) for pgid, members in system.process_groups.items()}
+    assert found == process_groups, "the process groups are not those of the processes"
 
 
 def _check_files(system: System, files: Counter[File], spaces: Iterable[Mm]) -> None:

@@ -91,11 +91,13 @@ def end_vfork(child: Task) -> None:
 def _group_is_dead(group: Group) -> None:
     system = group.leader.system
     group.stop_signal = group.job_event = 0
+    group.announce()
     system.signalled.pop(group, None)
-    reaper = find_reaper(group)
     orphans = [child.group for child in group.children.values()]
-    for orphan in orphans:
-        _reparent(orphan, reaper)
+    if orphans:
+        reaper = find_reaper(group)
+        for orphan in orphans:
+            _reparent(orphan, reaper)
     if group.parent is not None:
         _hang_up_orphaned_jobs(group, group.parent)
     if _notify_parent(group):
@@ -117,9 +119,8 @@ def find_reaper(group: Group) -> Group:
 def _reparent(child: Group, reaper: Group) -> None:
     old = child.parent
     assert old is not None
-    del old.children[child.tgid]
-    child.parent, child.creator = reaper, None
-    reaper.children[child.tgid] = child.leader
+    reaper.adopt(child)
+    child.creator = None
     child.exit_signal = SIGCHLD
     if not child.living:
         if _notify_parent(child):
@@ -151,7 +152,8 @@ def _let_init_collect(system: System, groups: list[Group]) -> None:
 def release(group: Group) -> None:
     """Forget a zombie: only now its pid is free."""
     assert group.parent is not None
-    del group.parent.children[group.tgid]
+    group.parent.disown(group)
+    group.enter(0)
     _forget_task(group.leader)
 
 
@@ -174,8 +176,8 @@ def is_orphaned(system: System, pgid: int, without: Group | None = None) -> bool
         and group.parent.pgid != pgid
         and group.parent.sid == group.sid
         and (group.parent is not system.init.group or system.settings.pid_namespace)
-        for group in system.groups()
-        if group.pgid == pgid and group is not without and group.living
+        for group in system.process_groups.get(pgid, ())
+        if group is not without and group.living
     )
 
 
@@ -188,7 +190,7 @@ def _hang_up_orphaned_jobs(group: Group, parent: Group) -> None:
     without = None if group.living else group
     if parent.pgid == group.pgid or parent.sid != group.sid or not is_orphaned(system, group.pgid, without):
         return
-    members = [member for member in system.groups() if member.pgid == group.pgid]
+    members = system.members(group.pgid)
     if any(member.stop_signal for member in members):
         for member in members:
             send(member, SigInfo(SIGHUP))

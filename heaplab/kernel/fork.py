@@ -112,12 +112,11 @@ def _found_group(child: Task, caller: Task, flags: int) -> None:
     if flags & CLONE_PARENT:
         assert creator.parent is not None
         parent, exit_signal = creator.parent, creator.exit_signal
-    group = Group(child, parent, sighand, exit_signal)
+    group = Group(child, creator.pgid, creator.sid, sighand, exit_signal)
     group.creator = creator.creator if flags & CLONE_PARENT else caller
-    group.pgid, group.sid = creator.pgid, creator.sid
     group.oom_score_adj = creator.oom_score_adj
-    parent.children[child.pid] = child
     child.join(group)
+    parent.adopt(group)
 
 
 def _share_mm(caller: Task) -> Mm:

@@ -40,16 +40,17 @@ def setpgid(caller: Task, pid: int, pgid: int) -> None:
         fail(errno.ESRCH)
     if group.sid == group.tgid:
         fail(errno.EPERM)
-    in_session = any(other.pgid == pgid and other.sid == group.sid for other in caller.system.groups())
+    in_session = any(other.sid == group.sid for other in caller.system.members(pgid))
     if pgid != pid and not in_session:
         fail(errno.EPERM)
-    group.pgid = pgid
+    group.enter(pgid)
 
 
 def setsid(caller: Task) -> int:
     """Begin a new session with a new process group; return its number.  Raises: OSError EPERM."""
     group = caller.group
-    if any(other.pgid == group.tgid for other in caller.system.groups()):
+    if group.tgid in caller.system.process_groups:
         fail(errno.EPERM)
-    group.sid = group.pgid = group.tgid
+    group.enter(group.tgid)
+    group.sid = group.tgid
     return group.sid

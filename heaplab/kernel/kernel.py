@@ -103,7 +103,7 @@ class Kernel:
         pid = system.pids.alloc()
         assert pid == 1
         system.init = system.tasks[pid] = Task(system, pid, mm, "init")
-        system.init.join(Group(system.init, None, Sighand(), SIGCHLD))
+        system.init.join(Group(system.init, pid, pid, Sighand(), SIGCHLD))
         system.kill = exit_group
         system.init.files, system.init.limits = FdTable(), Limits(layout.stack_limit)
         #: what processes write to the standard streams

@@ -97,7 +97,7 @@ def _receivers(system: System, sender: Task, pid: int) -> list[Group]:
     if pid == -(1 << 31):
         return []
     pgid = sender.group.pgid if pid == 0 else -pid
-    return [group for group in system.groups() if group.pgid == pgid]
+    return system.members(pgid)
 
 
 def tgkill(sender: Task, tgid: int | None, tid: int, signum: int) -> None:

@@ -58,6 +58,7 @@ def resume(group: Group) -> None:
 def job_changed(group: Group, code: int, signum: int) -> None:
     """Let the parent know that the process stopped or goes on, by a wait and by SIGCHLD."""
     group.job_event = code
+    group.announce()
     parent = group.parent
     if parent is not None and not parent.sighand[SIGCHLD].flags & SA_NOCLDSTOP:
         send(parent, SigInfo(SIGCHLD, code, group.tgid, signum))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 from collections import OrderedDict
@@ -41,12 +42,13 @@ class System:
     None: address spaces are not randomised), zero_frame (the one frame that all unwritten memory reads; its
     owner is the kernel)
     while it runs: pids; tasks, by pid, in the order of their birth, the dead not yet waited for included;
-    init, the task with pid 1; init_reaps, whether init collects its dead children by itself; oom_kills, the
-    pids that the OOM killer ended, in order; kill, how it ends a process: the memory system, which needs it,
-    stands below what exit does; signalled, the processes with signals to act upon before any program goes on;
-    files, by name; committed, pages promised to programs
-    (Committed_AS); disk_reads, pages of files read in; reclaimable, the pages of files on disk that are in
-    memory, in the order in which they will be given up; lazily_freed, whether MADV_FREE found pages to free
+    places, numbers for what is to be found in the order in which it came; process_groups, by number, the
+    processes of each, zombies included; init, the task with pid 1; init_reaps, whether init collects its dead
+    children by itself; oom_kills, the pids that the OOM killer ended, in order; kill, how it ends a process:
+    the memory system, which needs it, stands below what exit does; signalled, the processes with signals to
+    act upon before any program goes on; files, by name; committed, pages promised to programs (Committed_AS);
+    disk_reads, pages of files read in; reclaimable, the pages of files on disk that are in memory, in the
+    order in which they will be given up; lazily_freed, whether MADV_FREE found pages to free
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class System:
         self.zero_frame = zero_frame
         self.pids = PidAllocator(pid_max)
         self.tasks: dict[int, Task] = {}
+        self.places = itertools.count()
+        self.process_groups: dict[int, dict[Group, None]] = {}
         self.init: Task
         self.init_reaps = init_reaps
         self.oom_kills: list[int] = []
@@ -90,6 +94,10 @@ class System:
     def groups(self) -> list[Group]:
         """Return the processes, zombies included, in the order of their birth."""
         return [task.group for task in self.tasks.values() if task is task.group.leader]
+
+    def members(self, pgid: int) -> list[Group]:
+        """Return the processes of a process group, zombies included, in the order of their birth."""
+        return sorted(self.process_groups.get(pgid, ()), key=lambda group: group.birth)
 
 
 def fail(code: int) -> NoReturn:

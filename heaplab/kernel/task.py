@@ -15,6 +15,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
+from sortedcontainers import SortedList
+
 from heaplab.abi import CLD_EXITED, CLD_KILLED, FIRST_REALTIME, SIG_DFL, Rusage, SigInfo
 from heaplab.machine import Context
 
@@ -122,10 +124,13 @@ class Group:
         subreaper     it takes in its descendants' orphans (PR_SET_CHILD_SUBREAPER)
     until it is collected
         leader        also when it has exited before the others
+        birth         its place among all processes ever
         parent        who waits for it: the one that forked it, or after that one's end its reaper
-        children      leaders, by pid, in the order of their birth, zombies included
-        pgid, sid     process group and session, inherited
+        place         its place among the parent's children: orphans come behind the reaper's own
+        children      leaders, by pid, in the order of their places, zombies included
+        news          of these the dead, and those with a job_event: (place, child), in order
         creator       the task of the parent's that forked it; None: it is another's now, or nobody's
+        pgid, sid     process group (set by `enter`) and session, inherited
         exit_signal   what the parent gets at its end
         exec_done     it has exec'ed since it was forked
         oom_score_adj from -1000, never, to 1000, first: how willingly the OOM killer takes it; inherited
@@ -138,6 +143,7 @@ class Group:
     """
 
     __slots__ = (
+        "birth",
         "children",
         "children_used",
         "creator",
@@ -148,10 +154,12 @@ class Group:
         "job_event",
         "leader",
         "living",
+        "news",
         "oom_score_adj",
         "parent",
         "pending",
         "pgid",
+        "place",
         "sid",
         "sighand",
         "stop_signal",
@@ -160,15 +168,18 @@ class Group:
         "used",
     )
 
-    def __init__(self, leader: Task, parent: Group | None, sighand: Sighand, exit_signal: int) -> None:
+    def __init__(self, leader: Task, pgid: int, sid: int, sighand: Sighand, exit_signal: int) -> None:
         self.tgid = leader.pid
         self.leader = leader
         self.living: dict[int, Task] = {}
-        self.parent = parent
+        self.birth = self.place = next(leader.system.places)
+        self.parent: Group | None = None
         self.children: dict[int, Task] = {}
         self.creator: Task | None = None
-        self.pgid: int = parent.pgid if parent is not None else leader.pid
-        self.sid: int = parent.sid if parent is not None else leader.pid
+        self.news: SortedList[tuple[int, Group]] = SortedList()
+        self.pgid = 0
+        self.enter(pgid)
+        self.sid = sid
         self.sighand = sighand
         self.pending = Pending()
         self.exit_signal = exit_signal
@@ -185,6 +196,39 @@ class Group:
     def rusage(self) -> Rusage:
         """What its tasks used, living and dead."""
         return sum((task.rusage for task in self.living.values()), self.used)
+
+    def adopt(self, child: Group) -> None:
+        """Become the parent of a process, whose place is behind all other children."""
+        if child.parent is not None:
+            child.parent.disown(child)
+            child.place = next(child.leader.system.places)
+        child.parent = self
+        self.children[child.tgid] = child.leader
+        if child.job_event or not child.living:
+            child.announce()
+
+    def disown(self, child: Group) -> None:
+        """Be the parent of a process no longer."""
+        del self.children[child.tgid]
+        self.news.discard((child.place, child))
+
+    def announce(self) -> None:
+        """Be among the parent's news until that has heard of it.  O(log children)"""
+        entry = (self.place, self)
+        if self.parent is not None and entry not in self.parent.news:
+            self.parent.news.add(entry)
+
+    def enter(self, pgid: int) -> None:
+        """Leave its process group for another, which begins with the first to enter; 0: for none."""
+        process_groups = self.leader.system.process_groups
+        if self.pgid:
+            members = process_groups[self.pgid]
+            del members[self]
+            if not members:
+                del process_groups[self.pgid]
+        if pgid:
+            process_groups.setdefault(pgid, {})[self] = None
+        self.pgid = pgid
 
     @property
     def end(self) -> tuple[int, int]:

@@ -6,6 +6,7 @@ Source: Linux, kernel/exit.c (do_wait, wait_consider_task, wait_task_zombie, ker
 """
 
 import errno
+from collections.abc import Iterable
 from signal import SIGCHLD, SIGCONT
 from typing import Final, NamedTuple
 
@@ -110,31 +111,35 @@ def _wait(task: Task, idtype: int, number: int, options: int) -> Report:
 def _look(task: Task, idtype: int, number: int, options: int) -> Report | None:
     """Return what a child has to tell; None when that may yet come.  Raises: OSError ECHILD.
 
-    Cost: O(1) for a child by its pid, else O(children), as on Linux.
+    Cost: O(log children), and those that are passed over: who has something to tell that was not asked for,
+    and, when nobody has what was asked for, those before the first who may yet have it.
     """
-    caller, possible = task.group, False
-    if idtype == P_PID:
-        leaders = [caller.children[number]] if number in caller.children else []
-    else:
-        leaders = list(caller.children.values())
-    for leader in leaders:
-        child = leader.group
-        if possible and child.living and not child.job_event:
-            continue  # nothing to tell, and that there is somebody is known
+    caller = task.group
+    named = _named(caller, idtype, number)
+    for child in named if idtype == P_PID else (child for _, child in caller.news):
         if not _eligible(task, child, idtype, number, options):
             continue
+        report = None
         if child.living:
-            possible = True
-            report = _job_report(child, options)
+            report = _job_report(caller, child, options)
         elif options & WEXITED:
             report = _collect(caller, child, options)
-        else:
-            continue  # the dead do neither stop nor continue any more
         if report is not None:
-            return report
-    if not possible:
+            return report  # at once: what was told is news no longer
+    # the dead do neither stop nor continue any more
+    if not any(child.living and _eligible(task, child, idtype, number, options) for child in named):
         fail(errno.ECHILD)
     return None
+
+
+def _named(caller: Group, idtype: int, number: int) -> Iterable[Group]:
+    """Return the children that a wait names; of those of a process group perhaps all."""
+    if idtype == P_PID:
+        return [caller.children[number].group] if number in caller.children else []
+    members = caller.leader.system.process_groups.get(number, {})
+    if idtype == P_PGID and len(members) < len(caller.children):
+        return (group for group in members if group.parent is caller)
+    return (leader.group for leader in caller.children.values())
 
 
 def _eligible(task: Task, child: Group, idtype: int, number: int, options: int) -> bool:
@@ -166,7 +171,7 @@ def _collect(caller: Group, child: Group, options: int) -> Report:
     return report
 
 
-def _job_report(child: Group, options: int) -> Report | None:
+def _job_report(caller: Group, child: Group, options: int) -> Report | None:
     event = child.job_event
     if event == CLD_STOPPED and options & WSTOPPED:
         signum = child.stop_signal
@@ -178,6 +183,7 @@ def _job_report(child: Group, options: int) -> Report | None:
         return None
     if not options & WNOWAIT:
         child.job_event = 0
+        caller.news.remove((child.place, child))
     return Report(
         child.tgid, status, SigInfo(SIGCHLD, event, child.tgid, signum), child.rusage + child.children_used
     )

@@ -4,8 +4,11 @@ import errno
 import os
 import signal
 import struct
+from contextlib import suppress
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from heaplab.abi import (
     CLD_CONTINUED,
@@ -22,6 +25,7 @@ from heaplab.abi import (
     SA_NOCLDSTOP,
     SA_NOCLDWAIT,
     WALL,
+    WCLONE,
     WCONTINUED,
     WEXITED,
     WNOHANG,
@@ -33,6 +37,8 @@ from heaplab.abi import (
     Sys,
 )
 from heaplab.errors import WouldBlock
+from heaplab.kernel import Kernel
+from heaplab.kernel import wait as waiting
 from heaplab.kernel.system import UID
 
 SIGCHLD, SIGCONT, SIGSTOP = signal.SIGCHLD, signal.SIGCONT, signal.SIGSTOP
@@ -336,3 +342,130 @@ def test_an_exit_signal_that_there_is_not_is_not_sent(process):
     child.exit(4)
     assert process.state == "R"
     assert process.waitpid(child.pid, WALL) == (child.pid, 4 << 8)
+
+
+def heard_by_search(group, idtype, number, options):
+    """The child that a wait hears of by looking at all of them in order; None; or ECHILD."""
+    waiting = False
+    for child in [leader.group for leader in group.children.values()]:
+        named = {P_ALL: True, P_PID: child.tgid == number, P_PGID: child.pgid == number}[idtype]
+        if not named or not (options & WALL or (child.exit_signal != SIGCHLD) == bool(options & WCLONE)):
+            continue
+        if not child.living:
+            if options & WEXITED:
+                return child.tgid
+            continue
+        waiting = True
+        if child.job_event and options & {CLD_STOPPED: WSTOPPED, CLD_CONTINUED: WCONTINUED}[child.job_event]:
+            return child.tgid
+    return None if waiting else errno.ECHILD
+
+
+VERBS = [
+    "fork",
+    "fork",
+    "clone",
+    "exit",
+    "exit",
+    "stop",
+    "continue",
+    "setpgid",
+    "setsid",
+    "wait",
+    "wait",
+    "wait",
+]
+CHANGES = [WEXITED, WSTOPPED, WCONTINUED, WEXITED | WSTOPPED, WEXITED | WSTOPPED | WCONTINUED]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(VERBS),
+            st.integers(0, 30),
+            st.integers(0, 30),
+            st.sampled_from([P_ALL, P_ALL, P_PGID, P_PID]),
+            st.sampled_from(CHANGES),
+            st.sampled_from([0, 0, 0, WALL, WCLONE]),
+            st.sampled_from([0, 0, WNOWAIT]),
+        ),
+        max_size=60,
+    )
+)
+def test_wait_hears_of_whom_a_search_through_all_children_finds(steps):
+    kernel = Kernel(ram=400 * 256, page_size=256, tlb=64)
+    top = kernel.init.fork()
+    top.setsid()
+    top.set_child_subreaper()
+    top.sigaction(signal.SIGHUP, signal.SIG_IGN)  # what orphaned groups with stopped members get
+    family = [top]
+    for verb, one, two, idtype, changes, clones, nowait in steps:
+        family = [process for process in family if process.state not in "ZX"]
+        process, other = family[one % len(family)], family[two % len(family)]
+        if verb in ("fork", "clone") and len(family) < 12 and process.state == "R":
+            family.append(process.fork() if verb == "fork" else process.clone(int(signal.SIGWINCH)))
+        elif verb == "exit" and process is not top:
+            top.kill(process.pid, 9)
+        elif verb in ("stop", "continue") and process is not top:
+            top.kill(process.pid, SIGSTOP if verb == "stop" else SIGCONT)
+        elif process.state != "R":
+            continue
+        elif verb == "setpgid":
+            with suppress(OSError):
+                process.setpgid(0, 0 if one % 2 else other.getpgid() if other.state == "R" else 0)
+        elif verb == "setsid":
+            with suppress(OSError):
+                process.setsid()
+        elif verb == "wait":
+            number = {P_ALL: 0, P_PID: other.pid, P_PGID: kernel.task(other.pid).group.pgid}[idtype]
+            options = changes | clones | nowait | WNOHANG
+            expected = heard_by_search(kernel.task(process.pid).group, idtype, number, options)
+            try:
+                info = process.waitid(idtype, number, options)
+                heard = info.pid if info is not None else None
+            except ChildProcessError as error:
+                heard = error.errno
+            assert heard == expected
+        kernel.check()
+
+
+def test_wait_looks_only_at_children_with_something_to_tell(boot, monkeypatch):
+    process = boot(frames=1024).init.fork()
+    children = [process.fork() for _ in range(60)]
+    looked_at = []
+    eligible = waiting._eligible
+    monkeypatch.setattr(waiting, "_eligible", lambda *how: looked_at.append(how) or eligible(*how))
+    for child in (children[50], children[40], children[59]):
+        child.exit(0)
+    assert [process.wait()[0] for _ in range(3)] == [children[each].pid for each in (40, 50, 59)]
+    process.kill(children[45].pid, SIGSTOP)
+    assert process.waitpid(-1, WUNTRACED)[0] == children[45].pid
+    assert process.waitpid(-1, WNOHANG) == (0, 0)
+    children[30].setpgid(0, 0)
+    assert process.waitpid(-children[30].pid, WNOHANG) == (0, 0)
+    assert process.waitpid(children[35].pid, WNOHANG) == (0, 0)
+    assert len(looked_at) <= 8
+
+
+def test_what_is_heard_again_and_what_moves_stays_in_order(process):
+    """Orphans with something to tell stand behind the reaper's own children, even if these tell it later."""
+    process.set_child_subreaper()
+    between, own = process.fork(), process.fork()
+    zombie, stopped = between.fork(), between.fork()
+    zombie.exit(1)
+    process.kill(stopped.pid, SIGSTOP)
+    between.exit(2)
+    assert process.waitid(P_ALL, 0, WSTOPPED | WNOWAIT).pid == stopped.pid
+    own.exit(3)
+    heard = [process.waitid(P_ALL, 0, WEXITED | WSTOPPED).pid for _ in range(4)]
+    assert heard == [between.pid, own.pid, zombie.pid, stopped.pid]
+
+
+def test_a_process_group_of_other_parents_children_is_nobody_to_wait_for(process):
+    first, *_ = [process.fork() for _ in range(3)]
+    grandchild = first.fork()
+    grandchild.setpgid(0, 0)
+    refused(errno.ECHILD, process.waitpid, -grandchild.pid, WNOHANG)
+    first.exit(0)  # and pid 1 takes in the grandchild
+    refused(errno.ECHILD, process.waitpid, -grandchild.pid, WNOHANG)
