@@ -1,6 +1,8 @@
 /* What the real kernel's calls cost a process with so much memory resident: kernel_cost.py compiles and runs it.
  *
- *     kernel_cost MIB ROUNDS      prints a line for each call: its name, and seconds, the least of the rounds
+ *     kernel_cost PROGRAM MIB ROUNDS
+ *
+ * prints a line for each call: its name, and seconds, the least of the rounds.  PROGRAM is what exec runs.
  *
  * Ordinary pages of 4 KiB throughout.  Nothing is in memory beside the program itself and what it asks for.
  */
@@ -64,13 +66,35 @@ static double time_vfork(void)
     return end - start;
 }
 
+/* From vfork or fork until the child, which execs `program`, has been waited for. */
+static double time_exec(char *program, int shares_memory)
+{
+    char *const arguments[] = {program, NULL}, *const environment[] = {NULL};
+    int status = -1;
+    double start = now();
+    pid_t child = shares_memory ? vfork() : fork();
+    if (child == 0) {
+        execve(program, arguments, environment);
+        _exit(127);
+    }
+    waitpid(child, &status, 0);
+    double taken = now() - start;
+    if (status != 0) {
+        fprintf(stderr, "%s did not run: status %d\n", program, status);
+        exit(1);
+    }
+    return taken;
+}
+
 int main(int argc, char **argv)
 {
-    double fork_s = 1e9, vfork_s = 1e9, copy_s = 1e9, reuse_s = 1e9, zero_s = 1e9, map_s = 1e9;
-    size_t count = argc > 1 ? strtoull(argv[1], NULL, 10) * 256 : 256;
-    int rounds = argc > 2 ? atoi(argv[2]) : 9;
+    double fork_s = 1e9, vfork_s = 1e9, exec_s = 1e9, fork_exec_s = 1e9;
+    double copy_s = 1e9, reuse_s = 1e9, zero_s = 1e9, map_s = 1e9;
+    size_t count = argc > 2 ? strtoull(argv[2], NULL, 10) * 256 : 0;
+    int rounds = argc > 3 ? atoi(argv[3]) : 0;
     if (rounds < 1 || count < 256)
         return 2;
+    char *program = argv[1];
     size_t some = count / 2 < 512 ? count / 2 : 512; /* pages written in a round */
     prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
     volatile char *base = pages(count);
@@ -88,6 +112,8 @@ int main(int argc, char **argv)
         }
 
         keep(&vfork_s, time_vfork());
+        keep(&exec_s, time_exec(program, 1));
+        keep(&fork_exec_s, time_exec(program, 0));
 
         child = fork();
         if (child == 0)
@@ -107,7 +133,8 @@ int main(int argc, char **argv)
             munmap((void *)(uintptr_t)pages(16), 16 * PAGE);
         keep(&map_s, (now() - start) / PAIRS);
     }
-    printf("fork %.9f\nvfork %.9f\ncopy %.9f\n", fork_s, vfork_s, copy_s);
+    printf("fork %.9f\nvfork %.9f\n", fork_s, vfork_s);
+    printf("exec %.9f\nforkexec %.9f\ncopy %.9f\n", exec_s, fork_exec_s, copy_s);
     printf("reuse %.9f\nzero %.9f\nmmap %.9f\n", reuse_s, zero_s, map_s);
     return 0;
 }

@@ -3,6 +3,7 @@
 Source: elf(5); System V ABI, AMD64 supplement; read with pyelftools.
 """
 
+import functools
 import io
 import struct
 from collections.abc import Sequence
@@ -50,6 +51,7 @@ class Elf:
     align: int
 
     @staticmethod
+    @functools.lru_cache(maxsize=16)  # pyelftools takes three quarters of an exec; programs are run often
     def parse(data: bytes) -> "Elf | None":
         """Return what the file says; None when it is no executable for x86-64."""
         try:
