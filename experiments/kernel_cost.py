@@ -20,6 +20,7 @@ import argparse
 import csv
 import gc
 import math
+import os
 import shutil
 import statistics
 import subprocess
@@ -288,13 +289,18 @@ def nothing(_: object) -> None:
 
 
 def with_processes(count: int) -> dict[str, float]:
-    """Seconds of calls when `count` processes are alive, all children of one shell."""
+    """Seconds of calls when `count` processes are alive, all children of one shell.
+
+    Left out is what takes as long as there are processes in it, on Linux too: kill of all, or of a group of
+    many; the end of a process with many children, which all get another parent; of one with many threads.
+    """
     kernel = Kernel(ram=max(64 * MIB, count * 64 * 1024))
     shell = kernel.init.fork()
     page = shell.mmap(PAGE)
     shell.store64(page, 1)
     children = [shell.fork() for _ in range(count)]
     middle = children[count // 2]
+    middle.setpgid(0, 0)
 
     def exited() -> Process:
         child = shell.fork()
@@ -325,6 +331,11 @@ def with_processes(count: int) -> dict[str, float]:
         "exit": timed_exit(),
         "waitpid(pid)": timed_wait(lambda child: child.pid),
         "waitpid(any)": timed_wait(lambda _: -1),
+        "waitpid(any), none": cost_of(lambda: shell.waitpid(-1, os.WNOHANG), nothing),
+        "waitpid(-group), none": cost_of(lambda: shell.waitpid(-middle.pid, os.WNOHANG), nothing),
+        "getppid": cost_of(middle.getppid, nothing),
+        "setpgid": cost_of(lambda: middle.setpgid(0, shell.getpgid()), lambda _: middle.setpgid(0, 0)),
+        "kill(-group of 1, 0)": cost_of(lambda: shell.kill(-middle.pid, 0), nothing),
         "kill(pid, 0)": cost_of(lambda: shell.kill(middle.pid, 0), nothing),
         "mmap + munmap": cost_of(lambda: middle.munmap(middle.mmap(PAGE), PAGE), nothing),
         "fault": cost_of(lambda: middle.store64(page, 1), lambda _: renew(middle, page, 1)),

@@ -40,7 +40,7 @@ def setpgid(caller: Task, pid: int, pgid: int) -> None:
         fail(errno.ESRCH)
     if group.sid == group.tgid:
         fail(errno.EPERM)
-    in_session = any(other.sid == group.sid for other in caller.system.members(pgid))
+    in_session = any(other.sid == group.sid for other in caller.system.process_groups.get(pgid, ()))
     if pgid != pid and not in_session:
         fail(errno.EPERM)
     group.enter(pgid)
