@@ -98,3 +98,12 @@ def test_a_killed_process_says_why_in_one_sentence(process: Process) -> None:
     assert str(caught.value) == (
         "process 2 was ended by SIGSEGV: store at 0x10: SEGV_MAPERR, nothing is mapped there"
     )
+
+
+def test_counts_of_calls_are_those_of_the_moment(process: Process) -> None:
+    before = process.syscalls
+    process.getpid()
+    process.getpid()
+    assert process.syscalls - before == {"getpid": 2}
+    process.syscalls["getpid"] = 99  # nobody's but the reader's
+    assert process.syscalls["getpid"] == 2

@@ -251,3 +251,16 @@ def test_what_is_missing_and_what_is_too_much():
             process.execve(path, argv)
         assert caught.value.errno == code
     kernel.check()
+
+
+def test_a_file_is_parsed_once_for_all_its_execs_and_anew_when_it_changes(boot):
+    kernel = boot(frames=1024)
+    process = kernel.init.fork()
+    entries = []
+    for base in (0x4000, 0x4000, 0x8000):
+        kernel.write_file("/bin/it", make_elf(text=b"\xc3" * 8, page_size=256, base=base))
+        parsed = Elf.parse.cache_info().misses
+        process.execve("/bin/it", ["it"])
+        entries.append((process.entry & ~0xFFF, Elf.parse.cache_info().misses - parsed))
+    assert [base for base, _ in entries] == [0x4000, 0x4000, 0x8000]
+    assert entries[1][1] == 0
