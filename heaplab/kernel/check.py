@@ -87,7 +87,7 @@ def _check_families(system: System) -> None:
         places = [child.place for child in children]
         assert places == sorted(places), f"the children of {group.tgid} are not in the order of their places"
         news = [(child.place, child) for child in children if child.job_event or not child.living]
-        assert list(group.news) == news, f"the news of {group.tgid} are not what its children have to tell"
+        assert group.news == news, f"the news of {group.tgid} are not what its children have to tell"
     found = {pgid: set(members) for pgid, members in system.process_groups.items()}
     assert found == process_groups, "the process groups are not those of the processes"
 

@@ -8,6 +8,7 @@ Source: Linux, include/linux/fs.h (struct file), fs/file.c.
 
 import errno
 import os
+from collections.abc import Iterable, Mapping
 
 from heaplab.kernel.inode import Inode
 from heaplab.kernel.system import fail
@@ -59,19 +60,16 @@ class FdTable:
 
     __slots__ = ("_files", "close_on_exec", "users")
 
-    def __init__(self) -> None:
-        self._files: dict[int, File] = {}
-        self.close_on_exec: set[int] = set()
+    def __init__(self, files: Mapping[int, File] | None = None, close_on_exec: Iterable[int] = ()) -> None:
+        self._files: dict[int, File] = dict(files or {})
+        self.close_on_exec = set(close_on_exec)
         self.users = 1
 
     def fork(self) -> "FdTable":
         """Return a table of its own for a child: other descriptors, the same open files."""
-        new = FdTable()
-        new._files = self._files.copy()
-        new.close_on_exec = self.close_on_exec.copy()
-        for file in new._files.values():
+        for file in self._files.values():
             file.get()
-        return new
+        return FdTable(self._files, self.close_on_exec)
 
     def share(self) -> "FdTable":
         """Return this very table for one task more (CLONE_FILES)."""

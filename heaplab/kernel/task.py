@@ -11,11 +11,10 @@ Source: Linux, include/linux/sched.h (task_struct), include/linux/sched/signal.h
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
-
-from sortedcontainers import SortedList
 
 from heaplab.abi import CLD_EXITED, CLD_KILLED, FIRST_REALTIME, SIG_DFL, Rusage, SigInfo
 from heaplab.machine import Context
@@ -65,7 +64,7 @@ class Sighand:
 
     def copy(self) -> Sighand:
         """Return a table of one's own with the same actions."""
-        new = Sighand()
+        new = Sighand.__new__(Sighand)
         new.actions, new.handlers = self.actions.copy(), self.handlers.copy()
         return new
 
@@ -176,7 +175,7 @@ class Group:
         self.parent: Group | None = None
         self.children: dict[int, Task] = {}
         self.creator: Task | None = None
-        self.news: SortedList[tuple[int, Group]] = SortedList()
+        self.news: list[tuple[int, Group]] = []
         self.pgid = 0
         self.enter(pgid)
         self.sid = sid
@@ -210,13 +209,22 @@ class Group:
     def disown(self, child: Group) -> None:
         """Be the parent of a process no longer."""
         del self.children[child.tgid]
-        self.news.discard((child.place, child))
+        self.forget_news(child)
 
     def announce(self) -> None:
-        """Be among the parent's news until that has heard of it.  O(log children)"""
-        entry = (self.place, self)
-        if self.parent is not None and entry not in self.parent.news:
-            self.parent.news.add(entry)
+        """Be among the parent's news until that has heard of it.  O(log news)"""
+        if self.parent is not None:
+            news, entry = self.parent.news, (self.place, self)
+            index = bisect_left(news, entry)
+            if news[index : index + 1] != [entry]:
+                news.insert(index, entry)
+
+    def forget_news(self, child: Group) -> None:
+        """Have heard of a child, if there was anything to hear.  O(log news)"""
+        entry = (child.place, child)
+        index = bisect_left(self.news, entry)
+        if self.news[index : index + 1] == [entry]:
+            del self.news[index]
 
     def enter(self, pgid: int) -> None:
         """Leave its process group for another, which begins with the first to enter; 0: for none."""

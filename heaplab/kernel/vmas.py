@@ -114,11 +114,11 @@ class VmaMap:
         del self._by_start[vma.start]
 
     def _count(self, vma: Vma, grown: int) -> None:
-        pages = grown >> self._page_shift
-        self._raw.vm_pages = total = self._raw.vm_pages + pages
+        pages, raw = grown >> self._page_shift, self._raw
+        raw.vm_pages = total = raw.vm_pages + pages
         self.peak = max(self.peak, total)
         if vma.is_heap:
-            self._raw.heap_pages += pages
+            raw.heap_pages += pages
         if vma.is_data:
             self.data += pages
         if vma.flags & VM_LOCKED:

@@ -183,7 +183,7 @@ def _job_report(caller: Group, child: Group, options: int) -> Report | None:
         return None
     if not options & WNOWAIT:
         child.job_event = 0
-        caller.news.remove((child.place, child))
+        caller.forget_news(child)
     return Report(
         child.tgid, status, SigInfo(SIGCHLD, event, child.tgid, signum), child.rusage + child.children_used
     )
