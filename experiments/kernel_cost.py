@@ -261,10 +261,6 @@ def judge_resident(console: Console, costs: list[Cost]) -> None:
     if cow and shared:
         ratio = cow / shared
         row("fork of 1 GiB with shared tables: 20 times faster", ratio, "times faster", ratio >= 20)
-        least = min(cost.size for cost in costs)
-        fixed = figure["fork", "shared-tables", least]
-        ratio = (cow - fixed) / (shared - fixed)
-        row(f"the same, less a fork of {format_size(least)}", ratio, "times faster", ratio >= 20)
     zero = statistics.median(cost.seconds for cost in costs if cost[:2] == ("zero", "copy-on-write")) * 1e6
     row("demand-zero fault: at most 5 us", zero, "us", zero <= 5)
     console.print(table)

@@ -93,11 +93,10 @@ def _group_is_dead(group: Group) -> None:
     group.stop_signal = group.job_event = 0
     group.announce()
     system.signalled.pop(group, None)
+    reaper = find_reaper(group)
     orphans = [child.group for child in group.children.values()]
-    if orphans:
-        reaper = find_reaper(group)
-        for orphan in orphans:
-            _reparent(orphan, reaper)
+    for orphan in orphans:
+        _reparent(orphan, reaper)
     if group.parent is not None:
         _hang_up_orphaned_jobs(group, group.parent)
     if _notify_parent(group):
@@ -108,7 +107,7 @@ def _group_is_dead(group: Group) -> None:
 def find_reaper(group: Group) -> Group:
     """Return who takes in the children of a process: the nearest subreaper above it, or pid 1 (rule 45)."""
     init = group.leader.system.init.group
-    above = group.parent
+    above = group.parent if group.children else None  # without children nobody has to be found
     while above is not None and above is not init:
         if above.subreaper and above.living:
             return above

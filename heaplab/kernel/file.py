@@ -8,7 +8,6 @@ Source: Linux, include/linux/fs.h (struct file), fs/file.c.
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
 
 from heaplab.kernel.inode import Inode
 from heaplab.kernel.system import fail
@@ -60,16 +59,19 @@ class FdTable:
 
     __slots__ = ("_files", "close_on_exec", "users")
 
-    def __init__(self, files: Mapping[int, File] | None = None, close_on_exec: Iterable[int] = ()) -> None:
-        self._files: dict[int, File] = dict(files or {})
-        self.close_on_exec = set(close_on_exec)
+    def __init__(self) -> None:
+        self._files: dict[int, File] = {}
+        self.close_on_exec: set[int] = set()
         self.users = 1
 
     def fork(self) -> "FdTable":
         """Return a table of its own for a child: other descriptors, the same open files."""
-        for file in self._files.values():
+        new = FdTable()
+        for fd, file in self._files.items():
+            new._files[fd] = file
             file.get()
-        return FdTable(self._files, self.close_on_exec)
+        new.close_on_exec |= self.close_on_exec
+        return new
 
     def share(self) -> "FdTable":
         """Return this very table for one task more (CLONE_FILES)."""

@@ -27,23 +27,15 @@ class PidAllocator:
 
     def alloc(self) -> int | None:
         """Return a pid, or None when all are in use.  Cost: O(1), but O(pids in a row) after a wrap."""
-        if (self._next >= self.pid_max or self._next in self.in_use) and not self._skip():
-            return None
-        pid = self._next
-        self.in_use.add(pid)
-        self._next = pid + 1
-        return pid
-
-    def _skip(self) -> bool:
-        """Go on to the next number that is free; False when there is none."""
         lowest = RESERVED_PIDS if self._next > RESERVED_PIDS else 1
         first = max(self._next, lowest)
         for numbers in (range(first, self.pid_max), range(lowest, min(first, self.pid_max))):
             for pid in numbers:
                 if pid not in self.in_use:
-                    self._next = pid
-                    return True
-        return False
+                    self.in_use.add(pid)
+                    self._next = pid + 1
+                    return pid
+        return None
 
     def free(self, pid: int) -> None:
         """Give a pid back: its task was waited for."""

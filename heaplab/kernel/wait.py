@@ -127,7 +127,8 @@ def _look(task: Task, idtype: int, number: int, options: int) -> Report | None:
         if report is not None:
             return report  # at once: what was told is news no longer
     # the dead do neither stop nor continue any more
-    if not any(child.living and _eligible(task, child, idtype, number, options) for child in named):
+    possible = any(child.living and _eligible(task, child, idtype, number, options) for child in named)
+    if not possible:
         fail(errno.ECHILD)
     return None
 
