@@ -375,9 +375,10 @@ def ask_many(console: Console, out: Path, _most: int) -> None:
         "processes alive": (with_processes, (10, 30, 100, 300, 1000)),
         "VMAs in one address space": (with_vmas, (10, 100, 1000, 10_000)),
     }
-    figure, panels = plt.subplots(1, 2, figsize=(12, 5), layout="constrained")
+    figure, panels = plt.subplots(1, 2, figsize=(13, 6.5), layout="constrained")
     rows = []
     for panel, (what, (ask, counts)) in zip(panels, questions.items(), strict=True):
+        panel.set_prop_cycle(color=plt.get_cmap("tab20").colors)
         costs = {}
         for count in counts:
             costs[count] = ask(count)
@@ -401,9 +402,7 @@ def ask_many(console: Console, out: Path, _most: int) -> None:
         panel.set_xlabel(what)
         panel.set_ylabel("time of one, µs")
         panel.grid(alpha=0.3)
-        panel.legend(fontsize=8, ncols=2)
-        low, high = panel.get_ylim()
-        panel.set_ylim(low / 1.5, high * 2)
+        panel.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.12))
     figure.savefig(out / "many.png", dpi=110)
     plt.close(figure)
     write_csv(out / "many.csv", ("of what", "call", "how many", "microseconds"), rows)
