@@ -150,7 +150,7 @@ def _leave_the_old(task: Task, mm: Mm, path: str) -> None:
     task.files = own
     own.exec()
     task.comm = path.rpartition("/")[2][:15]
-    group.exec_done = True
+    group.execs += 1
     group.exit_signal = SIGCHLD
 
 

@@ -51,9 +51,20 @@ def do_exit(task: Task, status: int) -> None:
     del group.living[task.pid]
     if task is not group.leader:
         _forget_task(task)
-    if not group.living:
+    if group.living:
+        _hand_on_children(task)
+    else:
         group.exit_code = status if group.ending is None else group.ending
         _group_is_dead(group)
+
+
+def _hand_on_children(task: Task) -> None:
+    """Let the children of a task that has ended be those of the process's first task; behind its own."""
+    group = task.group
+    heir = next(iter(group.living.values()))
+    for child in [leader.group for leader in group.children.values()]:
+        if child.parent_task is task:
+            group.adopt(child, heir)
 
 
 def clear_tid(task: Task) -> None:
@@ -118,8 +129,7 @@ def find_reaper(group: Group) -> Group:
 def _reparent(child: Group, reaper: Group) -> None:
     old = child.parent
     assert old is not None
-    reaper.adopt(child)
-    child.creator = None
+    reaper.adopt(child, next(iter(reaper.living.values())))
     child.exit_signal = SIGCHLD
     if not child.living:
         if _notify_parent(child):
@@ -132,6 +142,8 @@ def _notify_parent(group: Group) -> bool:
     """Send the parent the exit signal; return whether it wants the zombie to vanish by itself (rule 46)."""
     parent, signum = group.parent, group.exit_signal
     assert parent is not None
+    if parent.execs != group.parent_execs:
+        signum = SIGCHLD  # the program that wanted another signal is no more
     action = parent.sighand[SIGCHLD]
     ignored = signum == SIGCHLD and action.handler == SIG_IGN
     if 1 <= signum <= LAST_SIGNAL and not ignored:

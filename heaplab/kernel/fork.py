@@ -108,15 +108,14 @@ def _found_group(child: Task, caller: Task, flags: int) -> None:
     """Make the child the leader of a process of its own."""
     creator = caller.group
     sighand = creator.sighand if flags & CLONE_SIGHAND else creator.sighand.copy()
-    parent, exit_signal = creator, flags & CSIGNAL
+    parent_task, exit_signal = caller, flags & CSIGNAL
     if flags & CLONE_PARENT:
-        assert creator.parent is not None
-        parent, exit_signal = creator.parent, creator.exit_signal
+        parent_task, exit_signal = creator.parent_task, creator.exit_signal
     group = Group(child, creator.pgid, creator.sid, sighand, exit_signal)
-    group.creator = creator.creator if flags & CLONE_PARENT else caller
+    group.parent_execs = creator.parent_execs if flags & CLONE_PARENT else creator.execs
     group.oom_score_adj = creator.oom_score_adj
     child.join(group)
-    parent.adopt(group)
+    parent_task.group.adopt(group, parent_task)
 
 
 def _share_mm(caller: Task) -> Mm:

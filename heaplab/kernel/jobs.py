@@ -34,7 +34,7 @@ def setpgid(caller: Task, pid: int, pgid: int) -> None:
     if group.parent is caller.group:
         if group.sid != caller.group.sid:
             fail(errno.EPERM)
-        if group.exec_done:
+        if group.execs:
             fail(errno.EACCES)
     elif group is not caller.group:
         fail(errno.ESRCH)

@@ -128,10 +128,11 @@ class Group:
         place         its place among the parent's children: orphans come behind the reaper's own
         children      leaders, by pid, in the order of their places, zombies included
         news          of these the dead, and those with a job_event: (place, child), in order
-        creator       the task of the parent's that forked it; None: it is another's now, or nobody's
+        parent_task   the task of the parent's whose child it is: the one that forked it, then another
         pgid, sid     process group (set by `enter`) and session, inherited
         exit_signal   what the parent gets at its end
-        exec_done     it has exec'ed since it was forked
+        execs         how often it has exec'ed
+        parent_execs  how often its parent had, when it was forked
         oom_score_adj from -1000, never, to 1000, first: how willingly the OOM killer takes it; inherited
         exit_code     the status that wait reports, once dead
         ending        the status of exit_group or of a fatal signal, while and after all tasks are ended
@@ -145,9 +146,8 @@ class Group:
         "birth",
         "children",
         "children_used",
-        "creator",
         "ending",
-        "exec_done",
+        "execs",
         "exit_code",
         "exit_signal",
         "job_event",
@@ -156,6 +156,8 @@ class Group:
         "news",
         "oom_score_adj",
         "parent",
+        "parent_execs",
+        "parent_task",
         "pending",
         "pgid",
         "place",
@@ -174,7 +176,7 @@ class Group:
         self.birth = self.place = next(leader.system.places)
         self.parent: Group | None = None
         self.children: dict[int, Task] = {}
-        self.creator: Task | None = None
+        self.parent_task: Task
         self.news: list[tuple[int, Group]] = []
         self.pgid = 0
         self.enter(pgid)
@@ -182,7 +184,7 @@ class Group:
         self.sighand = sighand
         self.pending = Pending()
         self.exit_signal = exit_signal
-        self.exec_done = False
+        self.execs = self.parent_execs = 0
         self.oom_score_adj = 0
         self.exit_code = 0
         self.ending: int | None = None
@@ -196,12 +198,12 @@ class Group:
         """What its tasks used, living and dead."""
         return sum((task.rusage for task in self.living.values()), self.used)
 
-    def adopt(self, child: Group) -> None:
-        """Become the parent of a process, whose place is behind all other children."""
+    def adopt(self, child: Group, task: Task) -> None:
+        """Become the parent of a process, which is a child of this task, its place behind all others."""
         if child.parent is not None:
             child.parent.disown(child)
             child.place = next(child.leader.system.places)
-        child.parent = self
+        child.parent, child.parent_task = self, task
         self.children[child.tgid] = child.leader
         if child.job_event or not child.living:
             child.announce()

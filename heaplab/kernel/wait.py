@@ -116,7 +116,7 @@ def _look(task: Task, idtype: int, number: int, options: int) -> Report | None:
     """
     caller = task.group
     named = _named(caller, idtype, number)
-    for child in named if idtype == P_PID else (child for _, child in caller.news):
+    for child in named if idtype == P_PID else _news(task):
         if not _eligible(task, child, idtype, number, options):
             continue
         report = None
@@ -148,18 +148,21 @@ def _eligible(task: Task, child: Group, idtype: int, number: int, options: int) 
         return False
     if idtype == P_PGID and child.pgid != number:
         return False
-    if options & WNOTHREAD and _parent_thread(task.group, child) is not task:
+    if options & WNOTHREAD and child.parent_task is not task:
         return False
     # children made by clone with another signal than SIGCHLD are waited for on demand only
     return bool(options & WALL) or (child.exit_signal != SIGCHLD) == bool(options & WCLONE)
 
 
-def _parent_thread(parent: Group, child: Group) -> Task:
-    """Return the task whose child it is: the one that made it, after its end the first that lives."""
-    creator = child.creator
-    if creator is not None and parent.living.get(creator.pid) is creator:
-        return creator
-    return next(iter(parent.living.values()))
+def _news(task: Task) -> list[Group]:
+    """Return the children with something to tell: first the task's own, then those of the tasks after it."""
+    caller = task.group
+    if len(caller.living) == 1:
+        return [child for _, child in caller.news]
+    tasks = list(caller.living.values())
+    first = tasks.index(task)
+    turn = {each: turn for turn, each in enumerate(tasks[first:] + tasks[:first])}
+    return sorted((child for _, child in caller.news), key=lambda child: turn[child.parent_task])
 
 
 def _collect(caller: Group, child: Group, options: int) -> Report:

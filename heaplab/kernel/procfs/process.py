@@ -150,7 +150,7 @@ def stat(task: Task) -> str:
         group.sid,
         0,  # no terminal,
         -1,  # and no group in its foreground
-        0 if group.exec_done else _PF_FORKNOEXEC,
+        0 if group.execs else _PF_FORKNOEXEC,
         used.minflt,
         group.children_used.minflt,
         used.majflt,

@@ -9,11 +9,11 @@ from heaplab.testing.conform.agents import AGENT_END, AGENT_START
 from heaplab.testing.conform.exec_rules import EXEC
 from heaplab.testing.conform.file_rules import FILE
 from heaplab.testing.conform.memory_rules import MEMORY
-from heaplab.testing.conform.play import World
+from heaplab.testing.conform.play import World, ends_init
 from heaplab.testing.conform.process_rules import PROCESS, exit_, reap_all
 from heaplab.testing.conform.remap_rules import REMAP
 from heaplab.testing.conform.scene import Scene
-from heaplab.testing.conform.steps import PAGE, Birth, Brk, Fork, Mmap, Mremap, Munmap, Step
+from heaplab.testing.conform.steps import PAGE, Brk, Fork, Mmap, Mremap, Munmap, Step
 
 #: the fields of steps that are addresses
 _ADDRESSES: Final = ("addr", "new_addr", "buf", "status_addr", "parent_tid", "child_tid")
@@ -76,9 +76,9 @@ class Generator:
             return Fork(1)
         for _ in range(_TRIES):
             step = self._next(world)
-            if isinstance(step, Birth) and world.views[step.pid].threads > 1:  # TMP
+            if step is None or step.pid not in world.living():
                 continue
-            if step is not None and step.pid in world.living() and not _reaches_agent(step):
+            if not _reaches_agent(step) and not ends_init(step, world):
                 return step
         raise AssertionError("no rule has a step")
 

@@ -157,12 +157,14 @@ def replay(steps: Iterable[Step]) -> Source:
     """
     rest = iter(steps)
     return lambda world: next(
-        (step for step in rest if step.pid in world.living() and not _ends_init(step)), None
+        (step for step in rest if step.pid in world.living() and not ends_init(step, world)), None
     )
 
 
-def _ends_init(step: Step) -> bool:
-    return step.pid == 1 and (isinstance(step, Exit | Leave) or getattr(step, "fatal", 0) != 0)
+def ends_init(step: Step, world: World) -> bool:
+    """Whether a step would be the end of pid 1, or of one of its tasks."""
+    ends = isinstance(step, Exit | Leave) or getattr(step, "fatal", 0) != 0
+    return ends and world.of(step.pid).tgid == 1
 
 
 def play(source: Source, real: Side, model: Side, start: Start) -> Played:

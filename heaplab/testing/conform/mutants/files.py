@@ -401,6 +401,42 @@ EXEC: Final = (
         ),
     ),
     Mutant(
+        "failed-write-leaves-nothing",
+        "files",
+        "A write whose source cannot be read leaves the file as it was.",
+        "mm/filemap.c, generic_perform_write: page and size come first",
+        (Edit("inode.Inode.begin_write", "self.size = max(self.size, offset)", "pass"),),
+    ),
+    Mutant(
+        "store-past-the-end-prepares-nothing",
+        "files",
+        "A store behind the file's end leaves the VMA as one that was never written.",
+        "mm/memory.c, do_cow_fault: the anon_vma comes first",
+        (
+            Edit(
+                "fault.mend",
+                "elif vma.private:\n                mm.prepare_anon_vma(vma)",
+                "elif vma.private and pgoff < vma.file.inode.page_count:\n"
+                "                mm.prepare_anon_vma(vma)",
+                when="pgoff >= vma.file.inode.page_count",
+            ),
+        ),
+    ),
+    Mutant(
+        "read-only-bss",
+        "exec",
+        "The pages behind a read-only segment's file part may not be written.",
+        "fs/binfmt_elf.c, elf_load: vm_brk_flags",
+        (
+            Edit(
+                "exec._map_segment",
+                "prot = PROT_READ | PROT_WRITE | segment.prot & PROT_EXEC",
+                "prot = segment.prot",
+                when="not segment.prot & PROT_WRITE",
+            ),
+        ),
+    ),
+    Mutant(
         "exec-keeps-the-exit-signal",
         "exec",
         "A child made with another signal than SIGCHLD ends with it after exec too.",

@@ -181,11 +181,53 @@ PLACING: Final = (
         "rule 22: top-down",
         (
             Edit(
-                "mmap.place",
+                "mmap._hole",
                 "found = mm.vmas.highest_hole(length, layout.min_addr, layout.mmap_base)",
                 "found = None",
             ),
         ),
+    ),
+    Mutant(
+        "huge-pages-are-not-aligned",
+        "mm",
+        "Mappings of whole huge pages go to the highest hole like others.",
+        "mm/huge_memory.c, thp_get_unmapped_area",
+        (
+            Edit(
+                "mmap.place",
+                "elif offset is not None and not length % layout.huge_page:",
+                "elif False:",
+                when="not addr and offset is not None and not length % layout.huge_page",
+            ),
+        ),
+    ),
+    Mutant(
+        "refused-fixed-leaves-no-cuts",
+        "mm",
+        "What MAP_FIXED refuses has cut nothing.",
+        "mm/vma.c, __mmap_prepare: the range is cut out before limits are asked",
+        (
+            Edit(
+                "mmap.mmap",
+                "replaced = _cut_out(mm, addr, end)  # and what refuses from here on leaves the cuts\n"
+                "    if not may_expand(mm, task.limits, vm_flags, pages - _pages_of(mm, replaced)):\n"
+                "        fail(errno.ENOMEM)\n",
+                "replaced = [\n"
+                "        vma.piece(max(addr, vma.start), min(end, vma.end), mm.page_shift) for vma in in_the_way\n"
+                "    ]\n"
+                "    if not may_expand(mm, task.limits, vm_flags, pages - _pages_of(mm, replaced)):\n"
+                "        fail(errno.ENOMEM)\n"
+                "    replaced = _cut_out(mm, addr, end)\n",
+                when="in_the_way",
+            ),
+        ),
+    ),
+    Mutant(
+        "heap-takes-in-bss",
+        "exec",
+        "The heap's first page merges with the .bss before it.",
+        "mm/mmap.c, brk: only what lies in the heap is grown",
+        (Edit("mmap._grow_heap", "start > mm.start_brk and ", "", when="start == mm.start_brk"),),
     ),
     Mutant(
         "exact-hole-refused",
@@ -229,7 +271,7 @@ PLACING: Final = (
         (
             Edit(
                 "mmap.place",
-                "found = mm.vmas.highest_hole(length, layout.min_addr, layout.mmap_base)",
+                "found = _hole(mm, length)",
                 "top = min(addr or layout.mmap_base, layout.mmap_base)\n"
                 "    found = mm.vmas.highest_hole(length, layout.min_addr, top)",
             ),

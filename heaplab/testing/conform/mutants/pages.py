@@ -27,7 +27,7 @@ FAULTS: Final = (
         (
             Edit(
                 "fault.mend",
-                "if not vma.flags & VM_WRITE:\n                return _DENIED",
+                "if not vma.flags & VM_WRITE:\n                return DENIED",
                 "if not vma.flags & VM_WRITE:\n                return _NOTHING_MAPPED",
             ),
         ),

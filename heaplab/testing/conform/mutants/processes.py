@@ -28,9 +28,44 @@ WAIT: Final = (
         "rule 44: in the order they were forked",
         (
             Edit(
-                "wait._look",
-                "leaders = list(caller.children.values())",
-                "leaders = list(caller.children.values())[::-1]",
+                "wait._news",
+                "return [child for _, child in caller.news]",
+                "return [child for _, child in caller.news][::-1]",
+            ),
+        ),
+    ),
+    Mutant(
+        "wait-takes-threads-for-one",
+        "process",
+        "wait looks at all children of a process alike, whichever of its tasks made them.",
+        "kernel/exit.c, do_wait: the caller's own first, then those of the tasks after it",
+        (
+            Edit(
+                "wait._news",
+                "if len(caller.living) == 1:",
+                "if caller.living:",
+                when="len(caller.living) > 1",
+            ),
+        ),
+    ),
+    Mutant(
+        "heir-has-them-first",
+        "process",
+        "The children of a task that ends keep their places among those of the task that gets them.",
+        "kernel/exit.c, forget_original_parent: they come behind its own",
+        (Edit("exit._hand_on_children", "group.adopt(child, heir)", "child.parent_task = heir"),),
+    ),
+    Mutant(
+        "exec-forgets-no-signal",
+        "exec",
+        "A child ends with the signal that its parent wanted before it was another program.",
+        "kernel/signal.c, do_notify_parent: SIGCHLD where parent_exec_id is another",
+        (
+            Edit(
+                "exit._notify_parent",
+                "if parent.execs != group.parent_execs:",
+                "if False:",
+                when="parent.execs != group.parent_execs and signum != SIGCHLD",
             ),
         ),
     ),
@@ -41,9 +76,9 @@ WAIT: Final = (
         "kernel/exit.c, reparent_leader: the adopted come last",
         (
             Edit(
-                "wait._look",
-                "leaders = list(caller.children.values())",
-                "leaders = sorted(caller.children.values(), key=lambda leader: leader.pid)",
+                "wait._news",
+                "return [child for _, child in caller.news]",
+                "return sorted((child for _, child in caller.news), key=lambda child: child.tgid)",
             ),
         ),
     ),
@@ -252,8 +287,8 @@ FAMILY: Final = (
         (
             Edit(
                 "fork._found_group",
-                "group.pgid, group.sid = creator.pgid, creator.sid",
-                "group.pgid, group.sid, group.subreaper = creator.pgid, creator.sid, creator.subreaper",
+                "group.oom_score_adj = creator.oom_score_adj",
+                "group.oom_score_adj, group.subreaper = creator.oom_score_adj, creator.subreaper",
                 when="creator.subreaper",
             ),
         ),
@@ -308,8 +343,8 @@ FAMILY: Final = (
         (
             Edit(
                 "exit.do_exit",
-                "if not group.living:",
-                "if task is group.leader:",
+                "if group.living:",
+                "if task is not group.leader and group.living:",
                 when="task is group.leader and group.living",
             ),
         ),
@@ -633,9 +668,9 @@ SIGNALS: Final = (
         (
             Edit(
                 "jobs.setpgid",
-                "if group.exec_done:",
+                "if group.execs:",
                 "if group.sid < 0:",
-                when="group.exec_done",
+                when="group.execs",
             ),
         ),
     ),
