@@ -174,22 +174,26 @@ class RealSide:
     def views(self) -> Views:
         """Look at all tasks, once none of them is on its way to its end any more."""
         views = {}
-        for pid in sorted(self.agents.pids()):
-            try:
-                stat = self._settled(pid)
-                if stat.state == "Z":
-                    self.agents.forget_files(pid)  # they would still show memory that somebody else has
-                state = "R" if stat.state == "S" else stat.state
-                maps = self._maps(pid)
-                views[pid] = View(state, stat.ppid, maps, stat.pgid, stat.sid, stat.threads, stat.comm)
-            except ProcessLookupError:
-                self.agents.forget(pid)
+        for pid, stat in self._settled().items():
+            if stat.state == "Z":
+                self.agents.forget_files(pid)  # they would still show memory that somebody else has
+            state = "R" if stat.state == "S" else stat.state
+            maps = self._maps(pid)
+            views[pid] = View(state, stat.ppid, maps, stat.pgid, stat.sid, stat.threads, stat.comm)
         return views
 
-    def _settled(self, pid: int) -> Stat:
-        while (stat := self.agents.stat(pid)).state == "R":
+    def _settled(self) -> dict[int, Stat]:
+        """Look at all tasks until none runs: one that does may yet change what was seen of the others."""
+        while True:
+            stats = {}
+            for pid in sorted(self.agents.pids()):
+                try:
+                    stats[pid] = self.agents.stat(pid)
+                except ProcessLookupError:
+                    self.agents.forget(pid)
+            if all(stat.state != "R" for stat in stats.values()):
+                return stats
             os.sched_yield()
-        return stat
 
     def _maps(self, pid: int) -> Maps:
         text = chunk = self.agents.read(pid, "maps", _CHUNK)

@@ -212,9 +212,8 @@ PLACING: Final = (
                 "replaced = _cut_out(mm, addr, end)  # and what refuses from here on leaves the cuts\n"
                 "    if not may_expand(mm, task.limits, vm_flags, pages - _pages_of(mm, replaced)):\n"
                 "        fail(errno.ENOMEM)\n",
-                "replaced = [\n"
-                "        vma.piece(max(addr, vma.start), min(end, vma.end), mm.page_shift) for vma in in_the_way\n"
-                "    ]\n"
+                "replaced = [vma.piece(max(addr, vma.start), min(end, vma.end), mm.page_shift)\n"
+                "        for vma in in_the_way]\n"
                 "    if not may_expand(mm, task.limits, vm_flags, pages - _pages_of(mm, replaced)):\n"
                 "        fail(errno.ENOMEM)\n"
                 "    replaced = _cut_out(mm, addr, end)\n",
