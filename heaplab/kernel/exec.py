@@ -149,7 +149,7 @@ def _leave_the_old(task: Task, mm: Mm, path: str) -> None:
     task.files.put()
     task.files = own
     own.exec()
-    task.comm = path.rpartition("/")[2][:15]
+    task.comm = os.fsdecode(os.fsencode(path.rpartition("/")[2])[:15])
     group.execs += 1
     group.exit_signal = SIGCHLD
 

@@ -22,6 +22,7 @@ from heaplab.kernel.system import fail
 from heaplab.kernel.task import Task
 
 _MEMFD_NAME_MAX: Final = 249
+RW_MAX: Final = 0x7FFFF000  # bytes: the most that one read or write moves
 #: what open heeds; the rest is about directories, devices and asynchrony
 _OPEN_FLAGS: Final = (
     os.O_ACCMODE | os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_SYNC | 0o100000
@@ -76,17 +77,24 @@ def do_open(task: Task, path: str, flags: int) -> int:
     return fd
 
 
+def check_memfd_flags(flags: int) -> None:
+    """Refuse flags that there are not, or not together, before the name is looked at.  Raises: OSError."""
+    if flags & ~(MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB | MFD_NOEXEC_SEAL | MFD_EXEC):
+        fail(errno.EINVAL)
+    if flags & MFD_EXEC and flags & MFD_NOEXEC_SEAL:
+        fail(errno.EINVAL)
+
+
 def do_memfd_create(task: Task, name: str, flags: int) -> int:
     """Make a file of shared memory, without a name in the file system; return a descriptor.
 
     Raises: OSError EINVAL, EMFILE; ENOSYS for huge pages, which are not configured.
     """
+    check_memfd_flags(flags)
+    if len(os.fsencode(name)) > _MEMFD_NAME_MAX:
+        fail(errno.EINVAL)
     if flags & MFD_HUGETLB:
         fail(errno.ENOSYS)
-    if flags & ~(MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL | MFD_EXEC):
-        fail(errno.EINVAL)
-    if (flags & MFD_EXEC and flags & MFD_NOEXEC_SEAL) or len(name.encode()) > _MEMFD_NAME_MAX:
-        fail(errno.EINVAL)
     inode = Inode(task.system, f"/memfd:{name} (deleted)")
     return _install(task, File(inode, os.O_RDWR), close_on_exec=bool(flags & MFD_CLOEXEC))
 
@@ -143,10 +151,8 @@ def do_pread(task: Task, fd: int, count: int, offset: int, *, allowed: bool = Tr
         fail(errno.EFAULT)
     if offset + count > MAX_BYTES:
         fail(errno.EINVAL)
-    data = b""
-    for at, length in _pages(task, offset, min(count, max(0, file.inode.size - offset))):
-        data += _with_memory(task, partial(file.inode.read, at, length))
-    return data
+    pieces = _pages(task, offset, min(count, RW_MAX, max(0, file.inode.size - offset)))
+    return b"".join(_with_memory(task, partial(file.inode.read, at, length)) for at, length in pieces)
 
 
 @dataclass(frozen=True)
@@ -177,6 +183,8 @@ def do_write(task: Task, fd: int, data: bytes | Source) -> int:
     if isinstance(file.inode, StreamInode):
         if not file.writable:
             fail(errno.EBADF)
+        if not source.allowed:
+            fail(errno.EFAULT)
         readable = source.read(0, source.count)
         if source.count and not readable:
             fail(errno.EFAULT)
@@ -190,7 +198,7 @@ def do_write(task: Task, fd: int, data: bytes | Source) -> int:
 def do_pwrite(task: Task, fd: int, data: bytes | Source, offset: int) -> int:
     """Write from `offset` on; with O_APPEND at the end.  Returns: bytes written, as far as they can be read.
 
-    Raises: OSError EBADF, EINVAL; EFAULT when nothing can be read.
+    Raises: OSError EBADF, EINVAL, EFBIG; EFAULT when nothing can be read.
     """
     if offset < 0:
         fail(errno.EINVAL)
@@ -206,8 +214,10 @@ def do_pwrite(task: Task, fd: int, data: bytes | Source, offset: int) -> int:
     if not source.count:
         return 0
     at = file.inode.size if file.flags & os.O_APPEND else offset
+    if at >= file.inode.max_bytes:
+        fail(errno.EFBIG)
     done = 0
-    for start, length in _pages(task, at, source.count):
+    for start, length in _pages(task, at, min(source.count, file.inode.max_bytes - at)):
         # the page first, and then what is to come there: reading that may map the page
         _with_memory(task, partial(file.inode.begin_write, start))
         piece = source.read(done, length)
@@ -224,10 +234,12 @@ def do_pwrite(task: Task, fd: int, data: bytes | Source, offset: int) -> int:
 def do_lseek(task: Task, fd: int, offset: int, whence: int) -> int:
     """Move the offset; return it.  Raises: OSError EBADF, EINVAL; ENXIO beyond the end for holes and data."""
     file = task.files[fd]
+    if not os.SEEK_SET <= whence <= os.SEEK_HOLE:
+        fail(errno.EINVAL)
     if not file.inode.seekable:
         fail(errno.ESPIPE)
     origins = {os.SEEK_SET: 0, os.SEEK_CUR: file.pos, os.SEEK_END: file.inode.size}
-    if whence not in origins or not 0 <= origins[whence] + offset <= MAX_BYTES:
+    if whence not in origins or not 0 <= origins[whence] + offset <= file.inode.max_bytes:
         fail(errno.EINVAL)  # SEEK_DATA and SEEK_HOLE are not modelled
     file.pos = origins[whence] + offset
     return file.pos
@@ -240,6 +252,8 @@ def do_ftruncate(task: Task, fd: int, size: int) -> None:
     file = task.files[fd]
     if not file.writable or not file.inode.seekable:
         fail(errno.EINVAL)
+    if size > file.inode.max_bytes:
+        fail(errno.EFBIG)
     file.inode.truncate(size)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from heaplab.kernel.vma import Vma
 
 MAX_BYTES: Final = (1 << 63) - 1  # no file is larger
+MAX_DISK_BYTES: Final = 1 << 30  # and none on disk: it is a byte string of the laboratory's
 
 
 class Inode:
@@ -39,6 +40,8 @@ class Inode:
     device: str = "00:01"
     #: shared mappings let the first write to each page fault, so that the kernel hears what gets dirty
     writenotify = False
+    #: bytes; s_maxbytes of its file system
+    max_bytes = MAX_BYTES
     #: it has offsets, and can be mapped
     seekable = True
 
@@ -218,6 +221,7 @@ class DiskInode(Inode):
 
     device = "08:01"
     writenotify = True
+    max_bytes = MAX_DISK_BYTES
 
     def __init__(self, system: System, name: str, data: bytes = b"") -> None:
         super().__init__(system, name, len(data))

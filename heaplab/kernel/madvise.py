@@ -69,7 +69,7 @@ def madvise(task: Task, addr: int, length: int, advice: int) -> None:
     if (work is None and advice not in _FLAGS and advice not in _POPULATE) or addr & ~mm.page_mask:
         fail(errno.EINVAL)
     end = addr + mm.align(length)
-    if end >= 1 << 64:
+    if end >= 1 << 64 or (length and end == addr):
         fail(errno.EINVAL)
     if advice in _POPULATE:
         _populate(task, addr, end, advice)

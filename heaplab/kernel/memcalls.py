@@ -11,10 +11,12 @@ from typing import Final
 from heaplab.abi import MAP_ANONYMOUS, MAP_LOCKED, MAP_NONBLOCK, MAP_POPULATE
 from heaplab.kernel import fileio
 from heaplab.kernel import mmap as mapping
+from heaplab.kernel.inode import MAX_BYTES
 from heaplab.kernel.madvise import madvise
 from heaplab.kernel.mlock import mincore, mlock, msync, munlock
 from heaplab.kernel.mprotect import mprotect
 from heaplab.kernel.mremap import mremap
+from heaplab.kernel.pipe import StreamInode
 from heaplab.kernel.system import fail
 from heaplab.kernel.task import Task
 from heaplab.kernel.uaccess import (
@@ -29,8 +31,6 @@ from heaplab.kernel.uaccess import (
 
 _PATH_MAX: Final = 4096
 _MEMFD_NAME_MAX: Final = 250
-#: the most that one read or write moves
-_RW_MAX: Final = 0x7FFFF000
 
 
 def signed32(register: int) -> int:
@@ -100,7 +100,7 @@ def do_mincore(task: Task, addr: int, length: int) -> bytes:
 
 
 def sys_mincore(task: Task, addr: int, length: int, vec: int, *_: int) -> int:
-    found, hole = mincore(task, addr, length)
+    found, hole = mincore(task, addr, length, vec)
     put_user(task, vec, found)
     if hole:
         fail(errno.ENOMEM)
@@ -149,6 +149,7 @@ def sys_open(task: Task, path: int, flags: int, *_: int) -> int:
 
 
 def sys_memfd_create(task: Task, name: int, flags: int, *_: int) -> int:
+    fileio.check_memfd_flags(flags & 0xFFFF_FFFF)
     try:
         text = get_user_string(task, name, _MEMFD_NAME_MAX)
     except OSError as error:
@@ -167,17 +168,38 @@ def sys_dup(task: Task, fd: int, *_: int) -> int:
 
 def sys_read(task: Task, fd: int, buf: int, count: int, *_: int) -> int:
     file = task.files[signed32(fd)]
-    done = sys_pread64(task, fd, buf, count, file.pos)
-    file.pos += done
+    if not isinstance(file.inode, StreamInode):
+        done = sys_pread64(task, fd, buf, count, file.pos)
+        file.pos += done
+        return done
+    if not file.readable:
+        fail(errno.EBADF)
+    if not is_user_range(task, buf, count):
+        fail(errno.EFAULT)
+    data = file.inode.receive(task, min(count, fileio.RW_MAX))
+    done = copy_to_user(task, buf, data)
+    file.inode.take_back(data[done:])
+    if data and not done:
+        fail(errno.EFAULT)
     return done
 
 
 def sys_pread64(task: Task, fd: int, buf: int, count: int, offset: int, *_: int) -> int:
-    allowed = is_user_range(task, buf, count)
-    data = fileio.do_pread(task, signed32(fd), min(count, _RW_MAX), signed64(offset), allowed=allowed)
-    done = copy_to_user(task, buf, data)
-    if data and not done:
-        fail(errno.EFAULT)
+    allowed, fd, offset = is_user_range(task, buf, count), signed32(fd), signed64(offset)
+    fileio.do_pread(task, fd, 0, offset, allowed=allowed)  # refuses first
+    if offset + count > MAX_BYTES:
+        fail(errno.EINVAL)
+    # page by page, as far as the buffer takes it: the file may be larger than all memory
+    page, count, done = task.memory.page_size, min(count, fileio.RW_MAX), 0
+    while done < count:
+        length = min(count - done, page - (offset + done) % page)
+        data = fileio.do_pread(task, fd, length, offset + done)
+        copied = copy_to_user(task, buf + done, data)
+        if data and not copied and not done:
+            fail(errno.EFAULT)
+        done += copied
+        if copied < length:
+            break
     return done
 
 
@@ -191,7 +213,7 @@ def sys_pwrite64(task: Task, fd: int, buf: int, count: int, offset: int, *_: int
 
 def _source(task: Task, buf: int, count: int) -> fileio.Source:
     """Return what a write takes from memory, once it asks for it: as far as it can be read."""
-    allowed, count = is_user_range(task, buf, count), min(count, _RW_MAX)
+    allowed, count = is_user_range(task, buf, count), min(count, fileio.RW_MAX)
     return fileio.Source(count, lambda done, length: copy_from_user(task, buf + done, length), allowed)
 
 

@@ -10,7 +10,7 @@ from heaplab.kernel.limits import may_lock
 from heaplab.kernel.mm import Mm
 from heaplab.kernel.system import fail
 from heaplab.kernel.task import Task
-from heaplab.kernel.uaccess import populate
+from heaplab.kernel.uaccess import is_user_range, populate
 from heaplab.kernel.vma import VM_LOCKED, VM_SHARED
 from heaplab.machine import REGISTER
 
@@ -63,10 +63,11 @@ def _set_locked(mm: Mm, start: int, end: int, flag: int) -> None:
         fail(errno.ENOMEM)
 
 
-def mincore(task: Task, addr: int, length: int) -> tuple[bytes, bool]:
+def mincore(task: Task, addr: int, length: int, vec: int = 0) -> tuple[bytes, bool]:
     """Return a byte for each page up to the first hole, 1 when it is in memory; and whether there is a hole.
 
-    Raises: OSError EINVAL; ENOMEM past the end of user memory.
+    vec: where the bytes will go.
+    Raises: OSError EINVAL; ENOMEM past the end of user memory; EFAULT where `vec` cannot be the user's.
     """
     mm = task.memory
     if addr & ~mm.page_mask:
@@ -74,6 +75,8 @@ def mincore(task: Task, addr: int, length: int) -> tuple[bytes, bool]:
     if addr + length > mm.layout.task_size:
         fail(errno.ENOMEM)
     end = addr + mm.align(length)
+    if not is_user_range(task, vec, (end - addr) >> mm.page_shift):
+        fail(errno.EFAULT)
     found = bytearray()
     for vma in mm.vmas.overlapping(addr, end):
         start, until = max(addr, vma.start), min(end, vma.end)

@@ -12,7 +12,7 @@ from heaplab.kernel.layout import Layout
 from heaplab.kernel.system import System, fail
 from heaplab.kernel.vma import AnonVma, Vma, anon_vmas_agree, continues, mergeable
 from heaplab.kernel.vmas import VmaMap
-from heaplab.machine import FrameKind, Pte, Space
+from heaplab.machine import REGISTER, FrameKind, Pte, Space
 
 _WRITABLE: Final = int(Pte.WRITE | Pte.DIRTY)
 
@@ -53,7 +53,7 @@ class Mm:
         self.space = Space(system.machine)
         self.page_size = system.machine.page_size
         self.page_shift = system.machine.page_shift
-        self.page_mask = ~(self.page_size - 1)
+        self.page_mask = REGISTER & ~(self.page_size - 1)  # lengths wrap as a register does
         self.users = 1
         self.vmas = VmaMap(self)
         self.start_brk = layout.start_brk

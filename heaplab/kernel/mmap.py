@@ -9,10 +9,12 @@ from typing import Final
 
 from heaplab.abi import (
     MAP_32BIT,
+    MAP_ABOVE4G,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
+    MAP_HUGE_SIZES,
     MAP_HUGETLB,
     MAP_IGNORED,
     MAP_LOCKED,
@@ -29,7 +31,7 @@ from heaplab.abi import (
     Rlimit,
 )
 from heaplab.kernel.file import File
-from heaplab.kernel.inode import MAX_BYTES, Inode
+from heaplab.kernel.inode import Inode
 from heaplab.kernel.limits import Limits, charge, may_expand, may_lock
 from heaplab.kernel.mm import Mm
 from heaplab.kernel.system import fail
@@ -60,7 +62,8 @@ _KNOWN_FLAGS: Final = (
     | MAP_32BIT
     | MAP_GROWSDOWN
     | MAP_LOCKED
-    | (MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK | MAP_FIXED_NOREPLACE | MAP_IGNORED)
+    | (MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK | MAP_IGNORED)
+    | (MAP_ABOVE4G | MAP_HUGE_SIZES)
 )
 
 
@@ -70,7 +73,7 @@ _KNOWN_FLAGS: Final = (
 def brk(task: Task, wanted: int) -> int:
     """Move the break to `wanted`; return where it is then: where it was, if it cannot (rules 32 to 36)."""
     mm = task.memory
-    if wanted < mm.start_brk:
+    if not mm.start_brk <= wanted <= mm.layout.task_size:
         return mm.brk
     if wanted - mm.start_brk > task.limits.soft(Rlimit.DATA):
         return mm.brk
@@ -132,7 +135,7 @@ def mmap(task: Task, addr: int, length: int, prot: int, flags: int, file: File |
     if flags & MAP_FIXED_NOREPLACE:
         flags |= MAP_FIXED
     length = (length + mm.page_size - 1) & mm.page_mask
-    if length > mm.layout.task_size or len(mm.vmas) > mm.system.settings.max_map_count:
+    if not 0 < length <= mm.layout.task_size or len(mm.vmas) > mm.system.settings.max_map_count:
         fail(errno.ENOMEM)
     if offset + length > 1 << 64:
         fail(errno.EOVERFLOW)
@@ -190,7 +193,7 @@ def _flags_for(mm: Mm, prot: int, flags: int) -> int:
 def _checked_source(vm_flags: int, flags: int, file: File | None, end: int) -> int:
     """Refuse what the file, or the lack of one, does not allow; return the VMA's flags."""
     kind = flags & MAP_TYPE
-    if file is not None and end > MAX_BYTES:
+    if file is not None and file.inode.seekable and end > file.inode.max_bytes:
         fail(errno.EOVERFLOW)
     if kind not in (MAP_PRIVATE, MAP_SHARED) and not (kind == MAP_SHARED_VALIDATE and file is not None):
         fail(errno.EINVAL)

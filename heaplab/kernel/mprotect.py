@@ -30,7 +30,7 @@ def mprotect(task: Task, addr: int, length: int, prot: int) -> None:
     if not length:
         return
     end = addr + mm.align(length)
-    if end >= 1 << 64:
+    if not addr < end < 1 << 64:
         fail(errno.ENOMEM)
     prot &= ~PROT_SEM
     if prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC):

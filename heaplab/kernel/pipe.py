@@ -31,6 +31,9 @@ class StreamInode(Inode):
         """Return up to `count` bytes; none at the end.  Raises: WouldBlock."""
         return b""
 
+    def take_back(self, data: bytes) -> None:
+        """Be given back what was received last, and could not be passed on."""
+
     def transmit(self, task: Task, data: bytes) -> int:
         """Take some of the bytes at least; return how many.  Raises: OSError EPIPE, WouldBlock."""
         return len(data)
@@ -88,6 +91,10 @@ class Pipe(StreamInode):
         data = bytes(self._under_way[:count])
         del self._under_way[:count]
         return data
+
+    def take_back(self, data: bytes) -> None:
+        """Have them come out next."""
+        self._under_way[:0] = data
 
     def transmit(self, task: Task, data: bytes) -> int:
         """Put bytes in, as many as there is room for; up to PIPE_BUF all at once.

@@ -71,7 +71,7 @@ _DIRECT: Final[dict[str, Callable[..., Any]]] = {
     "pwrite64": fileio.do_pwrite,
     "mincore": memcalls.do_mincore,
     "getrlimit": lambda task, resource: task.limits.get(resource),
-    "setrlimit": lambda task, resource, soft, hard: task.limits.set(resource, soft, hard),
+    "setrlimit": lambda task, resource, *pair: task.limits.set(resource, *(each & REGISTER for each in pair)),
     "pipe2": fileio.do_pipe2,
     "execve": exec_.execve,
     "wait4": waiting.wait4,

@@ -44,6 +44,7 @@ def sys_gettid(task: Task, *_: int) -> int:
 
 def sys_execve(task: Task, path: int, argv: int, envp: int, *_: int) -> int:
     name = get_user_string(task, path, _PATH_MAX)
+    task.system.files.find(os.fsdecode(name))  # who is not there is missed before the arguments are read
     execve(task, os.fsdecode(name), _get_strings(task, argv), _get_strings(task, envp))
     return 0
 
@@ -205,7 +206,7 @@ def sys_prctl(task: Task, option: int, argument: int, *_: int) -> int:
     if option == PR_SET_NAME:
         set_name(task, get_user(task, argument, 16).partition(b"\0")[0])
     elif option == PR_GET_NAME:
-        put_user(task, argument, task.comm.encode().ljust(16, b"\0"))
+        put_user(task, argument, os.fsencode(task.comm).ljust(16, b"\0"))
     elif option == PR_SET_CHILD_SUBREAPER:
         group.subreaper = bool(argument)
     elif option == PR_GET_CHILD_SUBREAPER:
@@ -217,4 +218,4 @@ def sys_prctl(task: Task, option: int, argument: int, *_: int) -> int:
 
 def set_name(task: Task, name: bytes) -> None:
     """Give a task a name, of which 15 bytes are kept."""
-    task.comm = name[:15].decode(errors="replace")
+    task.comm = os.fsdecode(name[:15])

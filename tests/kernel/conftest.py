@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from heaplab.abi import WALL
 from heaplab.kernel import Kernel
 from heaplab.machine import FrameKind
 from heaplab.process import Process
@@ -20,14 +21,22 @@ def owned_by_init(kernel: Kernel) -> int:
 
 
 def reap_all(kernel: Kernel) -> None:
-    """End and collect every process but init, checking after each step."""
+    """End and collect every process but init, checking after each step; then every frame must be free."""
     while others := [pid for pid in kernel.system.tasks if pid != kernel.init.pid]:
         for pid in others:
-            if pid in kernel.system.tasks and kernel.process(pid).state != "Z":
+            if pid in kernel.system.tasks and kernel.task(pid).group.living:
                 kernel.init.kill(pid, signal.SIGKILL)
             elif pid in kernel.system.tasks and kernel.process(pid).ppid == kernel.init.pid:
-                kernel.init.waitpid(pid)
+                kernel.init.waitpid(pid, WALL)
             kernel.check()
+    machine = kernel.machine
+    assert machine.frame_count - machine.free_frames == owned_by_init(kernel), "frames were lost"
+
+
+@pytest.fixture(name="reap_all")
+def _reap_all() -> Callable[[Kernel], None]:
+    """`reap_all(kernel)` ends all processes, and finds lost frames: for tests of many kernels."""
+    return reap_all
 
 
 @pytest.fixture
@@ -45,8 +54,6 @@ def boot() -> Iterator[Callable[..., Kernel]]:
     for kernel in booted:
         kernel.check()
         reap_all(kernel)
-        machine = kernel.machine
-        assert machine.frame_count - machine.free_frames == owned_by_init(kernel), "frames were lost"
 
 
 @pytest.fixture

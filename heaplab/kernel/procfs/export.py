@@ -40,8 +40,8 @@ def _write_task(task: Task, directory: Path) -> None:
         "oom_score_adj": oom_score_adj,
     }
     for name, view in views.items():
-        (directory / name).write_text(view(task))
-    (directory / "comm").write_text(f"{task.comm}\n")
+        (directory / name).write_text(view(task), errors="surrogateescape")
+    (directory / "comm").write_text(f"{task.comm}\n", errors="surrogateescape")
     (directory / "cmdline").write_text("")
     with (directory / "pagemap").open("wb") as file:
         for offset, piece in pagemap_pieces(task):

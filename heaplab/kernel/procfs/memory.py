@@ -107,7 +107,7 @@ def _maps_line(mm: Mm, vma: Vma) -> str:
     offset = vma.pgoff << mm.page_shift if vma.file is not None else 0
     device, inode = (vma.file.inode.device, vma.file.inode.number) if vma.file is not None else ("00:00", 0)
     line = f"{vma.start:08x}-{vma.end:08x} {rights} {offset:08x} {device} {inode} "
-    name = vma_name(mm, vma)
+    name = vma_name(mm, vma).replace("\n", "\\012")
     return f"{line.ljust(_NAME_COLUMN)}{name}\n" if name else f"{line}\n"
 
 

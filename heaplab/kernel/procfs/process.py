@@ -81,7 +81,7 @@ def status(task: Task) -> str:
     mm, sizes = task.mm, _Sizes.of(task.mm)
     ignored, caught = _actions(task)
     lines: dict[str, object] = {
-        "Name": task.comm,
+        "Name": task.comm.replace("\\", "\\\\").replace("\n", "\\n"),
         "Umask": "0022",
         "State": _STATES[task.state],
         "Tgid": task.tgid,
