@@ -12,16 +12,19 @@ from heaplab.kernel.task import Task
 def write(system: System, directory: str | Path) -> None:
     """Write /proc as it is now into a directory, made if need be.
 
-    There are meminfo and stat, and of each process a directory with its maps, smaps, status, stat, statm,
-    oom_score, oom_score_adj, comm, cmdline (empty) and pagemap (a file with holes, as large as the address
-    space asks for), and one of its threads.  What was written before of processes that are gone stays: write
-    into a new directory.  Raises: OSError.
+    There are meminfo, stat, uptime and self, which is pid 1; of each process a directory with its maps,
+    smaps, status, stat, statm, oom_score, oom_score_adj, comm, cmdline (empty) and pagemap (a file with
+    holes, as large as the address space asks for), and one of its threads.  What was written before of
+    processes that are gone stays: write into a new directory.  Raises: OSError.
     """
     root = Path(directory)
     root.mkdir(parents=True, exist_ok=True)
     (root / "meminfo").write_text(meminfo(system))
     # readers take the time of boot from here: the model's clock stands at the epoch
     (root / "stat").write_text("cpu  0 0 0 0 0 0 0 0 0 0\ncpu0 0 0 0 0 0 0 0 0 0 0\nbtime 0\n")
+    (root / "uptime").write_text("0.00 0.00\n")
+    if not (root / "self").is_symlink():
+        (root / "self").symlink_to(str(system.init.pid))
     for task in list(system.tasks.values()):
         if task is task.group.leader:
             _write_task(task, root / str(task.pid))

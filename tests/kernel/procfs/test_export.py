@@ -1,5 +1,8 @@
 """A /proc of files, read by psutil as if it were this machine's."""
 
+import shutil
+import subprocess
+
 import numpy as np
 import psutil
 import pytest
@@ -48,6 +51,45 @@ def test_psutil_sees_the_memory(family):
     assert psutil.Process(child.pid).memory_full_info().uss == PAGE
     machine = psutil.virtual_memory()
     assert (machine.total, machine.free) == (512 * PAGE, kernel.machine.free_frames * PAGE)
+
+
+@pytest.fixture
+def tool(family, tmp_path):
+    """Run a tool of procps with the model's /proc in the place of the real one; what it prints, as words."""
+    enter = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", 'mount --bind "$0" /proc && exec "$@"']
+
+    def tool(*command):
+        if shutil.which(command[0]) is None:
+            pytest.skip(f"{command[0]} of procps is not installed")
+        done = subprocess.run(
+            [*enter, str(tmp_path / "proc"), *command], capture_output=True, text=True, check=False
+        )
+        if "Operation not permitted" in done.stderr:
+            pytest.skip("mounting over /proc needs root")
+        assert done.returncode == 0, done.stderr
+        return [line.split() for line in done.stdout.splitlines()]
+
+    return tool
+
+
+def test_ps_sees_the_processes(family, tool):
+    _, shell, child, zombie, _ = family
+    assert tool("ps", "-e", "--no-headers", "--sort=pid", "-o", "pid,ppid,stat,nlwp,uid,rss,comm") == [
+        ["1", "0", "Rs", "1", "1000", "0", "init"],
+        [str(shell.pid), "1", "R", "1", "1000", "36", "sh"],
+        [str(child.pid), str(shell.pid), "R", "1", "1000", "32", "sh"],
+        [str(zombie.pid), str(shell.pid), "Z", "1", "1000", "0", "sh"],
+    ]
+    assert len(tool("ps", "-eL", "--no-headers")) == 4
+
+
+def test_pmap_and_free_see_the_memory(family, tool):
+    kernel, shell, _, _, base = family
+    rows = {words[0]: words[1:4] for words in tool("pmap", "-x", str(shell.pid)) if words}
+    assert rows[f"{base:016x}"] == ["64", "32", "32"]
+    memory = tool("free")[1]
+    assert memory[1:4:2] == [str(512 * 4), str(kernel.machine.free_frames * 4)]
+    assert ["Tasks:", "4"] in [words[:2] for words in tool("top", "-b", "-n1")]
 
 
 def test_pagemap_is_read_by_seeking(family, tmp_path):
