@@ -15,7 +15,6 @@ from heaplab.kernel.system import fail
 from heaplab.kernel.task import Task
 from heaplab.kernel.uaccess import populate
 from heaplab.kernel.vma import VM_ACCOUNT, VM_LOCKED, VM_MAYSHARE, VM_SHARED, Vma
-from heaplab.machine import REGISTER
 
 #: a move makes up to this many VMAs on its way
 _SPARE_VMAS = 3
@@ -76,8 +75,7 @@ def _check_arguments(asked: _Remap) -> None:
         fail(errno.EINVAL)
     if not asked.flags & MREMAP_MAYMOVE or (asked.flags & MREMAP_DONTUNMAP and asked.grown):
         fail(errno.EINVAL)
-    old_end = (asked.addr + asked.old_len) & REGISTER
-    if old_end > asked.new_addr and asked.new_addr + asked.new_len > asked.addr:
+    if asked.addr + asked.old_len > asked.new_addr and asked.new_addr + asked.new_len > asked.addr:
         fail(errno.EINVAL)
     if len(mm.vmas) + 2 >= mm.system.settings.max_map_count - _SPARE_VMAS:
         fail(errno.ENOMEM)
