@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from heaplab.abi import CLONE_VM
+from heaplab.abi import CLONE_VM, WALL
 from heaplab.kernel import Kernel
 from heaplab.kernel.elf import Elf, make_elf
 from heaplab.kernel.fork import VFORK
@@ -176,6 +176,25 @@ def test_exec_forgets_and_keeps():
             call()
     assert f"{page:08x}" not in process.maps()
     kernel.check()
+
+
+def test_an_exit_signal_is_sigchld_to_a_parent_that_has_execed():
+    # measured, Linux 6.18; to who waits it is still a child by clone
+    kernel, process = boot()
+    kernel.write_file("/bin/lesson", make_elf())
+    parent = process.fork()
+    child, quiet = parent.clone(signal.SIGFPE), parent.clone(0)
+    parent.execve("/bin/lesson", ["lesson"])
+    heard = []
+    parent.sigaction(signal.SIGCHLD, lambda _, info: heard.append(info.pid))
+    child.exit(1)
+    quiet.exit(2)
+    assert (parent.state, heard) == ("R", [child.pid, quiet.pid])
+    assert parent.waitpid(-1, WALL) == (child.pid, 1 << 8)
+    late = parent.clone(signal.SIGFPE)
+    late.exit(0)
+    assert parent.state == "Z"
+    assert process.waitpid(parent.pid) == (parent.pid, signal.SIGFPE)
 
 
 def test_the_other_threads_end_and_the_caller_takes_the_leaders_pid():
