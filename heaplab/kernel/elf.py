@@ -143,6 +143,7 @@ def assemble_elf(
         body = body.ljust(part.offset, b"\0")
         body[part.offset : part.offset + len(part.data)] = part.data
     if name:
+        body = body.ljust(room(count), b"\0")
         headers += struct.pack("<IIQQQQQQ", _PT_INTERP, _PF_R, len(body), 0, 0, len(name), len(name), 1)
         body += name
     body[: len(headers)] = headers

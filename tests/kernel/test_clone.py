@@ -17,6 +17,7 @@ from heaplab.abi import (
     CLONE_THREAD,
     CLONE_VFORK,
     CLONE_VM,
+    PROT_READ,
     WALL,
     WCLONE,
     WNOHANG,
@@ -25,6 +26,7 @@ from heaplab.errors import OutOfMemory, SegmentationFault, WouldBlock
 from heaplab.process import THREAD_FLAGS
 
 SIGCHLD = signal.SIGCHLD
+SIZE = 256
 
 
 def refused(code, call, *args):
@@ -199,6 +201,16 @@ def test_the_end_of_a_thread_is_written_where_clone_says(kernel, process):
     thread.exit_thread()
     assert process.load(word, 4) == 0
     kernel.check()
+
+
+def test_where_the_end_cannot_be_written_it_is_looked_for_sleepers(kernel, process):
+    """Linux wakes whoever sleeps there on a futex, and reads the page to find them."""
+    page = process.mmap(SIZE, prot=PROT_READ)
+    for address, present in ((page + 2, False), (page + 4, True)):
+        child = process.clone(CLONE_VM | CLONE_CHILD_CLEARTID | SIGCHLD, 0, 0, address)
+        child.exit(0)
+        assert bool(kernel.task(process.pid).memory.space.pte(page)) is present
+        process.wait()
 
 
 def test_nobody_is_left_to_see_the_end(process):

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from heaplab.abi import CLONE_VM, WALL
+from heaplab.abi import CLONE_VM, PROT_EXEC, PROT_READ, WALL
 from heaplab.kernel import Kernel
-from heaplab.kernel.elf import Elf, make_elf
+from heaplab.kernel.elf import Elf, Part, assemble_elf, make_elf, room
 from heaplab.kernel.fork import VFORK
 
 SOURCE = "char big[100000]; int data[3000] = {1, 2, 3}; int main(void) { return 0; }"
 ADDR_NO_RANDOMIZE = 0x0040000
+BASE = 0x400000
 ENV = {"A": "1", "LONGER": "x" * 50}
 
 
@@ -152,6 +153,52 @@ def test_data_is_stored_and_bss_is_not():
     assert process.brk(0) == 0x4F6000  # rule 36
     process.store64(data, 1)
     assert kernel.read_file("/program") == large
+    kernel.check()
+
+
+def linked(*parts, **more):
+    """A program with text, and these segments behind it."""
+    text = Part(BASE, 0, bytes(room(len(parts) + 1)) + b"\x90", 0x100, PROT_READ | PROT_EXEC)
+    return assemble_elf([text._replace(memsz=len(text.data)), *parts], BASE + room(len(parts) + 1), **more)
+
+
+def test_bss_can_be_written_whatever_its_segment_says():
+    kernel, process = boot(aslr=False)
+    values = Part(BASE + 0x1000, 0x1000, b"values", 0x3000, PROT_READ)
+    code = Part(BASE + 0x8000, 0x2000, b"values", 0x3000, PROT_READ | PROT_EXEC)
+    kernel.write_file("/program", linked(values, code))
+    process.execve("/program", ["program"])
+    assert [line.split()[1] for line in process.maps().splitlines()[1:5]] == ["r--p", "rw-p", "r-xp", "rwxp"]
+    assert process.read(BASE + 0x1000, 8) == b"values\0\0"
+    process.store64(BASE + 0x2000, 1)
+
+
+def test_the_heap_does_not_take_in_bss():
+    kernel, process = boot(aslr=False)
+    kernel.write_file("/program", make_elf(data=bytes(4096), bss=4096))
+    process.execve("/program", ["program"])
+    end = process.sbrk(4096)
+    process.sbrk(4096)
+    spans = [line.split()[0] for line in process.maps().splitlines()[2:4]]
+    assert spans == [f"{end - 4096:08x}-{end:08x}", f"{end:08x}-{end + 8192:08x}"]
+
+
+@pytest.mark.parametrize(("linker", "code"), [(b"short", errno.EIO), (b"long text, " * 10, errno.ELIBBAD)])
+def test_a_linker_that_is_none(linker, code):
+    kernel, process = boot()
+    kernel.write_file("/lib/linker", linker)
+    kernel.write_file("/program", linked(interpreter="/lib/linker", position_independent=True))
+    with pytest.raises(OSError) as caught:
+        process.execve("/program", ["program"])
+    assert errno.errorcode[caught.value.errno] == errno.errorcode[code]
+
+
+def test_a_program_that_cannot_be_mapped_ends_the_process_and_lets_go_of_the_file():
+    kernel, process = boot()
+    beyond = Part((1 << 47) - 0x2000, 0x1000, b"values", 0x8000, PROT_READ)
+    kernel.write_file("/program", linked(beyond))
+    process.execve("/program", ["program"])
+    assert process.state == "X"
     kernel.check()
 
 

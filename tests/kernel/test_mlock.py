@@ -75,6 +75,13 @@ def test_pages_that_cannot_be_made(kernel, process):
     assert locked(kernel, process) == 1
 
 
+def test_what_nobody_may_access_cannot_be_locked_though_it_has_pages(process):
+    area = process.mmap(2 * SIZE)
+    process.mlock(area + SIZE, SIZE)
+    process.mprotect(area + SIZE, SIZE, PROT_NONE)
+    refused(errno.ENOMEM, process.mlock, area, 2 * SIZE)
+
+
 def test_what_becomes_writable_while_locked_is_copied_at_once(process, faults):
     area = process.mmap(2 * SIZE, prot=PROT_READ)
     process.mlock(area, 2 * SIZE)

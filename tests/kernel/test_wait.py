@@ -469,3 +469,26 @@ def test_a_process_group_of_other_parents_children_is_nobody_to_wait_for(process
     refused(errno.ECHILD, process.waitpid, -grandchild.pid, WNOHANG)
     first.exit(0)  # and pid 1 takes in the grandchild
     refused(errno.ECHILD, process.waitpid, -grandchild.pid, WNOHANG)
+
+
+def test_each_task_waits_for_its_own_children_first(process):
+    """Then for those of the tasks after it, as Linux walks the threads of a process (rule 44)."""
+    first, second = process.spawn_thread(), process.spawn_thread()
+    born = {task: task.fork() for task in (second, first, process)}  # the oldest child is the second thread's
+    for child in born.values():
+        child.exit(0)
+
+    for task in (process, first, second):
+        assert task.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT).pid == born[task].pid
+    assert [second.wait()[0] for _ in range(3)] == [born[task].pid for task in (second, process, first)]
+
+
+def test_the_children_of_a_thread_that_ends_are_the_first_tasks_last(process):
+    thread = process.spawn_thread()
+    oldest = thread.fork()
+    youngest = process.fork()
+    for child in (oldest, youngest):
+        child.exit(0)
+    thread.exit_thread(0)
+    assert process.wait()[0] == youngest.pid
+    assert process.wait()[0] == oldest.pid

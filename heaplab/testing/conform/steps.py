@@ -48,12 +48,12 @@ def _shorter(length: int) -> Iterator[int]:
 
 def _flags(prefix: str, where: ModuleType = abi) -> Codec:
     """Flags by the names that a module has for single bits, without their prefix."""
-    names = {
-        value: name.removeprefix(prefix)
+    values = {
+        name.removeprefix(prefix): value
         for name, value in vars(where).items()
         if name.startswith(prefix) and value.bit_count() == 1
     }
-    values = {name: value for value, name in names.items()}
+    names = {value: name for name, value in reversed(values.items())}  # of several the first
 
     def show(flags: int) -> str:
         flags &= (1 << 64) - 1

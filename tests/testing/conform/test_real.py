@@ -11,6 +11,7 @@ from heaplab.testing import conform
 from heaplab.testing.conform import run
 from heaplab.testing.conform.agents import AGENT_END
 from heaplab.testing.conform.generate import Generator
+from heaplab.testing.conform.images import images
 from heaplab.testing.conform.real import RealSide
 from heaplab.testing.conform.steps import parse_all
 
@@ -71,6 +72,98 @@ def test_agents_do_what_they_are_told(real):
     assert states == {1: ("R", 0), 2: ("Z", 1), 3: ("R", 1)}
     assert outcomes(real, "[1] wait4(target=-1, options=0)") == ["2, status 0xb, 0 minor faults"]
     assert list(real.views()) == [1, 3]
+
+
+def test_agents_make_tasks_of_every_kind(real):
+    text = """
+        [1] fork()
+        [2] vfork()
+        [3] getppid()
+        [3] exit(code=3)
+        [2] wait4(target=-1, options=0)
+        [2] clone(flags=VM|FS|FILES|SIGHAND|THREAD|SYSVSEM)
+        [4] gettid()
+        [4] getpid()
+        [4] leave(code=0)
+        [2] sigaction(sig=SIGCHLD, handler=IGN)
+        [2] waitid(whom=ALL, target=0, options=EXITED)
+    """
+    assert outcomes(real, text) == [
+        "2, 0 minor faults",
+        "3, 0 minor faults",
+        "2, 0 minor faults",
+        "0, 0 minor faults",
+        "3, status 0x300, 0 minor faults",
+        "4, 0 minor faults",
+        "4, 0 minor faults",
+        "2, 0 minor faults",
+        "0, 0 minor faults",
+        "0, was DFL, 0, 0 minor faults",
+        "-ECHILD, 0 minor faults",
+    ]
+    assert [view.threads for view in real.views().values()] == [1, 1]
+
+
+def test_a_parent_sleeps_until_its_vforked_child_execs(real):
+    assert outcomes(real, "[1] fork()\n[2] vfork()") == ["2, 0 minor faults", "3, 0 minor faults"]
+    assert [view.state for view in real.views().values()] == ["R", "D", "R"]
+    names = [image.path for image in images()]
+    (said,) = outcomes(real, f"[3] exec(image={names.index('bin/bss')}, argc=2)")
+    assert "argc 2, pointers 0x7fff" in said
+    views = real.views()
+    assert [(view.state, view.comm) for view in views.values()] == [
+        ("R", "init"),
+        ("R", "init"),
+        ("R", "bss"),
+    ]
+    assert [vma.name for vma in views[3].maps.vmas] == ["bin/bss", "bin/bss", "", "[stack]"]
+    assert outcomes(real, "[3] getpid()") == ["3, 0 minor faults"]
+
+
+def test_a_thread_that_execs_becomes_the_process(real):
+    thread = "clone(flags=VM|FS|FILES|SIGHAND|THREAD|SYSVSEM)"
+    outcomes(real, f"[1] fork()\n[2] {thread}\n[2] {thread}")
+    assert list(real.views()) == [1, 2, 3, 4]
+    outcomes(real, "[4] exec(image=0)")
+    assert [(pid, view.threads) for pid, view in real.views().items()] == [(1, 1), (2, 1)]
+    assert outcomes(real, "[2] gettid()") == ["2, 0 minor faults"]
+
+
+def test_a_program_that_cannot_start_dies(real):
+    names = [image.path for image in images()]
+    outcomes(real, "[1] fork()")
+    assert outcomes(real, f"[2] exec(image={names.index('bin/absent')})") == ["-ENOENT, 0 minor faults"]
+    assert list(real.views()) == [1, 2]
+
+
+def test_agents_stop_and_go_on(real):
+    outcomes(real, "[1] fork()\n[2] kill(target=2, sig=SIGSTOP)")
+    assert real.views()[2].state == "T"
+    assert outcomes(real, "[1] wait4(target=2, options=NOHANG|UNTRACED)") == [
+        "2, status 0x137f, 0 minor faults"
+    ]
+    outcomes(real, "[1] kill(target=2, sig=SIGCONT)")
+    assert real.views()[2].state == "R"
+    assert outcomes(real, "[2] getpid()") == ["2, 0 minor faults"]
+
+
+def test_what_calls_write_is_told(real):
+    text = """
+        [1] memfd()
+        [1] pwrite(fd=0, count=3, value=0x7, offset=0x1)
+        [1] pread(fd=0, count=0x10)
+        [1] open(file=1, flags=0)
+        [1] read(fd=1, count=0x3)
+        [1] getrlimit(resource=NOFILE)
+    """.replace("count=3", "count=0x3")
+    assert outcomes(real, text) == [
+        "0, 0 minor faults",
+        "3, 0 minor faults",
+        "4, 1*00 3*07, 0 minor faults",
+        "1, 0 minor faults",
+        "3, 1*01 1*02 1*03, 0 minor faults",
+        "0, 0x400, 0x400, 0 minor faults",
+    ]
 
 
 def test_an_agent_begins_with_nothing_but_its_stack(real):
