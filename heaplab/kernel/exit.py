@@ -20,14 +20,14 @@ from heaplab.kernel.uaccess import copy_from_user, put_user
 
 
 def exit_group(group: Group, status: int) -> None:
-    """End all tasks of a process.
+    """End all tasks of a process: first the one that is on the CPU, the others as they were born.
 
     status: as wait reports it (rule 42): the exit code << 8, or the number of a signal.
     """
     if group.ending is None:
         group.ending = status
-    # the leader last: its end is the process's
-    for task in sorted(group.living.values(), key=lambda task: task is group.leader):
+    running = group.leader.system.current
+    for task in sorted(group.living.values(), key=lambda task: task is not running):
         do_exit(task, status)
 
 

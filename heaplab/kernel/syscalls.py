@@ -105,6 +105,7 @@ class Entry:
         task = self.task
         if task.context.space is None:
             self._check_awake()
+        task.system.current = task
         try:
             refusal = mend(task, va, error_code)
             if refusal:
@@ -127,6 +128,7 @@ class Entry:
         if task.context.space is None:
             self._check_awake()
         task.syscalls[name] += 1
+        task.system.current = task
         try:
             return function(task, *[arg & REGISTER for arg in args], *(0,) * (6 - len(args)))
         except OSError as error:
@@ -162,6 +164,7 @@ class Entry:
         if task.context.space is None:
             self._check_awake()
         task.syscalls[name] += 1
+        task.system.current = task
         try:
             return _DIRECT[name](task, *args)
         finally:
