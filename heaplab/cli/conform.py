@@ -63,7 +63,7 @@ def conform(
 def _replay(path: Path) -> int:
     judge.demand_rights()
     with judge.bound_to_one_cpu():
-        played = judge.play_once(judge.replay(judge.parse_all(path.read_text())))
+        played = judge.play_once(judge.replay(judge.parse_all(path.read_text(errors="replace"))))
     _show_steps(played)
     if not played.differences:
         click.echo(f"{len(played.steps)} steps, no difference")

@@ -43,12 +43,13 @@ class System:
     owner is the kernel)
     while it runs: pids; tasks, by pid, in the order of their birth, the dead not yet waited for included;
     places, numbers for what is to be found in the order in which it came; process_groups, by number, the
-    processes of each, zombies included; init, the task with pid 1; current, the task that entered the kernel last; init_reaps, whether init collects its dead
-    children by itself; oom_kills, the pids that the OOM killer ended, in order; kill, how it ends a process:
-    the memory system, which needs it, stands below what exit does; signalled, the processes with signals to
-    act upon before any program goes on; files, by name; committed, pages promised to programs (Committed_AS);
-    disk_reads, pages of files read in; reclaimable, the pages of files on disk that are in memory, in the
-    order in which they will be given up; lazily_freed, whether MADV_FREE found pages to free
+    processes of each, zombies included; init, the task with pid 1; current, the task that entered the
+    kernel last; init_reaps, whether init collects its dead children by itself; oom_kills, the pids that the
+    OOM killer ended, in order; kill, how it ends a process: the memory system, which needs it, stands below
+    what exit does; signalled, the processes with signals to act upon before any program goes on; files, by
+    name; committed, pages promised to programs (Committed_AS); disk_reads, pages of files read in;
+    reclaimable, the pages of files on disk that are in memory, in the order in which they will be given up;
+    lazily_freed, whether MADV_FREE found pages to free
     """
 
     def __init__(

@@ -28,8 +28,8 @@ class Image:
     data: bytes | None
 
     def arguments(self, count: int) -> list[bytes]:
-        """Return so many arguments, of different lengths."""
-        return [(self.path.encode() * 3)[: 3 + 5 * number] for number in range(count)]
+        """Return so many arguments, of different lengths, but not more than eight."""
+        return [(self.path.encode() * 3)[: 3 + 5 * number] for number in range(min(count, 8))]
 
 
 def _plain(data: bytes = b"", bss: int = 0) -> bytes:

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 from heaplab import abi
 from heaplab.abi import Sys
 from heaplab.errors import UsageError
+from heaplab.machine import REGISTER
 
 PAGE: Final = 4096  # of the real machine, and so of the model beside it
 
@@ -98,6 +99,7 @@ VALUE: Final = Codec(hex, lambda text: int(text, 16), _smaller)
 LENGTH: Final = Codec(hex, lambda text: int(text, 16), _shorter)
 NUMBER: Final = Codec(str, int, _smaller)
 ID: Final = Codec(str, int)
+SIZE: Final = Codec(str, lambda text: {"1": 1, "2": 2, "4": 4, "8": 8}[text])
 SIGNAL: Final = Codec(_signal_name, _signal_number)
 PROT: Final = _flags("PROT_")
 MAP: Final = _flags("MAP_")
@@ -287,7 +289,7 @@ class Setrlimit(Call):
         return self.resource, scratch
 
     def given(self) -> bytes:
-        return struct.pack("<QQ", self.soft, self.hard)
+        return struct.pack("<QQ", self.soft & REGISTER, self.hard & REGISTER)
 
 
 @dataclass(frozen=True)
@@ -470,7 +472,7 @@ class Sigaction(Call):
         return self.sig, scratch, scratch + 32, 8
 
     def given(self) -> bytes:
-        return struct.pack("<QQQQ", self.handler, self.flags, 0, 0)
+        return struct.pack("<QQQQ", self.handler & REGISTER, self.flags & REGISTER, 0, 0)
 
     def told(self, result: int, written: bytes) -> str:
         handler, flags = struct.unpack_from("<QQ", written, 32)
@@ -490,7 +492,7 @@ class Sigprocmask(Call):
         return self.how, scratch, scratch + 8, 8
 
     def given(self) -> bytes:
-        return struct.pack("<Q", self.mask)
+        return struct.pack("<Q", self.mask & REGISTER)
 
     def told(self, result: int, written: bytes) -> str:
         return f"was {struct.unpack_from('<Q', written, 8)[0]:#x}" if result == 0 else ""
@@ -652,7 +654,7 @@ class Access(Step):
     """
 
     addr: int = arg(HEX)
-    size: int = arg(ID, default=8)
+    size: int = arg(SIZE, default=8)
     fatal: int = arg(NUMBER, default=0)
 
 
@@ -673,7 +675,9 @@ def _kinds(base: type[Step]) -> Iterator[type[Step]]:
 
 
 #: every step that can be written down, by its name
-KINDS: Final[dict[str, type[Step]]] = {kind.__name__.lower(): kind for kind in _kinds(Step)}
+KINDS: Final[dict[str, type[Step]]] = {
+    kind.__name__.lower(): kind for kind in _kinds(Step) if kind not in (Call, Birth, Access)
+}
 _LINE: Final = re.compile(r"\[(\d+)\] (\w+)\((.*)\)")
 
 

@@ -6,11 +6,12 @@ import pytest
 
 from heaplab.abi import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, WNOHANG
 from heaplab.errors import UsageError
-from heaplab.testing.conform.steps import KINDS, Kill, Load, Mmap, Wait4, parse, parse_all
+from heaplab.testing.conform.steps import KINDS, Access, Kill, Load, Mmap, Wait4, parse, parse_all
 
 
 def with_all(kind, number):
-    return kind(2, **{each.name: number for each in fields(kind) if each.name != "pid"})
+    names = [each.name for each in fields(kind) if each.name != "pid"]
+    return kind(2, **{name: 8 if name == "size" and issubclass(kind, Access) else number for name in names})
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.__name__)
@@ -35,7 +36,16 @@ def test_what_has_a_default_can_be_left_out_and_comments_too():
 
 @pytest.mark.parametrize(
     "line",
-    ["fork()", "[2] spoon()", "[2] brk(addr=zero)", "[2] brk(place=0x1)", "[2] brk()", "[2] mmap(addr=0x0"],
+    [
+        "fork()",
+        "[2] spoon()",
+        "[2] access(addr=0x0)",
+        "[2] load(addr=0x0, size=3)",
+        "[2] brk(addr=zero)",
+        "[2] brk(place=0x1)",
+        "[2] brk()",
+        "[2] mmap(addr=0x0",
+    ],
 )
 def test_what_is_no_step_is_named(line):
     with pytest.raises(UsageError, match="is no step") as caught:
