@@ -187,9 +187,10 @@ class Inode:
     def truncate(self, size: int) -> None:
         """Cut the file to `size` bytes, or let it grow with zeros.
 
-        Pages past the new end go, from all address spaces first; what is left of the last one reads zero.
+        Pages past the new end go, from all address spaces first; what is left of the last one reads zero, also
+        when the size stays.
         """
-        if size < self.size:
+        if size <= self.size:
             end = -(-size >> self.system.machine.page_shift)
             self.unmap(end, MAX_BYTES)
             self.drop_pages(end)

@@ -240,3 +240,19 @@ def test_exec_closes_what_it_is_told_to(kernel, process):
         refused(errno.EBADF, child.lseek, fd, 0)
         assert process.lseek(fd, 0) == 0
     assert child.lseek(kept, 0) == child.lseek(copy, 0) == 0
+
+
+def test_truncation_to_the_same_size_clears_what_lies_behind_the_end(kernel, process):
+    fd = process.memfd_create("x")
+    process.ftruncate(fd, 100)
+    page = process.mmap(SIZE, flags=MAP_SHARED, fd=fd)
+    process.store64(page + 104, 7)
+    assert process.syscall(Sys.PWRITE64, fd, 64 * SIZE, 10, SIZE) == -errno.EFAULT  # makes page 1 at the end
+    assert sorted(kernel.task(process.pid).files[fd].inode.pages) == [0, 1]
+    kernel.check()
+    process.ftruncate(fd, SIZE)
+    process.ftruncate(fd, 100)
+    process.store64(page + 104, 7)
+    process.ftruncate(fd, 100)
+    assert process.load64(page + 104) == 0
+    assert sorted(kernel.task(process.pid).files[fd].inode.pages) == [0]

@@ -13,6 +13,7 @@ from heaplab.abi import (
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
     MAP_NORESERVE,
+    MAP_POPULATE,
     MAP_PRIVATE,
     MAP_SHARED,
     MREMAP_FIXED,
@@ -71,9 +72,8 @@ def mmap(scene: Scene) -> Iterator[Step]:
     """A mapping: somewhere, at a hint, beside another one, or over what is there."""
     length, prot, flags = scene.length(), scene.prot(), scene.map_flags()
     if scene.likely(0.02):
-        # of whole huge pages, for which Linux chooses other places; some too large for any
-        length = scene.one((1, 2, 3, 1 << 24, 1 << 25)) << 21
-        flags |= MAP_NORESERVE
+        # of whole huge pages, for which Linux chooses other places
+        length, flags = scene.chance.randint(1, 3) << 21, (flags | MAP_NORESERVE) & ~MAP_POPULATE
     where = scene.weighted(
         {"anywhere": 40, "hint": 20, "beside": 25, "fixed": 12, "noreplace": 6, "stack": 2}
     )
