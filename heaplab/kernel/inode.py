@@ -187,8 +187,8 @@ class Inode:
     def truncate(self, size: int) -> None:
         """Cut the file to `size` bytes, or let it grow with zeros.
 
-        Pages past the new end go, from all address spaces first; what is left of the last one reads zero, also
-        when the size stays.
+        Pages past the new end go, from all address spaces first; what is left of the last one reads zero, and
+        so it does when the size stays.
         """
         if size <= self.size:
             end = -(-size >> self.system.machine.page_shift)
