@@ -110,7 +110,7 @@ def _grow(asked: _Remap, vma: Vma) -> int:
         if vma.flags & VM_ACCOUNT:
             charge(mm, asked.grown >> mm.page_shift)
         added = Vma(vma.end, end, vma.flags, vma.page_at(vma.end, mm.page_shift), vma.file)
-        added.anon_vma, added.inherited = vma.anon_vma, vma.inherited
+        added.anon_vma = vma.anon_vma  # but not as inherited: what is new holds no page of a parent's
         merged = mm.merge(added)
         assert merged is not None, "a VMA does not continue itself"
         at = asked.addr

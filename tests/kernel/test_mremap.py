@@ -91,6 +91,18 @@ def test_rule_24_grown_up_to_a_like_neighbour_it_merges(process, area, vmas):
     assert vmas() == [(0, 6)]
 
 
+def test_what_fork_left_grows_up_to_an_unwritten_neighbour_and_merges(kernel, process, area):
+    """Rule 18 is about whole VMAs; what is new between the two holds no page of the parent's."""
+    low = fixed(process, area, 0)
+    process.store64(low, 1)
+    fixed(process, area, 2)
+    child = process.fork()
+    assert len(child.maps().splitlines()) == 3
+    child.mremap(low, SIZE, 2 * SIZE)
+    assert len(child.maps().splitlines()) == 2
+    kernel.check()
+
+
 def test_rule_24_without_room_it_may_not_or_moves(kernel, process, area, faults):
     at = fixed(process, area, 0, 2)
     fixed(process, area, 2, prot=PROT_READ)
