@@ -203,6 +203,6 @@ def _hang_up_orphaned_jobs(group: Group, parent: Group) -> None:
         return
     members = system.members(group.pgid)
     if any(member.stop_signal for member in members):
-        for member in members:
-            send(member, SigInfo(SIGHUP))
-            send(member, SigInfo(SIGCONT))
+        for signum in (SIGHUP, SIGCONT):
+            for member in members:
+                send(member, SigInfo(signum))

@@ -52,7 +52,9 @@ def resume(group: Group) -> None:
         job_changed(group, CLD_CONTINUED, SIGCONT)
         for task in group.living.values():
             task.take_or_leave_cpu()
-        group.leader.system.signalled[group] = None  # what came while it was stopped
+        signalled = group.leader.system.signalled
+        signalled.pop(group, None)
+        signalled[group] = None  # what came while it was stopped, after those that were awake
 
 
 def job_changed(group: Group, code: int, signum: int) -> None:

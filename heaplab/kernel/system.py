@@ -98,8 +98,8 @@ class System:
         return [task.group for task in self.tasks.values() if task is task.group.leader]
 
     def members(self, pgid: int) -> list[Group]:
-        """Return the processes of a process group, zombies included, in the order of their birth."""
-        return sorted(self.process_groups.get(pgid, ()), key=lambda group: group.birth)
+        """Return the processes of a process group, zombies included: who entered it last comes first."""
+        return list(reversed(self.process_groups.get(pgid, {})))
 
 
 def fail(code: int) -> NoReturn:

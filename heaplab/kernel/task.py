@@ -123,7 +123,6 @@ class Group:
         subreaper     it takes in its descendants' orphans (PR_SET_CHILD_SUBREAPER)
     until it is collected
         leader        also when it has exited before the others
-        birth         its place among all processes ever
         parent        who waits for it: the one that forked it, or after that one's end its reaper
         place         its place among the parent's children: orphans come behind the reaper's own
         children      leaders, by pid, in the order of their places, zombies included
@@ -143,7 +142,6 @@ class Group:
     """
 
     __slots__ = (
-        "birth",
         "children",
         "children_used",
         "ending",
@@ -173,7 +171,7 @@ class Group:
         self.tgid = leader.pid
         self.leader = leader
         self.living: dict[int, Task] = {}
-        self.birth = self.place = next(leader.system.places)
+        self.place = next(leader.system.places)
         self.parent: Group | None = None
         self.children: dict[int, Task] = {}
         self.parent_task: Task

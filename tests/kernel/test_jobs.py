@@ -84,3 +84,18 @@ def test_running_jobs_are_not(shell):
     job.setpgid(0, 0)
     shell.exit(0)
     assert job.state == "R"
+
+
+def test_a_signal_reaches_first_who_entered_the_process_group_last(process):
+    """So its members end in that order, and their children change hands in it (Linux: attach_pid)."""
+    children = [process.fork() for _ in range(3)]
+    parents = [child.fork() for child in children]  # in the order of their birth
+    for child in children:
+        process.setpgid(child.pid, children[0].pid)
+    orphans = [parent.pid for parent in parents]
+    process.set_child_subreaper()
+    process.kill(-children[0].pid, signal.SIGTERM)
+    for pid in orphans:
+        process.kill(pid, signal.SIGKILL)
+    heard = [process.wait()[0] for _ in range(6)]
+    assert heard == [*(child.pid for child in children), *reversed(orphans)]

@@ -132,8 +132,7 @@ def kill(scene: Scene) -> Iterator[Step]:
     sig = scene.weighted(_SIGNALS)
     if scene.likely(0.03):
         target = scene.weighted({0: 2, -1: 1, -scene.pid: 1, -(1 << 31): 1})
-        # several that die at once die in an order that Linux leaves open, and orphans change hands by it
-        sig = scene.one((0, SIGCHLD, SIGWINCH, 65, -1))
+        sig = scene.one((0, SIGCHLD, SIGWINCH, SIGTERM, SIGKILL, SIGSTOP, SIGCONT, 65, -1))
     if scene.likely(0.3):
         yield Tgkill(scene.pid, scene.one((target, scene.world.of(max(target, 1)).tgid, 0)), target, sig)
     else:
