@@ -69,7 +69,7 @@ class Generator:
         self._underway: Iterator[Step] = iter(())
 
     def __call__(self, world: World) -> Step | None:
-        if self.left == 0:
+        if self.left == 0 or not world.living():  # all may be stopped, or asleep for a stopped child's sake
             return None
         self.left -= 1
         if world.living() == [1]:
@@ -94,7 +94,8 @@ class Generator:
 
     def _start(self, world: World) -> Iterator[Step]:
         living = world.living()
-        pid = self.chance.choice(living[1:] if self.chance.random() < 0.95 else living)
+        others = [pid for pid in living if pid != 1]
+        pid = self.chance.choice(others if self.chance.random() < 0.95 else living)
         scene = Scene(self.chance, world, pid)
         if len(world.views) > _MANY_PROCESSES:
             return self._fewer_processes(scene)

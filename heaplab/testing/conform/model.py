@@ -166,7 +166,11 @@ class ModelSide:
             return Outcome()
         mm = self._tasks[process.pid].memory
         process.load(process.entry, 1)  # the first instruction
-        _equip(process)
+        try:
+            _equip(process)
+        except OSError:  # RLIMIT_AS: the trampoline jumps to where nothing is mapped
+            process.kill(process.pid, SIGSEGV)
+            return Outcome()
         for vma in [vma for vma in mm.vmas if vma.file is not None and vma.file.inode.name.startswith("[v")]:
             process.munmap(vma.start, vma.end - vma.start)
         written = process.read(process.stack, mm.layout.stack_top - process.stack)
