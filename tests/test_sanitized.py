@@ -14,13 +14,13 @@ ROOT = Path(__file__).resolve().parents[1]
 #: the machine, and every allocator by its contract; `make sanitize` alone runs more
 SELECTION = "tests/machine tests/allocators/test_contract.py tests/allocators/test_heap_machine.py"
 
-# A machine that believes its TLB to be larger than it is.
+# A space that believes to have more entries in the TLB than it has.
 OUT_OF_BOUNDS = """
 from heaplab._core import lib
 from heaplab.machine import Machine, Space
 machine = Machine("64 KiB", page_size=256, tlb=16)
 space = Space(machine)
-machine.raw.tlb_size = 32
+space.raw.cached = 1
 lib.hl_flush_space(space.raw)
 """
 

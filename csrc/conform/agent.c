@@ -293,6 +293,7 @@ static void same_in_every_run(void)
         {RLIMIT_MEMLOCK, {64 << 10, 64 << 10}},
         {RLIMIT_NPROC, {1000, 1000}},
     };
+    CALL(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0); /* nobody is left to tell it what to do */
     CHECK(CALL(__NR_personality, ADDR_NO_RANDOMIZE, 0, 0, 0) >= 0, "personality: ADDR_NO_RANDOMIZE is refused");
     CHECK(call6(__NR_prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0, 0) == 0, "prctl: PR_SET_THP_DISABLE is refused");
     for (unsigned i = 0; i < sizeof limits / sizeof *limits; i++)

@@ -44,29 +44,45 @@ def conform(
 
     Exit status: 1 when the two differ; with --mutants, when a mistake is not found.
     """
+    if path is not None and names is not None:
+        raise UsageError("--replay plays on the model as it is, --mutants on wrong ones: choose one of them")
     if path is not None:
         click.get_current_context().exit(_replay(Path(path)))
     if names is not None:
         chosen = _chosen(names, only)
         click.get_current_context().exit(_judge_mutants(chosen, steps, -(-steps // seeds), seed, quiet))
+    report, interrupted = judge.Report(), False
     with _progress_bar(steps, quiet) as show:
-        report = judge.conform(range(seed, seed + seeds), -(-steps // seeds), only, show)
+        try:
+            judge.conform(range(seed, seed + seeds), -(-steps // seeds), only, show, report)
+        except KeyboardInterrupt:
+            interrupted = True
     for found in report.found:
         _show_found(found)
     click.echo(
         f"{report.steps:,} steps over {report.seeds} seeds, "
-        f"{report.steps / report.seconds:,.0f} steps/s, {len(report.found) or 'no'} difference"
+        f"{report.steps / (report.seconds or 1):,.0f} steps/s, {len(report.found) or 'no'} difference"
     )
+    if interrupted:
+        click.echo("heaplab: interrupted", err=True)
+        click.get_current_context().exit(INTERRUPTED)
     click.get_current_context().exit(DIFFERENT if report.found else OK)
 
 
 def _replay(path: Path) -> int:
+    steps = judge.parse_all(path.read_text(errors="replace"))
+    for step in steps:
+        if judge.reaches_agent(step):
+            raise UsageError(f"{step} is about the agents' own memory: choose addresses from 0x401000 on")
+    left_out: list[judge.Step] = []
     judge.demand_rights()
     with judge.bound_to_one_cpu():
-        played = judge.play_once(judge.replay(judge.parse_all(path.read_text(errors="replace"))))
+        played = judge.play_once(judge.replay(steps, left_out))
     _show_steps(played)
+    for step in left_out:
+        click.echo(f"# left out, for its task was not there to take it, or would have ended pid 1: {step}")
     if not played.differences:
-        click.echo(f"{len(played.steps)} steps, no difference")
+        click.echo(f"{len(played.steps)} of {len(steps)} steps, no difference")
     return DIFFERENT if played.differences else OK
 
 
@@ -92,8 +108,11 @@ def _chosen(names: str, only: str) -> list[mutants.Mutant]:
     unknown = [name for name in names.split(",") if name and name not in mutants.MUTANTS]
     if unknown:
         raise UsageError(f"there is no mutant {unknown[0]!r}: --mutants alone shows the names of all")
-    chosen = [mutants.MUTANTS[name] for name in names.split(",") if name] or list(mutants.MUTANTS.values())
-    return [mutant for mutant in chosen if only in ("all", mutant.profile)]
+    chosen = [mutants.MUTANTS[name] for name in names.split(",") if name]
+    for mutant in chosen:
+        if only not in ("all", mutant.profile):
+            raise UsageError(f"{mutant.name} is no mutant of --only {only}: its kind is {mutant.profile}")
+    return chosen or [each for each in mutants.MUTANTS.values() if only in ("all", each.profile)]
 
 
 def _judge_mutants(chosen: list[mutants.Mutant], steps: int, length: int, seed: int, quiet: bool) -> int:

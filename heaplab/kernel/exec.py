@@ -32,6 +32,7 @@ from heaplab.abi import (
     PROT_READ,
     PROT_WRITE,
     SIG_IGN,
+    Rlimit,
 )
 from heaplab.kernel.elf import EHDR_SIZE, Elf, Segment
 from heaplab.kernel.exit import clear_tid, do_exit, exit_group, leave_mm
@@ -91,9 +92,9 @@ def execve(task: Task, path: str, argv: Sequence[bytes], envp: Sequence[bytes]) 
         if interpreter is None:
             fail(errno.EIO if interpreter_inode.size < EHDR_SIZE else errno.ELIBBAD)
     strings = [*argv, *envp, os.fsencode(path)]
-    if sum(len(each) + 9 for each in strings) > task.memory.layout.stack_limit // 4:
+    layout = Layout.choose(system.machine, system.layout_chance, task.limits.soft(Rlimit.STACK))
+    if sum(len(each) + 9 for each in strings) > max(layout.stack_limit // 4, layout.stack_size):
         fail(errno.E2BIG)
-    layout = Layout.choose(system.machine, system.layout_chance)
     mm = Mm(system, layout)
     _leave_the_old(task, mm, path)
     try:
@@ -257,8 +258,9 @@ def _make_stack(
     name = os.fsencode(path) + b"\0"
     strings = [each + b"\0" for each in (*argv, *envp)]
     strings_at = top - 8 - len(name) - sum(map(len, strings))
-    expanded = mm.layout.stack_size - mm.page_size
-    bottom = (strings_at & mm.page_mask) - expanded
+    filled = top - (strings_at & mm.page_mask)
+    wanted = filled + mm.layout.stack_size - mm.page_size
+    bottom = top - max(filled, min(wanted, task.limits.soft(Rlimit.STACK) & mm.page_mask))
     mm.vmas.add(Vma(bottom, top, VM_DATA | VM_GROWSDOWN, bottom >> mm.page_shift))
     put_user(task, strings_at, b"".join([*strings, name]))
 

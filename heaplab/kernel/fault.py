@@ -169,19 +169,20 @@ def _file_page(mm: Mm, vma: Vma, va: int, pgoff: int, *, write: bool) -> bool:
 
 
 def _fault_around(mm: Mm, vma: Vma, va: int) -> None:
-    """Map what the file has of the window of pages around `va` (rule 7), within VMA and page table.
+    """Map what the file has of the window of pages around `va` (rule 7), within file, VMA and page table.
 
     Source: Linux, mm/memory.c, do_fault_around.
     """
     assert vma.file is not None
-    pages = vma.file.inode.pages
+    pages, page_count = vma.file.inode.pages, vma.file.inode.page_count
     window = mm.system.settings.fault_around_pages << mm.page_shift
     table = mm.page_size << mm.system.machine.index_bits
     first = max(va & -window, vma.start)
     end = min(first + window, (va & -table) + table, vma.end)
     entries = mm.space.ptes(first, (end - first) >> mm.page_shift)
     for page in range(first, end, mm.page_size):
-        frame = pages.get(vma.page_at(page, mm.page_shift))
+        pgoff = vma.page_at(page, mm.page_shift)
+        frame = pages.get(pgoff) if pgoff < page_count else None
         if (
             frame is not None
             and not entries[(page - first) >> mm.page_shift]

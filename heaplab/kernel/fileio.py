@@ -191,7 +191,8 @@ def do_write(task: Task, fd: int, data: bytes | Source) -> int:
         return file.inode.transmit(task, readable)
     at = file.inode.size if file.flags & os.O_APPEND else file.pos
     written = do_pwrite(task, fd, source, at)
-    file.pos = at + written
+    if written:
+        file.pos = at + written
     return written
 
 

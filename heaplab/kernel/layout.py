@@ -35,8 +35,11 @@ class Layout:
     pie_base: int  # where programs go that run anywhere
 
     @staticmethod
-    def choose(machine: Machine, chance: random.Random | None) -> "Layout":
-        """Return the layout of a new program; `chance` None: no randomisation."""
+    def choose(machine: Machine, chance: random.Random | None, stack_limit: int | None = None) -> "Layout":
+        """Return the layout of a new program; `chance` None: no randomisation.
+
+        stack_limit: RLIMIT_STACK of the process that runs it; None: the default.
+        """
         page = machine.page_size
 
         def scaled(bits: int) -> int:
@@ -46,7 +49,8 @@ class Layout:
             return chance.randrange(scaled(bits) // page) * page if chance else 0
 
         task_size = (1 << (machine.va_bits - 1)) - page
-        stack_limit, guard_gap = scaled(23), scaled(20)
+        guard_gap, most = scaled(20), scaled(23)
+        stack_limit = most if stack_limit is None else min(stack_limit, task_size) // page * page
         gap = stack_limit + guard_gap + (scaled(34) if chance else 0)
         gap = min(max(gap, scaled(27)), task_size // 6 * 5 // page * page)
         shift, brk_shift = moved(40), moved(30)

@@ -9,7 +9,7 @@ shrink, run                 the shortest sequence that differs; many sequences
 mutants                     mistakes planted in the model, to judge the judge
 """
 
-from heaplab.testing.conform.generate import PROFILES, Generator
+from heaplab.testing.conform.generate import PROFILES, Generator, reaches_agent
 from heaplab.testing.conform.observe import Difference, Outcome
 from heaplab.testing.conform.play import Played, play, replay
 from heaplab.testing.conform.run import Found, Report, bound_to_one_cpu, conform, demand_rights, play_once
@@ -32,6 +32,7 @@ __all__ = [
     "parse_all",
     "play",
     "play_once",
+    "reaches_agent",
     "replay",
     "shrink",
 ]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from signal import SIGTERM, SIGUSR1
 from typing import Final
 
-from heaplab.abi import SIG_IGN, SIG_SETMASK
+from heaplab.abi import SIG_IGN, SIG_SETMASK, Rlimit
 from heaplab.process import THREAD_FLAGS
 from heaplab.testing.conform.images import images
 from heaplab.testing.conform.scene import MOST, Scene
@@ -17,6 +17,7 @@ from heaplab.testing.conform.steps import (
     Load,
     Memfd,
     Setpgid,
+    Setrlimit,
     Sigaction,
     Sigprocmask,
     Step,
@@ -84,10 +85,23 @@ def what_stays(scene: Scene) -> Iterator[Step]:
     yield Exec(pid, image(scene))
 
 
+def small_stack(scene: Scene) -> Iterator[Step]:
+    """A program that begins with less stack than others."""
+    pid = scene.pid
+    if pid == 1:
+        return
+    yield Setrlimit(pid, Rlimit.STACK, scene.one((0, PAGE, 20 * PAGE, 34 * PAGE)), 8 << 20)
+    yield Exec(pid, image(scene), scene.one((1, 7)))
+    if pid in scene.world.living():
+        yield Store(pid, scene.below_stack())
+        yield Setrlimit(pid, Rlimit.STACK, 8 << 20, 8 << 20)
+
+
 #: rules, and how often each is taken
 EXEC: Final = {
     exec_: 20,
     fork_and_exec: 10,
     exec_by_thread: 4,
     what_stays: 3,
+    small_stack: 2,
 }

@@ -78,7 +78,7 @@ class Generator:
             step = self._next(world)
             if step is None or step.pid not in world.living():
                 continue
-            if not _reaches_agent(step) and not ends_init(step, world):
+            if not reaches_agent(step) and not ends_init(step, world):
                 return step
         raise AssertionError("no rule has a step")
 
@@ -112,7 +112,7 @@ class Generator:
         return reap_all(Scene(self.chance, scene.world, self.chance.choice(bereft)))
 
 
-def _reaches_agent(step: Step) -> bool:
+def reaches_agent(step: Step) -> bool:
     """Whether it is about the agent's own memory, of which the model knows nothing."""
     if isinstance(step, Brk):
         return False

@@ -18,6 +18,7 @@ from heaplab.abi import (
     MAP_SHARED,
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
+    PROT_EXEC,
     PROT_NONE,
     PROT_READ,
 )
@@ -202,9 +203,28 @@ def growing(scene: Scene) -> Iterator[Step]:
     yield Munmap(pid, low, PAGE << 10)
 
 
+def between_two(scene: Scene) -> Iterator[Step]:
+    """A VMA between two that were written one by one: whose anon_vma does it take, and with whom merge?"""
+    pid, low = scene.pid, scene.arena_page()
+    places = [low, low + PAGE, low + 2 * PAGE]
+    yield Mmap(pid, low, 3 * PAGE, RW, _FIXED_PRIVATE)
+    yield Mprotect(pid, places[1], PAGE, RW | PROT_EXEC)
+    for place in scene.chance.sample((places[0], places[2]), scene.one((1, 2, 2))):
+        yield Store(pid, place)
+    yield Store(pid, places[1])
+    yield Mprotect(pid, places[1], PAGE, RW)
+
+
 def reserved_or_not(scene: Scene) -> Iterator[Step]:
     """Neighbours of which one is never to be counted against overcommit: they do not merge."""
     pid, low = scene.pid, scene.arena_page()
+    if scene.likely(0.3):
+        # what was never to be counted is not, whatever protection it had in between
+        for place in (low, low + 2 * PAGE):
+            yield Mmap(pid, place, 2 * PAGE, RW, _FIXED_PRIVATE | MAP_NORESERVE)
+            yield Mprotect(pid, low, 2 * PAGE, PROT_READ)
+            yield Mprotect(pid, low, 2 * PAGE, RW)
+        return
     flags = [_FIXED_PRIVATE, _FIXED_PRIVATE | MAP_NORESERVE]
     scene.chance.shuffle(flags)
     prots = scene.one(((RW, RW), (PROT_READ, RW), (RW, PROT_READ)))
@@ -334,4 +354,5 @@ MEMORY: Final = {
     large_range: 2,
     growing: 2,
     reserved_or_not: 2,
+    between_two: 2,
 }

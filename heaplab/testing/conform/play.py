@@ -150,15 +150,22 @@ class Played:
     differences: list[Difference]
 
 
-def replay(steps: Iterable[Step]) -> Source:
+def replay(steps: Iterable[Step], left_out: list[Step] | None = None) -> Source:
     """Return a source of these steps, but for those whose task is not there to take them.
 
-    Nor is pid 1 let end: it would be the end of all.
+    Nor is pid 1 let end: it would be the end of all.  left_out: gets what is not played.
     """
     rest = iter(steps)
-    return lambda world: next(
-        (step for step in rest if step.pid in world.living() and not ends_init(step, world)), None
-    )
+
+    def next_step(world: World) -> Step | None:
+        for step in rest:
+            if step.pid in world.living() and not ends_init(step, world):
+                return step
+            if left_out is not None:
+                left_out.append(step)
+        return None
+
+    return next_step
 
 
 def ends_init(step: Step, world: World) -> bool:

@@ -86,14 +86,16 @@ def conform(
     steps: int,
     profile: str = "all",
     progress: Callable[[Report], None] = lambda report: None,
+    report: Report | None = None,
 ) -> Report:
     """Play a sequence of `steps` steps for each seed, until one differs; that one is shrunk.
 
     progress: is called now and then with what is done so far.
+    report: to be filled, and returned; what is in it stands when the run is interrupted.
     Raises: UsageError where the real kernel cannot be asked.
     """
     demand_rights()
-    report = Report()
+    report = report if report is not None else Report()
     started = time.perf_counter()
 
     def counted(source: Source) -> Source:

@@ -209,7 +209,38 @@ def test_a_replay(rights, tmp_path):
     path = tmp_path / "steps"
     path.write_text("[1] fork()\n[2] brk(addr=0x0)\n")
     result = CliRunner().invoke(main, ["conform", "--replay", str(path)])
-    assert result.output == "[1] fork()\n[2] brk(addr=0x0)\n2 steps, no difference\n"
+    assert result.output == "[1] fork()\n[2] brk(addr=0x0)\n2 of 2 steps, no difference\n"
+
+
+def test_a_replay_says_what_it_leaves_out(rights, tmp_path):
+    path = tmp_path / "steps"
+    path.write_text("[1] exit(code=0)\n[9] getpid()\n[1] getpid()\n")
+    result = CliRunner().invoke(main, ["conform", "--replay", str(path)])
+    assert result.output.splitlines()[0] == "[1] getpid()"
+    assert [line.rpartition(": ")[2] for line in result.output.splitlines()[1:3]] == [
+        "[1] exit(code=0)",
+        "[9] getpid()",
+    ]
+    assert result.output.endswith("1 of 3 steps, no difference\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--mutants", "last-owner-copies", "--replay", "steps"], "choose one of them"),
+        (["--mutants", "last-owner-copies", "--only", "files"], "last-owner-copies"),
+    ],
+)
+def test_options_that_contradict_each_other(arguments, said):
+    result = CliRunner().invoke(main, ["conform", *arguments])
+    assert (result.exit_code, said in result.output) == (2, True)
+
+
+def test_the_agents_memory_is_nobody_elses(tmp_path):
+    path = tmp_path / "steps"
+    path.write_text("[1] munmap(addr=0x200000, length=0x200000)\n")
+    result = CliRunner().invoke(main, ["conform", "--replay", str(path)])
+    assert (result.exit_code, "the agents' own memory" in result.output) == (2, True)
 
 
 def test_without_rights_it_says_so(monkeypatch):

@@ -52,8 +52,8 @@ MAPPED: Final = (
             ),
             Edit(
                 "fault._fault_around",
-                "pages = vma.file.inode.pages",
-                "pages = {} if vma.private else vma.file.inode.pages",
+                "pages, page_count = vma.file.inode.pages, vma.file.inode.page_count",
+                "pages, page_count = vma.file.inode.pages, 0 if vma.private else vma.file.inode.page_count",
             ),
         ),
     ),
@@ -331,6 +331,20 @@ EXEC: Final = (
         ),
     ),
     Mutant(
+        "new-stack-ignores-its-limit",
+        "exec",
+        "A new program's stack is as large as any, whatever RLIMIT_STACK says.",
+        "fs/exec.c, setup_arg_pages: not above the limit",
+        (
+            Edit(
+                "exec._make_stack",
+                "min(wanted, task.limits.soft(Rlimit.STACK) & mm.page_mask)",
+                "wanted",
+                when="task.limits.soft(Rlimit.STACK) < wanted",
+            ),
+        ),
+    ),
+    Mutant(
         "stack-one-page-larger",
         "exec",
         "A new program's stack has one page more.",
@@ -338,8 +352,8 @@ EXEC: Final = (
         (
             Edit(
                 "exec._make_stack",
-                "expanded = mm.layout.stack_size - mm.page_size",
-                "expanded = mm.layout.stack_size",
+                "wanted = filled + mm.layout.stack_size - mm.page_size",
+                "wanted = filled + mm.layout.stack_size",
             ),
         ),
     ),

@@ -128,10 +128,22 @@ FAULTS: Final = (
         (
             Edit(
                 "fault._fault_around",
-                "frame = pages.get(vma.page_at(page, mm.page_shift))",
-                "pgoff = vma.page_at(page, mm.page_shift)\n"
-                "        inode = vma.file.inode\n"
-                "        frame = inode.make_page(pgoff) if pgoff < inode.page_count else None",
+                "pages.get(pgoff) if pgoff < page_count",
+                "vma.file.inode.make_page(pgoff) if pgoff < page_count",
+            ),
+        ),
+    ),
+    Mutant(
+        "window-beyond-the-file",
+        "files",
+        "Fault-around maps a page of the cache that lies behind the file's end.",
+        "mm/filemap.c, filemap_map_pages: up to the size",
+        (
+            Edit(
+                "fault._fault_around",
+                "pages.get(pgoff) if pgoff < page_count else None",
+                "pages.get(pgoff)",
+                when="pgoff >= page_count and pgoff in pages",
             ),
         ),
     ),
