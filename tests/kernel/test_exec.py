@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from heaplab.abi import CLONE_VM, PROT_EXEC, PROT_READ, WALL
+from heaplab.abi import CLONE_VM, PROT_EXEC, PROT_READ, WALL, Rlimit
 from heaplab.kernel import Kernel
 from heaplab.kernel.elf import Elf, Part, assemble_elf, make_elf, room
 from heaplab.kernel.fork import VFORK
@@ -171,6 +171,29 @@ def test_bss_can_be_written_whatever_its_segment_says():
     assert [line.split()[1] for line in process.maps().splitlines()[1:5]] == ["r--p", "rw-p", "r-xp", "rwxp"]
     assert process.read(BASE + 0x1000, 8) == b"values\0\0"
     process.store64(BASE + 0x2000, 1)
+
+
+@pytest.mark.parametrize(("limit", "pages"), [(20 * 4096, 20), (8 << 20, 33), (0, 1), (1 << 20, 33)])
+def test_a_new_stack_is_no_larger_than_its_limit(limit, pages):
+    kernel, process = boot(aslr=False)
+    kernel.write_file("/program", make_elf())
+    process.setrlimit(Rlimit.STACK, (limit, 8 << 20))
+    process.execve("/program", ["program"])
+    start, end = (int(part, 16) for part in process.maps().splitlines()[-1].split()[0].split("-"))
+    assert (end - start) // 4096 == pages
+
+
+def test_mappings_leave_room_for_the_stack_that_its_limit_allows():
+    kernel, process = boot(aslr=False)
+    kernel.write_file("/program", make_elf())
+    places = []
+    for limit in (8 << 20, 64 << 20, 1 << 30):
+        child = process.fork()
+        child.setrlimit(Rlimit.STACK, (limit, 1 << 30))
+        child.execve("/program", ["program"])
+        places.append(kernel.task(child.pid).memory.layout.mmap_base)
+    assert places[0] == places[1]  # 128 MiB are left in any case
+    assert places[1] - places[2] == (1 << 30) + (1 << 20) - (128 << 20)
 
 
 def test_the_heap_does_not_take_in_bss():

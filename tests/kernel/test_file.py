@@ -256,3 +256,17 @@ def test_truncation_to_the_same_size_clears_what_lies_behind_the_end(kernel, pro
     process.ftruncate(fd, 100)
     assert process.load64(page + 104) == 0
     assert sorted(kernel.task(process.pid).files[fd].inode.pages) == [0]
+
+
+def test_an_empty_write_moves_no_offset(process):
+    fd = process.memfd_create("x")
+    process.pwrite(fd, b"content", 0)
+    assert process.write_fd(fd, b"") == 0
+    assert process.read_fd(fd, 3) == b"con"
+
+
+def test_an_empty_write_does_not_append(kernel, process):
+    kernel.write_file("/log", b"content")
+    fd = process.open("/log", os.O_RDWR | os.O_APPEND)
+    assert process.write_fd(fd, b"") == 0
+    assert process.read_fd(fd, 3) == b"con"

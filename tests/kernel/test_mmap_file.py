@@ -16,6 +16,7 @@ from heaplab.abi import (
     MAP_SHARED_VALIDATE,
     PROT_READ,
     PROT_WRITE,
+    Sys,
 )
 from heaplab.errors import BusError
 from heaplab.kernel.mm import Mm
@@ -107,6 +108,15 @@ def test_rule_7_the_window_is_aligned_and_clipped_to_vma_and_cache(process, faul
     assert faults(process, process.load64, base + 5 * SIZE) == 1
     mapped = [page for page in range(16) if space.pte(base + page * SIZE)]
     assert mapped == list(range(3, 16))
+
+
+def test_rule_7_the_window_ends_with_the_file(kernel, process):
+    """A page of the cache behind the end, which a failed write left, is not mapped."""
+    fd = process.memfd_create("x")
+    area = process.mmap(2 * SIZE, prot=PROT_READ, flags=MAP_PRIVATE, fd=fd)
+    assert process.syscall(Sys.PWRITE64, fd, area, 1, 0) == -errno.EFAULT
+    assert 0 in kernel.task(process.pid).files[fd].inode.pages
+    assert not process.context.space.pte(area)
 
 
 def test_rule_7_holes_are_not_made(kernel, process, faults):
