@@ -293,7 +293,11 @@ static void same_in_every_run(void)
         {RLIMIT_MEMLOCK, {64 << 10, 64 << 10}},
         {RLIMIT_NPROC, {1000, 1000}},
     };
+    static const uint64_t none_blocked = 0;
     CALL(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0); /* nobody is left to tell it what to do */
+    for (int signo = 1; signo <= 64; signo++)
+        default_action(signo); /* nohup, for one, lets its programs ignore some */
+    CALL(__NR_rt_sigprocmask, SIG_SETMASK, &none_blocked, NULL, sizeof none_blocked);
     CHECK(CALL(__NR_personality, ADDR_NO_RANDOMIZE, 0, 0, 0) >= 0, "personality: ADDR_NO_RANDOMIZE is refused");
     CHECK(call6(__NR_prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0, 0) == 0, "prctl: PR_SET_THP_DISABLE is refused");
     for (unsigned i = 0; i < sizeof limits / sizeof *limits; i++)

@@ -1,6 +1,7 @@
 """The judge at work: agents, short trials, the command.  Skips where the real kernel may not be asked."""
 
 import os
+import signal
 
 import pytest
 from click.testing import CliRunner
@@ -160,6 +161,20 @@ def test_what_calls_write_is_told(real):
         "3, 1*01 1*02 1*03, 0 minor faults",
         "0, 0x400, 0x400, 0 minor faults",
     ]
+
+
+def test_agents_ignore_nothing_that_their_driver_ignores(rights):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with conform.bound_to_one_cpu():
+            side = RealSide()
+            said = outcomes(
+                side, "[1] sigaction(sig=SIGHUP, handler=DFL)\n[1] sigprocmask(how=BLOCK, mask=0x0)"
+            )
+            side.close()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert said == ["0, was DFL, 0, 0 minor faults", "0, was 0x0, 0 minor faults"]
 
 
 def test_an_agent_begins_with_nothing_but_its_stack(real):
