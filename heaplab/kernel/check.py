@@ -1,5 +1,6 @@
 """The kernel's invariants, as equations over everything it keeps.
 
+pids in use          =  those of the tasks
 refcount of a frame  =  entries that point to it + the file that holds it (+ 1 for the zero frame)
 mapcount of a frame  =  entries that point to it; of a table, entries present in it
                         (entries of a table that several spaces share count once; above it none may write)
@@ -57,6 +58,7 @@ def check(system: System) -> None:
         references.update(inode.pages.values())
     _check_commitment(system, inodes, spaces)
 
+    assert system.pids.in_use == set(system.tasks), "the pids in use are not those of the tasks"
     for frame in references:
         kind = FrameKind(machine.kind[frame])
         assert kind is not FrameKind.FREE, f"frame {frame} is used, and free"

@@ -120,7 +120,7 @@ def find_reaper(group: Group) -> Group:
     init = group.leader.system.init.group
     above = group.parent if group.children else None  # without children nobody has to be found
     while above is not None and above is not init:
-        if above.subreaper and above.living:
+        if above.subreaper:
             return above
         above = above.parent
     return init

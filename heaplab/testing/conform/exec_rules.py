@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from signal import SIGTERM, SIGUSR1
 from typing import Final
 
-from heaplab.abi import SIG_IGN, SIG_SETMASK, Rlimit
+from heaplab.abi import SIG_IGN, SIG_SETMASK, WALL, WNOHANG, Rlimit
 from heaplab.process import THREAD_FLAGS
 from heaplab.testing.conform.images import images
 from heaplab.testing.conform.scene import MOST, Scene
@@ -13,6 +13,7 @@ from heaplab.testing.conform.steps import (
     Brk,
     Clone,
     Exec,
+    Exit,
     Fork,
     Load,
     Memfd,
@@ -23,6 +24,7 @@ from heaplab.testing.conform.steps import (
     Step,
     Store,
     Vfork,
+    Wait4,
 )
 
 
@@ -85,6 +87,18 @@ def what_stays(scene: Scene) -> Iterator[Step]:
     yield Exec(pid, image(scene))
 
 
+def forgotten_signal(scene: Scene) -> Iterator[Step]:
+    """A child that was to end with another signal than SIGCHLD, and a parent that is another program."""
+    pid, before = scene.pid, set(scene.world.views)
+    if pid == 1 or len(before) >= MOST:
+        return
+    yield Clone(pid, scene.one((SIGTERM, SIGUSR1, 0)))
+    yield Exec(pid, scene.one((0, 1, 2)))
+    for child in set(scene.world.views) - before:
+        yield Exit(child, 5)
+    yield Wait4(pid, -1, WNOHANG | scene.one((WALL, WALL, 0)))
+
+
 def small_stack(scene: Scene) -> Iterator[Step]:
     """A program that begins with less stack than others."""
     pid = scene.pid
@@ -104,4 +118,5 @@ EXEC: Final = {
     exec_by_thread: 4,
     what_stays: 3,
     small_stack: 2,
+    forgotten_signal: 2,
 }

@@ -259,23 +259,9 @@ FAMILY: Final = (
         (
             Edit(
                 "exit.find_reaper",
-                "if above.subreaper and above.living:",
+                "if above.subreaper:",
                 "if above is init:",
                 when="above.subreaper and group.children",
-            ),
-        ),
-    ),
-    Mutant(
-        "dead-subreaper-receives",
-        "process",
-        "A subreaper that is a zombie receives orphans.",
-        "kernel/exit.c, find_new_reaper: one with a thread that lives",
-        (
-            Edit(
-                "exit.find_reaper",
-                "if above.subreaper and above.living:",
-                "if above.subreaper:",
-                when="above.subreaper and not above.living and group.children",
             ),
         ),
     ),
