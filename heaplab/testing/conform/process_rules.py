@@ -265,15 +265,15 @@ def orphaned_job(scene: Scene) -> Iterator[Step]:
     leader = newest(scene, before)
     if leader is None:
         return
-    if scene.likely(0.7):
-        yield Setsid(leader) if scene.likely(0.5) else Setpgid(pid, leader, leader)
+    if scene.likely(0.8):
+        yield Setsid(leader) if scene.likely(0.7) else Setpgid(pid, leader, leader)
     before = set(scene.world.views)
     yield Fork(leader)
     job = newest(scene, before)
     if job is None:
         return
-    if scene.likely(0.4):
-        yield Setpgid(job, 0, scene.one((0, 7777)))
+    if scene.likely(0.7):
+        yield Setpgid(job, 0, scene.one((0, 0, 0, 7777)))
     before = set(scene.world.views)
     yield Fork(job)
     member = newest(scene, before) or job
@@ -481,10 +481,13 @@ def jobs(scene: Scene) -> Iterator[Step]:
 
 
 def to_group(scene: Scene) -> Iterator[Step]:
-    """A signal to a process group, and a wait for one of it."""
+    """A signal to a process group, or to all; and a wait for one of it."""
     pgid = scene.one([view.pgid for view in scene.world.views.values()])
-    if pgid > 1:
-        yield Kill(scene.pid, -pgid, scene.one((0, SIGCHLD, SIGWINCH, SIGCONT)))
+    if pgid <= 1 or scene.likely(0.2):
+        yield Kill(scene.pid, scene.one((-1, 0)), scene.one((0, SIGCHLD, SIGCONT, SIGTERM, SIGKILL)))
+    else:
+        sig = scene.one((0, SIGCHLD, SIGWINCH, SIGCONT, SIGTERM, SIGKILL, SIGSTOP, SIGTSTP))
+        yield Kill(scene.pid, -pgid, sig)
         yield Wait4(scene.pid, -pgid, WNOHANG | scene.one((0, WUNTRACED)))
 
 

@@ -519,7 +519,6 @@ SIGNALS: Final = (
                 "signals._receivers",
                 "group not in (system.init.group, sender.group)",
                 "group is not system.init.group",
-                when="len(system.groups()) <= 2",
             ),
         ),
     ),
