@@ -114,7 +114,7 @@ def execve(task: Task, path: str, argv: Sequence[bytes], envp: Sequence[bytes]) 
         _make_stack(task, path, argv, envp, auxv)
         task.entry = (linker or program).entry
     except (OSError, MemoryError):
-        exit_group(task.group, SIGSEGV)
+        exit_group(task.group, SIGSEGV, task)
 
 
 def _find(task: Task, path: str, argv: list[bytes]) -> tuple[Inode, list[bytes]]:

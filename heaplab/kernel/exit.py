@@ -19,15 +19,24 @@ from heaplab.kernel.task import Group, Task
 from heaplab.kernel.uaccess import copy_from_user, put_user
 
 
-def exit_group(group: Group, status: int) -> None:
-    """End all tasks of a process: first the one that is on the CPU, the others as they were born.
+def exit_group(group: Group, status: int, caller: Task | None = None) -> None:
+    """End all tasks of a process.
 
     status: as wait reports it (rule 42): the exit code << 8, or the number of a signal.
+    caller: the task whose doing it is; it ends first, then those born after it, then the others.  Without one
+    a signal does it: to whichever of the tasks is on the CPU first, then to the others as they were born.
+    Measured, Linux 6.18; the order is seen by who gets the children.
     """
     if group.ending is None:
         group.ending = status
-    running = group.leader.system.current
-    for task in sorted(group.living.values(), key=lambda task: task is not running):
+    tasks = list(group.living.values())
+    if caller is not None:
+        first = tasks.index(caller)
+        tasks = tasks[first:] + tasks[:first]
+    else:
+        running = group.leader.system.current
+        tasks.sort(key=lambda task: task is not running)
+    for task in tasks:
         do_exit(task, status)
 
 

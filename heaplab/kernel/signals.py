@@ -257,7 +257,7 @@ def access_fault(task: Task, va: int, signum: int, si_code: int, *, write: bool)
         return
     if signum not in task.blocked:
         _must_not_be_code(task, signum, action)
-    exit_group(task.group, signum)
+    exit_group(task.group, signum, task)
     kind = {int(SIGSEGV): SegmentationFault, int(SIGBUS): BusError}[signum]
     raise kind(task.pid, va, si_code, "store" if write else "load")
 

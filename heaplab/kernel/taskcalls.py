@@ -68,7 +68,7 @@ def sys_exit(task: Task, code: int, *_: int) -> int:
 
 
 def sys_exit_group(task: Task, code: int, *_: int) -> int:
-    exiting.exit_group(task.group, (code & 0xFF) << 8)
+    exiting.exit_group(task.group, (code & 0xFF) << 8, task)
     return 0
 
 

@@ -177,3 +177,25 @@ def test_a_group_can_be_waited_for(kernel, process):
     child.exit(0)
     refused(errno.ECHILD, process.waitpid, -4711)
     assert process.waitpid(0) == (child.pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("how", "order"),
+    [
+        (lambda tasks, init: tasks[1].exit(0), [0, 2, 3]),  # the caller, those after it, those before it
+        (lambda tasks, init: tasks[3].exit(0), [2, 0, 3]),
+        (lambda tasks, init: init.kill(tasks[0].pid, signal.SIGKILL), [3, 2, 0]),  # as they were born
+        (lambda tasks, init: tasks[2].kill(tasks[0].pid, signal.SIGTERM), [3, 0, 2]),  # but who is on the CPU
+    ],
+)
+def test_the_tasks_of_a_process_end_in_an_order_that_their_children_show(boot, how, order):
+    """Each task's children go to the first that lives then, behind its own.  Measured, Linux 6.18."""
+    kernel = boot(init_reaps=False)
+    process = kernel.init.fork()
+    tasks = [process, *(process.spawn_thread() for _ in range(3))]
+    children = {number: tasks[number].fork() for number in (0, 2, 3)}
+    for child in children.values():
+        child.exit(0)
+    how(tasks, kernel.init)
+    assert kernel.init.wait()[0] == process.pid
+    assert [kernel.init.wait()[0] for _ in children] == [children[number].pid for number in order]
