@@ -14,6 +14,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from heaplab.abi import PROT_EXEC, PROT_READ, PROT_WRITE
+from heaplab.errors import UsageError
 
 _PF_X, _PF_W, _PF_R = 1, 2, 4
 EHDR_SIZE: Final = 64  # bytes: a file's header
@@ -128,7 +129,11 @@ def assemble_elf(
 
     One that begins at offset 0 has the file's headers at its start, whatever its data say: room(n) bytes.
     interpreter: the program that is to load it (PT_INTERP).
+    Raises: UsageError for addresses and sizes that no file can name.
     """
+    named = [entry, *(number for part in parts for number in (part.vaddr, part.offset, part.memsz))]
+    if not all(0 <= number < 1 << 64 for number in named):
+        raise UsageError("an ELF file has addresses and sizes from 0 to 2**64 - 1: choose others")
     name = interpreter.encode() + b"\0" if interpreter is not None else b""
     count = len(parts) + bool(name)
     ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")

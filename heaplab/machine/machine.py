@@ -46,7 +46,10 @@ class Machine:
         self, ram: int | str = "1 GiB", *, page_size: int = 4096, tlb: int = 2048, poison: bool = False
     ) -> None:
         size = parse_size(ram)
-        raw = lib.hl_machine_new(size // page_size if page_size > 0 else 0, page_size, tlb, poison)
+        sizes = (size // page_size if page_size > 0 else 0, page_size, tlb)
+        # what does not even fit a C number is refused like what is too small
+        fits = all(0 <= each < 1 << 40 for each in sizes)
+        raw = lib.hl_machine_new(*(sizes if fits else (0, 0, 0)), poison)
         if raw == ffi.NULL:
             if ffi.errno == errno.ENOMEM:
                 raise UsageError(f"this computer cannot reserve {size} bytes for the machine's memory")

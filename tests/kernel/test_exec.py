@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from heaplab.abi import CLONE_VM, PROT_EXEC, PROT_READ, WALL, Rlimit
+from heaplab.errors import UsageError
 from heaplab.kernel import Kernel
 from heaplab.kernel.elf import Elf, Part, assemble_elf, make_elf, room
 from heaplab.kernel.fork import VFORK
@@ -194,6 +195,12 @@ def test_mappings_leave_room_for_the_stack_that_its_limit_allows():
         places.append(kernel.task(child.pid).memory.layout.mmap_base)
     assert places[0] == places[1]  # 128 MiB are left in any case
     assert places[1] - places[2] == (1 << 30) + (1 << 20) - (128 << 20)
+
+
+@pytest.mark.parametrize("wrong", [{"bss": -1}, {"bss": 1 << 70}, {"base": -4096}, {"entry": -(1 << 30)}])
+def test_no_file_names_such_addresses(wrong):
+    with pytest.raises(UsageError, match="from 0 to"):
+        make_elf(**wrong)
 
 
 def test_the_heap_does_not_take_in_bss():

@@ -137,3 +137,11 @@ def test_two_runs_are_equal(boot):
         return parent.maps(), child.status(), kernel.machine.ram.tobytes(), context.tlb_misses, context.faults
 
     assert run() == run()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"ram": -5}, {"ram": 1 << 80}, {"page_size": -4}, {"tlb": -1}, {"tlb": 1 << 70}]
+)
+def test_machines_that_cannot_be(wrong):
+    with pytest.raises(UsageError, match="no machine has"):
+        Kernel(**wrong)
