@@ -1,6 +1,6 @@
 """What the generator knows about processes: rules, as those of memory_rules."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from signal import (
     SIGCHLD,
     SIGCONT,
@@ -48,6 +48,7 @@ from heaplab.abi import (
 from heaplab.process import THREAD_FLAGS as THREAD
 from heaplab.testing.conform.scene import MOST, Scene
 from heaplab.testing.conform.steps import (
+    Birth,
     Clone,
     Exit,
     Fork,
@@ -184,18 +185,19 @@ def stop_and_continue(scene: Scene) -> Iterator[Step]:
     yield Wait4(pid, child, WNOHANG | scene.one((WCONTINUED, WUNTRACED, 0)))
 
 
-def newest(scene: Scene, before: set[int]) -> int | None:
-    """The task that was born since, if any."""
+def born(scene: Scene, birth: Birth) -> Generator[Step, None, int | None]:
+    """Let a task be made; the value of `yield from` is its pid, None when it was not."""
+    before = set(scene.world.views)
+    yield birth
     return next((pid for pid in scene.world.views if pid not in before), None)
 
 
 def told_once(scene: Scene) -> Iterator[Step]:
     """A stop that is told of once, and signals that a stopped process does not hear but for SIGKILL."""
-    pid, before = scene.pid, set(scene.world.views)
-    if len(before) >= MOST:
+    pid = scene.pid
+    if len(scene.world.views) >= MOST:
         return
-    yield Fork(pid)
-    child = newest(scene, before)
+    child = yield from born(scene, Fork(pid))
     if child is None:
         return
     yield Kill(pid, child, scene.one((SIGSTOP, SIGTSTP)))
@@ -209,11 +211,10 @@ def told_once(scene: Scene) -> Iterator[Step]:
 
 def told_again(scene: Scene) -> Iterator[Step]:
     """A dead child that is heard of with WNOWAIT as often as one likes, and then once."""
-    pid, before = scene.pid, set(scene.world.views)
-    if len(before) >= MOST:
+    pid = scene.pid
+    if len(scene.world.views) >= MOST:
         return
-    yield Fork(pid)
-    child = newest(scene, before)
+    child = yield from born(scene, Fork(pid))
     if child is None:
         return
     yield Exit(child, 9)
@@ -225,13 +226,12 @@ def told_again(scene: Scene) -> Iterator[Step]:
 
 def vanishing(scene: Scene) -> Iterator[Step]:
     """Children that leave no zombie, since nobody wants to know (rule 46)."""
-    pid, before = scene.pid, set(scene.world.views)
-    if len(before) >= MOST:
+    pid = scene.pid
+    if len(scene.world.views) >= MOST:
         return
     handler, flags = scene.one(((SIG_IGN, 0), (SIG_DFL, SA_NOCLDWAIT)))
     yield Sigaction(pid, SIGCHLD, handler, flags)
-    yield scene.one((Fork(pid), Fork(pid), Clone(pid, SIGUSR1), Clone(pid, 0)))
-    child = newest(scene, before)
+    child = yield from born(scene, scene.one((Fork(pid), Fork(pid), Clone(pid, SIGUSR1), Clone(pid, 0))))
     if child is not None:
         yield Exit(child, 1)
         yield Wait4(pid, scene.one((-1, child)), WNOHANG)
@@ -240,13 +240,12 @@ def vanishing(scene: Scene) -> Iterator[Step]:
 
 def blocked_in_child(scene: Scene) -> Iterator[Step]:
     """A signal blocked by the parent waits in the child too; a stop that waits is undone by SIGCONT."""
-    pid, before = scene.pid, set(scene.world.views)
-    if len(before) >= MOST or pid == 1:
+    pid = scene.pid
+    if len(scene.world.views) >= MOST or pid == 1:
         return
     sig = scene.one((SIGTERM, SIGUSR1, SIGTSTP, SIGTSTP))
     yield Sigprocmask(pid, SIG_BLOCK, 1 << (sig - 1))
-    yield scene.one((Fork(pid), Fork(pid), Vfork(pid), Clone(pid, THREAD)))
-    child = newest(scene, before) or pid
+    child = (yield from born(scene, scene.one((Fork(pid), Fork(pid), Vfork(pid), Clone(pid, THREAD))))) or pid
     yield Kill(1, child, sig)
     if scene.likely(0.5):
         yield Kill(1, child, SIGCONT)
@@ -258,25 +257,20 @@ def blocked_in_child(scene: Scene) -> Iterator[Step]:
 
 def orphaned_job(scene: Scene) -> Iterator[Step]:
     """A stopped job whose last tie to its session goes: it is hung up, and continued."""
-    pid, before = scene.pid, set(scene.world.views)
-    if len(before) >= MOST - 2:
+    pid = scene.pid
+    if len(scene.world.views) >= MOST - 2:
         return
-    yield Fork(pid)
-    leader = newest(scene, before)
+    leader = yield from born(scene, Fork(pid))
     if leader is None:
         return
     if scene.likely(0.8):
         yield Setsid(leader) if scene.likely(0.7) else Setpgid(pid, leader, leader)
-    before = set(scene.world.views)
-    yield Fork(leader)
-    job = newest(scene, before)
+    job = yield from born(scene, Fork(leader))
     if job is None:
         return
     if scene.likely(0.7):
         yield Setpgid(job, 0, scene.one((0, 0, 0, 7777)))
-    before = set(scene.world.views)
-    yield Fork(job)
-    member = newest(scene, before) or job
+    member = (yield from born(scene, Fork(job))) or job
     yield Kill(1, scene.one((member, job)), scene.one((SIGSTOP, SIGTSTP)))
     yield Exit(scene.one((leader, leader, job)), 0)
     yield Kill(1, member, scene.one((SIGCONT, SIGTERM, SIGTSTP)))
@@ -284,21 +278,17 @@ def orphaned_job(scene: Scene) -> Iterator[Step]:
 
 def orphans(scene: Scene) -> Iterator[Step]:
     """A child and a grandchild of what may be a subreaper: the child ends, and whose is the grandchild?"""
-    pid, before = scene.pid, set(scene.world.views)
-    if len(before) >= MOST - 2:
+    pid = scene.pid
+    if len(scene.world.views) >= MOST - 2:
         return
     yield Subreaper(pid, scene.one((1, 1, 1, 0)))
-    yield scene.one((Fork(pid), Fork(pid), Vfork(pid), Clone(pid, THREAD)))
-    child = newest(scene, before)
+    child = yield from born(scene, scene.one((Fork(pid), Fork(pid), Vfork(pid), Clone(pid, THREAD))))
     if child is None:
         return
-    before = set(scene.world.views)
-    yield Fork(child)
-    grandchild = newest(scene, before)
+    grandchild = yield from born(scene, Fork(child))
     if grandchild is None:
         return
     if scene.likely(0.3):
-        before = set(scene.world.views)
         yield Fork(grandchild)
     yield Exit(scene.one((child, grandchild)), 0)
     yield Exit(scene.one((child, grandchild)), 0)
@@ -407,8 +397,7 @@ def threads(scene: Scene) -> Iterator[Step]:
     before = set(scene.world.views)
     for _ in range(scene.chance.randint(1, 2)):
         yield Clone(scene.pid, THREAD)
-    born = [pid for pid in scene.world.views if pid not in before]
-    tasks = [scene.pid, *born]
+    tasks = [scene.pid, *(pid for pid in scene.world.views if pid not in before)]
     for _ in range(scene.chance.randint(1, 6)):
         who = scene.one([pid for pid in tasks if pid in scene.world.living()] or [1])
         if who == 1:
