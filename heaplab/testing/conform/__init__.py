@@ -2,6 +2,7 @@
 
 steps                       what can be done, each a line of text
 scene, *_rules, generate    which steps to try, under a seed
+images, shared_files        the programs that are exec'ed, and the files that are there, on both sides
 agents, real                the real kernel, through agent processes (csrc/conform)
 model                       heaplab.kernel, begun in the same state
 observe, play               what is compared, after every step
