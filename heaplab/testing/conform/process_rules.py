@@ -296,6 +296,26 @@ def orphans(scene: Scene) -> Iterator[Step]:
     yield Wait4(1, -1, WNOHANG)
 
 
+def whose_children(scene: Scene) -> Iterator[Step]:
+    """Two tasks of a process with a dead child each: who waits hears of its own first; or one ends before."""
+    pid = scene.pid
+    if pid == 1 or len(scene.world.views) >= MOST - 2:
+        return
+    thread = yield from born(scene, Clone(pid, THREAD))
+    if thread is None:
+        return
+    tasks = scene.chance.sample((pid, thread), 2)
+    for task in tasks:
+        child = yield from born(scene, Fork(task))
+        if child is not None:
+            yield Exit(child, 0)
+    if scene.likely(0.3):
+        yield Leave(thread, 0)
+    for _ in range(2):
+        yield Wait4(scene.one(tasks), -1, WNOHANG)
+    yield scene.one((Leave(thread, 0), Exit(thread, 0)))
+
+
 def nobody_left(scene: Scene) -> Iterator[Step]:
     """All end but pid 1 and one more; a signal to everybody then reaches nobody."""
     if scene.pid == 1 or len(scene.world.views) > 4:
@@ -576,6 +596,7 @@ PROCESS: Final = {
     blocked_in_child: 3,
     orphaned_job: 3,
     orphans: 4,
+    whose_children: 3,
     nobody_left: 1,
     invalid_clone: 2,
 }

@@ -31,6 +31,7 @@ from heaplab.abi import (
     RLIM_INFINITY,
     Rlimit,
 )
+from heaplab.testing.conform.agents import AGENT_END, AGENT_START
 from heaplab.testing.conform.scene import ARENA, MOST, PRIVATE, RW, SHARED, TASK_SIZE, Scene
 from heaplab.testing.conform.steps import (
     PAGE,
@@ -255,9 +256,9 @@ def limits(scene: Scene) -> Iterator[Step]:
         return
     pid = scene.pid
     resource = scene.one((Rlimit.AS, Rlimit.DATA, Rlimit.STACK, Rlimit.MEMLOCK))
-    used = sum(vma.end - vma.start for vma in scene.vmas)
+    used = sum(vma.end - vma.start for vma in scene.vmas) + AGENT_END - AGENT_START
     most = {Rlimit.STACK: 8 << 20, Rlimit.MEMLOCK: 64 << 10}.get(resource, RLIM_INFINITY)
-    soft = scene.one((used + 0x202000, used, used + 0x202000 + 3 * PAGE, used // 2, 20 * PAGE, 0, 34 * PAGE))
+    soft = scene.one((used, used, used + PAGE, used + 3 * PAGE, used // 2, 20 * PAGE, 0, 34 * PAGE))
     yield Getrlimit(pid, resource)
     yield Setrlimit(pid, resource, min(soft, most), most)
     for _ in range(scene.chance.randint(1, 4)):
@@ -266,6 +267,7 @@ def limits(scene: Scene) -> Iterator[Step]:
             (
                 Mmap(pid, 0, scene.length(), scene.prot(), scene.map_flags()),
                 Mmap(pid, scene.arena_page(), length, scene.prot(), PRIVATE | MAP_FIXED),
+                Mmap(pid, addr, length, scene.prot(), PRIVATE | MAP_FIXED),
                 Mprotect(pid, addr, length, scene.prot()),
                 Mremap(pid, addr, length, length + scene.pages() * PAGE, MREMAP_MAYMOVE),
                 Mlock(pid, addr, length),
