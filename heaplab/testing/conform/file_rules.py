@@ -54,6 +54,8 @@ from heaplab.testing.conform.steps import (
 
 #: descriptors of one process, above which some are closed
 _MANY_FDS: Final = 8
+#: an address where no rule maps anything
+_NOWHERE: Final = 0x3000_0000
 
 
 def new_file(scene: Scene) -> Iterator[Step]:
@@ -223,6 +225,25 @@ def tail(scene: Scene) -> Iterator[Step]:
     yield Load(pid, at + PAGE + scene.one((200, 400)))
 
 
+def behind_the_end(scene: Scene) -> Iterator[Step]:
+    """A page of the cache behind the file's end, left by a write that failed: no window maps it (rule 7)."""
+    fds = list(scene.known.fds)
+    if not fds:
+        yield from new_file(scene)
+        return
+    fd, pid, at, pages = scene.one(fds), scene.pid, scene.arena_page(), scene.chance.randint(1, 4)
+    yield Ftruncate(pid, fd, pages * PAGE)
+    yield Pwrite(pid, fd, 8, 5, 0, 0)
+    yield Mmap(
+        pid, at, (pages + 2) * PAGE, PROT_READ, scene.one((MAP_PRIVATE, MAP_SHARED)) | MAP_FIXED, fd, 0
+    )
+    yield Pwrite(pid, fd, 8, 0, _NOWHERE, (pages + scene.one((0, 0, 1))) * PAGE)
+    yield Load(pid, at)
+    if scene.likely(0.5):
+        yield Ftruncate(pid, fd, (pages + 1) * PAGE)
+        yield Load(pid, at + pages * PAGE)
+
+
 def open_mode(scene: Scene) -> Iterator[Step]:
     """A file opened for less than all, mapped, and a right asked for that it does not give (rule 23)."""
     before = set(scene.known.fds)
@@ -346,4 +367,5 @@ FILE: Final = {
     kernel_writes: 4,
     tail: 3,
     open_mode: 3,
+    behind_the_end: 2,
 }

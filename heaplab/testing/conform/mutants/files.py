@@ -419,7 +419,14 @@ EXEC: Final = (
         "files",
         "A write whose source cannot be read leaves the file as it was.",
         "mm/filemap.c, generic_perform_write: page and size come first",
-        (Edit("inode.Inode.begin_write", "self.size = max(self.size, offset)", "pass"),),
+        (
+            Edit(
+                "fileio.do_pwrite",
+                "_with_memory(task, partial(file.inode.begin_write, start))\n"
+                "        piece = source.read(done, length)\n",
+                "piece = source.read(done, length)\n        if not piece:\n            break\n",
+            ),
+        ),
     ),
     Mutant(
         "store-past-the-end-prepares-nothing",
