@@ -83,9 +83,10 @@ def kill(sender: Task, pid: int, signum: int) -> None:
         fail(errno.ESRCH)
     if not 0 <= signum <= LAST_SIGNAL:
         fail(errno.EINVAL)
+    named = sender.system.tasks.get(pid) if pid > 0 else None
     for group in receivers:
         if signum:
-            send(group, SigInfo(signum, SI_USER, sender.tgid))
+            send(group, SigInfo(signum, SI_USER, sender.tgid), named=named)
 
 
 def _receivers(system: System, sender: Task, pid: int) -> list[Group]:

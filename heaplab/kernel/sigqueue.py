@@ -17,8 +17,11 @@ STOPPING: Final = frozenset({SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU})
 _CONTINUING: Final = frozenset({SIGCONT})
 
 
-def send(group: Group, info: SigInfo, task: Task | None = None) -> None:
-    """Note a signal for a process, or for one task of it; the dead take none."""
+def send(group: Group, info: SigInfo, task: Task | None = None, named: Task | None = None) -> None:
+    """Note a signal for a process, or for one task of it; the dead take none.
+
+    named: the task by whose number the process was named: it is the one to be woken, if it lives.
+    """
     signum = info.signo
     if not group.living:
         return
@@ -30,7 +33,11 @@ def send(group: Group, info: SigInfo, task: Task | None = None) -> None:
         for pending in everywhere:
             pending.discard(STOPPING)
         resume(group)
-    receiver = task or next(iter(group.living.values()))
+    if named is None or group.living.get(named.pid) is not named:
+        named = next(iter(group.living.values()))
+    if task is None and named.vfork_child is not None:
+        task = named  # it sleeps for a child's sake, is not woken, and no other task looks in its stead
+    receiver = task or named
     if signum not in receiver.blocked and ignores(group, signum):
         return
     (task.pending if task is not None else group.pending).add(info)

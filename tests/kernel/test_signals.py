@@ -230,3 +230,26 @@ def test_errors_of_tgkill(process, tgid, tid, sig, code):
 def test_pause_by_hand(process):
     with pytest.raises(WouldBlock, match="run the program under a scheduler"):
         process.pause()
+
+
+def test_a_signal_for_a_task_asleep_in_vfork_waits_for_it_though_others_are_awake(process):
+    """Linux wakes the task that was named, and no other looks in its stead; what kills does not wait."""
+    thread = process.spawn_thread()
+    child = thread.vfork()
+    process.kill(thread.tid, signal.SIGSTOP)
+    assert (process.state, thread.state) == ("R", "D")
+    process.getpid()
+    assert process.state == "R"
+    child.exit(0)
+    assert (process.state, thread.state) == ("T", "T")
+
+
+def test_a_signal_for_a_task_awake_is_taken_though_another_sleeps_in_vfork(process):
+    parent = process.fork()
+    thread = parent.spawn_thread()
+    thread.vfork()
+    process.kill(parent.pid, signal.SIGSTOP)
+    assert parent.state == "T"
+    process.kill(thread.tid, signal.SIGTERM)
+    process.kill(parent.pid, signal.SIGKILL)
+    assert parent.state == "Z"
