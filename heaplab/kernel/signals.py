@@ -198,18 +198,15 @@ def handler_mask(info: SigInfo, action: Action) -> set[int]:
 
 
 def _next(task: Task) -> SigInfo | None:
-    """Return the signal to act upon now, if any.
+    """Return the signal to act upon now, if any: the lowest number that is not blocked, but SIGKILL first.
 
-    One that kills comes first, whatever its number, and reaches a task asleep in vfork too; a stopped one
-    only hears SIGKILL.  Source: Linux, kernel/signal.c, complete_signal.
+    One that kills reaches a task asleep in vfork too; a stopped one only hears SIGKILL.
+    Source: Linux, kernel/signal.c, complete_signal and next_signal.
     """
     queues = (task.pending, task.group.pending)
-    for pending in queues:
-        for info in pending.infos:
-            if _kills_at_once(task, info.signo):
-                return info
-    if not task.may_run:
-        return None
+    killing = [info for pending in queues for info in pending.infos if _kills_at_once(task, info.signo)]
+    if not task.may_run or any(info.signo == SIGKILL for info in killing):
+        return min(killing, key=lambda info: (info.signo != SIGKILL, info.signo), default=None)
     return queues[0].first(task.blocked) or queues[1].first(task.blocked)
 
 

@@ -253,3 +253,12 @@ def test_a_signal_for_a_task_awake_is_taken_though_another_sleeps_in_vfork(proce
     process.kill(thread.tid, signal.SIGTERM)
     process.kill(parent.pid, signal.SIGKILL)
     assert parent.state == "Z"
+
+
+def test_of_several_that_were_blocked_the_lowest_number_is_acted_upon_first(process):
+    child = process.fork()
+    child.sigprocmask({signal.SIGTERM, signal.SIGUSR1})
+    process.kill(child.pid, signal.SIGTERM)
+    process.kill(child.pid, signal.SIGUSR1)
+    child.sigprocmask(set())
+    assert process.wait() == (child.pid, signal.SIGUSR1)

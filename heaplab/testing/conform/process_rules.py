@@ -244,6 +244,10 @@ def blocked_in_child(scene: Scene) -> Iterator[Step]:
     if len(scene.world.views) >= MOST or pid == 1:
         return
     sig = scene.one((SIGTERM, SIGUSR1, SIGTSTP, SIGTSTP))
+    if scene.likely(0.5):
+        yield Setpgid(
+            pid, 0, 0
+        )  # where a terminal's stop has an effect: with somebody outside who could undo it
     yield Sigprocmask(pid, SIG_BLOCK, 1 << (sig - 1))
     child = (yield from born(scene, scene.one((Fork(pid), Fork(pid), Vfork(pid), Clone(pid, THREAD))))) or pid
     yield Kill(1, child, sig)
