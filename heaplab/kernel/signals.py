@@ -121,9 +121,11 @@ def tgkill(sender: Task, tgid: int | None, tid: int, signum: int) -> None:
 
 
 def deliver(system: System) -> None:
-    """Act upon what was sent, as each receiver would on its way back from the kernel."""
+    """Act upon what was sent, as each receiver would on its way back from the kernel: the caller first."""
     while system.signalled:
-        group = next(iter(system.signalled))
+        running = system.current.group if system.current is not None else None
+        group = running if running in system.signalled else next(iter(system.signalled))
+        assert group is not None
         del system.signalled[group]
         for task in list(group.living.values()):
             _act(task)
