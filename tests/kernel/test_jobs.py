@@ -99,3 +99,14 @@ def test_a_signal_reaches_first_who_entered_the_process_group_last(process):
         process.kill(pid, signal.SIGKILL)
     heard = [process.wait()[0] for _ in range(6)]
     assert heard == [*(child.pid for child in children), *reversed(orphans)]
+
+
+def test_who_sends_a_signal_to_its_own_group_ends_before_the_others(kernel, process):
+    """So the others are pid 1's when they end, and not the children of one that wants to hear of none."""
+    parent = process.fork()
+    parent.setpgid(0, 0)
+    parent.sigaction(signal.SIGCHLD, signal.SIG_IGN)
+    child = parent.fork()
+    process.set_child_subreaper()
+    parent.kill(0, signal.SIGKILL)
+    assert {process.wait()[0], process.wait()[0]} == {parent.pid, child.pid}
