@@ -61,8 +61,9 @@ class Scene:
 
     @property
     def vmas(self) -> tuple[Vma, ...]:
-        """The process's VMAs."""
-        return self.world.views[self.pid].maps.vmas
+        """The process's VMAs; none once it is gone, for a rule may outlive the process it is about."""
+        view = self.world.views.get(self.pid)
+        return view.maps.vmas if view is not None else ()
 
     @property
     def known(self) -> Known:
