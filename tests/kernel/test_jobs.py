@@ -110,3 +110,15 @@ def test_who_sends_a_signal_to_its_own_group_ends_before_the_others(kernel, proc
     process.set_child_subreaper()
     parent.kill(0, signal.SIGKILL)
     assert {process.wait()[0], process.wait()[0]} == {parent.pid, child.pid}
+
+
+def test_of_several_tasks_only_the_one_on_the_cpu_ends_before_the_other_processes(boot):
+    """Measured, Linux 6.18: a grandchild is handed on before a child whose parent process has a task left."""
+    kernel = boot(init_reaps=False, pid_namespace=True)
+    process = kernel.init.fork()
+    thread = process.spawn_thread()
+    child = thread.fork()
+    grandchild = child.fork()
+    thread.kill(0, signal.SIGTERM)
+    order = [kernel.init.wait()[0] for _ in range(3)]
+    assert order == [process.pid, grandchild.pid, child.pid]
