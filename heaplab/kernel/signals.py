@@ -44,7 +44,7 @@ from heaplab.abi import (
     SigInfo,
 )
 from heaplab.errors import BusError, SegmentationFault, UsageError, WouldBlock
-from heaplab.kernel.exit import do_exit, exit_group, is_orphaned
+from heaplab.kernel.exit import exit_group, is_orphaned
 from heaplab.kernel.sigqueue import IGNORED, STOPPING, ignores, job_changed, send
 from heaplab.kernel.system import System, fail
 from heaplab.kernel.task import Action, Group, Task
@@ -121,18 +121,12 @@ def tgkill(sender: Task, tgid: int | None, tid: int, signum: int) -> None:
 
 
 def deliver(system: System) -> None:
-    """Act upon what was sent, as each receiver would on its way back from the kernel.
-
-    First the task on the CPU, for itself alone; then process by process, in the order they were woken in.
-    """
-    running = system.current
-    if running is not None and running.group in system.signalled:
-        _act(running)
+    """Act upon what was sent, as each receiver would on its way back from the kernel: the caller first."""
     while system.signalled:
-        group = next(iter(system.signalled))
+        running = system.current.group if system.current is not None else None
+        group = running if running in system.signalled else next(iter(system.signalled))
+        assert group is not None
         del system.signalled[group]
-        if group.ending is not None and group.living:
-            exit_group(group, group.ending)  # what its task on the CPU has begun
         for task in list(group.living.values()):
             _act(task)
 
@@ -237,15 +231,7 @@ def _take(task: Task, info: SigInfo) -> None:
 def _default(group: Group, signum: int) -> None:
     """Do what a signal does by default: stop the process, or end it."""
     if signum not in STOPPING:
-        system = group.leader.system
-        running = system.current
-        several = len(group.living) > 1 and group in system.signalled
-        if several and running is not None and running.group is group and running.mm is not None:
-            # it ends at once, the others when it is their turn
-            group.ending = signum
-            do_exit(running, signum)
-        else:
-            exit_group(group, signum)
+        exit_group(group, signum)
     elif signum == SIGSTOP or not is_orphaned(group.leader.system, group.pgid):
         group.stop_signal = signum
         for task in group.living.values():

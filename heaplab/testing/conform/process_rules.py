@@ -133,7 +133,8 @@ def kill(scene: Scene) -> Iterator[Step]:
     sig = scene.weighted(_SIGNALS)
     if scene.likely(0.03):
         target = scene.weighted({0: 2, -1: 1, -scene.pid: 1, -(1 << 31): 1})
-        sig = scene.one((0, SIGCHLD, SIGWINCH, SIGTERM, SIGKILL, SIGSTOP, SIGCONT, 65, -1))
+        # of several that die at once, and their sender, Linux leaves open who is the first
+        sig = scene.one((0, SIGCHLD, SIGWINCH, SIGSTOP, SIGCONT, 65, -1))
     if scene.likely(0.3):
         yield Tgkill(scene.pid, scene.one((target, scene.world.of(max(target, 1)).tgid, 0)), target, sig)
     else:
@@ -322,13 +323,12 @@ def whose_children(scene: Scene) -> Iterator[Step]:
 
 def nobody_left(scene: Scene) -> Iterator[Step]:
     """All end but pid 1 and one more; a signal to everybody then reaches nobody."""
-    if scene.pid == 1 or len(scene.world.views) > 4:
+    if scene.pid == 1:
         return
     for pid in [pid for pid in scene.world.views if pid not in (1, scene.pid)]:
         yield Kill(1, pid, SIGKILL)
-    for _ in range(3):
-        yield Wait4(1, -1, WNOHANG)
-        yield Wait4(scene.pid, -1, WNOHANG)
+    for who in (1, scene.pid):
+        yield from reap_all(Scene(scene.chance, scene.world, who))
     if set(scene.world.views) == {1, scene.pid}:
         yield Kill(scene.pid, -1, scene.one((0, SIGTERM, SIGKILL)))
 
@@ -497,9 +497,11 @@ def to_group(scene: Scene) -> Iterator[Step]:
     """A signal to a process group, or to all; and a wait for one of it."""
     pgid = scene.one([view.pgid for view in scene.world.views.values()])
     if pgid <= 1 or scene.likely(0.2):
-        yield Kill(scene.pid, scene.one((-1, 0)), scene.one((0, SIGCHLD, SIGCONT, SIGTERM, SIGKILL)))
+        yield Kill(scene.pid, scene.one((-1, 0)), scene.one((0, SIGCHLD, SIGCONT)))
     else:
-        sig = scene.one((0, SIGCHLD, SIGWINCH, SIGCONT, SIGTERM, SIGKILL, SIGSTOP, SIGTSTP))
+        harmless = (0, SIGCHLD, SIGWINCH, SIGCONT, SIGSTOP, SIGTSTP)
+        alone = sum(view.pgid == pgid for view in scene.world.views.values()) == 1
+        sig = scene.one((*harmless, SIGTERM, SIGKILL) if alone else harmless)
         yield Kill(scene.pid, -pgid, sig)
         yield Wait4(scene.pid, -pgid, WNOHANG | scene.one((0, WUNTRACED)))
 
