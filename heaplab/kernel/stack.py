@@ -13,10 +13,11 @@ def grow_stack(mm: Mm, limits: Limits, vma: Vma, va: int) -> bool:
     """Make a stack reach down to `va`; False when it may not (rules 37 and 38).
 
     It may not grow beyond the limit, nor to within the guard gap of memory that can be accessed.
+    Once the gap is found to be kept, the VMA has an anon_vma, whether it grows or not.
     """
     layout = mm.layout
     start = va & mm.page_mask
-    if start < layout.min_addr or vma.end - start > limits.soft(Rlimit.STACK):
+    if start < layout.min_addr:
         return False
     below = mm.vmas.last_below(vma.start)
     if (
@@ -26,7 +27,10 @@ def grow_stack(mm: Mm, limits: Limits, vma: Vma, va: int) -> bool:
         and start - below.end < layout.guard_gap
     ):
         return False
+    mm.prepare_anon_vma(vma)
     pages = (vma.start - start) >> mm.page_shift
+    if vma.end - start > limits.soft(Rlimit.STACK):
+        return False
     if not may_expand(mm, limits, vma.flags, pages):
         return False
     if vma.flags & VM_LOCKED and not may_lock(mm, limits, pages):
@@ -35,6 +39,5 @@ def grow_stack(mm: Mm, limits: Limits, vma: Vma, va: int) -> bool:
         charge(mm, pages)
     except OSError:
         return False
-    mm.prepare_anon_vma(vma)
     mm.vmas.resize(vma, start, vma.end)
     return True

@@ -1,5 +1,7 @@
 """Faults: rules 1 to 3, 5 (one process), 7, 8, 13; stacks: rules 37 and 38."""
 
+import errno
+
 import pytest
 
 from heaplab.abi import (
@@ -16,6 +18,8 @@ from heaplab.abi import (
     SEGV_ACCERR,
     SEGV_MAPERR,
     SI_KERNEL,
+    Rlimit,
+    Sys,
 )
 from heaplab.errors import KernelPanic, SegmentationFault
 from heaplab.machine import FrameKind, Pte
@@ -214,6 +218,19 @@ def test_rule_38_it_stops_short_of_an_accessible_mapping(kernel, boot, prot, sto
     else:
         process.load64(stack.start - 8)
         assert stack.start == below + layout.guard_gap
+
+
+def test_a_mapping_that_may_not_grow_further_takes_its_pages_along_in_fork(boot):
+    kernel = boot(page_size=4096, frames=256)
+    process = kernel.init.fork()
+    stack = process.mmap(4096, flags=PRIVATE | MAP_GROWSDOWN)
+    process.load64(stack)  # the page of zeros: fork alone would leave it to a fault
+    beyond_the_limit = stack - (16 << 20)
+    assert process.syscall(Sys.GETRLIMIT, Rlimit.STACK, beyond_the_limit) == -errno.EFAULT
+    child = process.fork()
+    before = child.minflt
+    child.load64(stack)
+    assert child.minflt == before
 
 
 def test_mmap_keeps_the_gap_below_a_growing_mapping(kernel, process):

@@ -203,6 +203,17 @@ def growing(scene: Scene) -> Iterator[Step]:
     yield Munmap(pid, low, PAGE << 10)
 
 
+def beyond_the_limit(scene: Scene) -> Iterator[Step]:
+    """A mapping of which a page was read, touched where it may not grow to; what does a child get of it?"""
+    pid, at = scene.pid, scene.one((0x2800_0000, 0x3000_0000))
+    yield Mmap(pid, at, 2 * PAGE, scene.one((RW, PROT_READ)), _FIXED_PRIVATE | MAP_GROWSDOWN)
+    yield Load(pid, at)
+    yield Load(pid, at - scene.one((2046, 2047, 2048, 4000)) * PAGE)  # RLIMIT_STACK is 2048 pages
+    if len(scene.world.views) < MOST:
+        yield Fork(pid)
+    yield Munmap(pid, at - (PAGE << 11), PAGE << 12)
+
+
 def between_two(scene: Scene) -> Iterator[Step]:
     """A VMA between two that were written one by one: whose anon_vma does it take, and with whom merge?"""
     pid, low = scene.pid, scene.arena_page()
@@ -352,6 +363,7 @@ MEMORY: Final = {
     read_then_write: 4,
     invalid: 3,
     large_range: 2,
+    beyond_the_limit: 1,
     growing: 2,
     reserved_or_not: 2,
     between_two: 2,

@@ -539,8 +539,8 @@ HEAP_AND_STACK: Final = (
         (
             Edit(
                 "stack.grow_stack",
-                "if start < layout.min_addr or vma.end - start > limits.soft(Rlimit.STACK):",
-                "if start < layout.min_addr:",
+                "if vma.end - start > limits.soft(Rlimit.STACK):",
+                "if pages < 0:",
             ),
         ),
     ),

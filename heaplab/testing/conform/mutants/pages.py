@@ -88,6 +88,20 @@ FAULTS: Final = (
         ),
     ),
     Mutant(
+        "grown-stack-is-noted-late",
+        "mm",
+        "A mapping that may not grow because of the limit has no anon_vma from the attempt.",
+        "mm/vma.c, expand_downwards: anon_vma_prepare comes before acct_stack_growth",
+        (
+            Edit(
+                "stack.grow_stack",
+                "    mm.prepare_anon_vma(vma)\n",
+                "    if vma.end - start <= limits.soft(Rlimit.STACK): mm.prepare_anon_vma(vma)\n",
+                when="vma.anon_vma is None",
+            ),
+        ),
+    ),
+    Mutant(
         "window-begins-at-the-fault",
         "all",
         "The fault-around window begins at the page that was touched.",
