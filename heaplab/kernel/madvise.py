@@ -105,7 +105,7 @@ def _drop(mm: Mm, vma: Vma, start: int, end: int, advice: int) -> None:
 
 
 def _free(mm: Mm, vma: Vma, start: int, end: int, _advice: int) -> None:
-    """MADV_FREE: private pages that nobody shares may go, unless written again before memory is short."""
+    """MADV_FREE: private pages may go, unless one who has them writes them again before memory is short."""
     if vma.flags & VM_LOCKED or vma.file is not None:
         fail(errno.EINVAL)
     machine = mm.system.machine
@@ -114,7 +114,7 @@ def _free(mm: Mm, vma: Vma, start: int, end: int, _advice: int) -> None:
     entries = mm.space.ptes(start, (end - start) >> mm.page_shift)
     for index in np.flatnonzero(entries).tolist():
         frame = Pte.frame(int(entries[index]))
-        if machine.kind[frame] == FrameKind.ANON and machine.mapcount[frame] == 1:
+        if machine.kind[frame] == FrameKind.ANON:
             mm.space.update(start + (index << mm.page_shift), clear=_UNTOUCHED)
             mm.system.lazily_freed = True
     mm.flush_range(start, end)

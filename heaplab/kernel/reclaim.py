@@ -8,6 +8,8 @@ Mapped pages go from all address spaces first.  There is no swap: private pages 
 Source: Linux, mm/vmscan.c (shrink_folio_list), mm/rmap.c (try_to_unmap).
 """
 
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -20,6 +22,7 @@ from heaplab.machine import FrameKind, Pte
 
 BATCH: Final = 32  # frames to free at once (SWAP_CLUSTER_MAX)
 _ACCESSED: Final = int(Pte.ACCESSED)
+_DIRTY: Final = int(Pte.DIRTY)
 
 
 def reclaim(system: System) -> bool:
@@ -82,20 +85,38 @@ def _evict(inode: DiskInode, pgoff: int) -> bool:
 
 
 def _take_lazily_freed(system: System) -> int:
-    """Free the private pages that are clean, which only MADV_FREE makes them; return how many."""
+    """Take private pages that are clean, which only MADV_FREE makes them; return how many frames came free.
+
+    A page that is shared is taken from one address space after the other, the oldest first, until one has
+    it dirty: what the others had of it is lost all the same.  In a shared table, of which no copy can be made
+    now, they stay.
+    """
     machine, freed = system.machine, 0
-    for mm in {task.mm: None for task in system.living() if task.mm is not None}:
-        for vma in mm.vmas:
-            if vma.file is not None or vma.anon_vma is None or vma.flags & VM_LOCKED:
-                continue
-            entries = mm.space.ptes(vma.start, (vma.end - vma.start) >> mm.page_shift)
-            for index in np.flatnonzero((entries != 0) & (entries & np.uint64(Pte.DIRTY) == 0)).tolist():
-                va = vma.start + (index << mm.page_shift)
-                frame = Pte.frame(int(entries[index]))
-                if machine.kind[frame] != FrameKind.ANON or not mm.space.own_range(va, va + mm.page_size):
-                    continue
-                if machine.mapcount[frame] == 1:
-                    mm.zap(va, va + mm.page_size)
-                    freed += 1
+    spaces = list({task.mm: None for task in system.living() if task.mm is not None})
+    given_up = {frame for mm in spaces for _, _, entry, frame in _private_pages(mm) if not entry & _DIRTY}
+    places: defaultdict[int, list[tuple[Mm, Vma, int, int]]] = defaultdict(list)
+    for mm in spaces:
+        for vma, va, entry, frame in _private_pages(mm):
+            if frame in given_up and mm.space.own_range(va, va + mm.page_size):
+                places[frame].append((mm, vma, va, entry))
+    for frame, mappings in places.items():
+        if len(mappings) < machine.mapcount[frame] or any(vma.flags & VM_LOCKED for _, vma, _, _ in mappings):
+            continue
+        for mm, _, va, entry in mappings:
+            if entry & _DIRTY:
+                break
+            freed += int(machine.mapcount[frame] == 1)
+            mm.zap(va, va + mm.page_size)
     system.lazily_freed = False
     return freed
+
+
+def _private_pages(mm: Mm) -> Iterator[tuple[Vma, int, int, int]]:
+    """Yield the pages of anonymous memory that are in a frame of their own: VMA, address, entry, frame."""
+    for vma in mm.vmas:
+        if vma.file is None and vma.anon_vma is not None:
+            entries = mm.space.ptes(vma.start, (vma.end - vma.start) >> mm.page_shift)
+            for index in np.flatnonzero(entries).tolist():
+                entry = int(entries[index])
+                if mm.system.machine.kind[Pte.frame(entry)] == FrameKind.ANON:
+                    yield vma, vma.start + (index << mm.page_shift), entry, Pte.frame(entry)

@@ -31,10 +31,13 @@ _LETTERS: Final = {
     7: "ms",
     8: "gd",
     13: "lo",
+    15: "sr",
+    16: "rr",
     17: "dc",
     20: "ac",
     21: "nr",
     25: "wf",
+    26: "dd",
 }
 #: what pagemap says of a page; below, 55 bits of frame number
 PM_MMAP_EXCLUSIVE: Final = 1 << 56
@@ -71,11 +74,15 @@ class MappedPages:
 
 
 def mappings_of(system: System) -> Numbers:
-    """For each frame, how many pages of address spaces show it: entries of shared tables for each sharer."""
+    """For each frame ever used, how many pages of address spaces show it.
+
+    What stands in a shared table counts for each sharer.  O(frames ever used)
+    """
     machine = system.machine
-    count = machine.mapcount.astype(np.uint64)
+    used = slice(machine.touched_frames)
+    count = machine.mapcount[used].astype(np.uint64)
     # only leaf tables are ever shared
-    for table in np.flatnonzero((machine.kind == FrameKind.TABLE) & (machine.refcount > 1)):
+    for table in np.flatnonzero((machine.kind[used] == FrameKind.TABLE) & (machine.refcount[used] > 1)):
         entries = machine.ram[table].view(np.uint64)
         frames = _frames(entries[entries & np.uint64(Pte.PRESENT) != 0])
         np.add.at(count, frames, np.uint64(machine.refcount[table] - 1))
@@ -144,6 +151,7 @@ def _smaps_fields(mm: Mm, vma: Vma, mappings: Numbers) -> str:
     shared = counted & (mappers > 1)
     private = counted & ~shared
     dirty = (pages.entry & np.uint64(Pte.DIRTY) != 0) | _dirty_in_cache(vma, pages)
+    anon = pages.kind == FrameKind.ANON
     share = np.zeros(len(counted), dtype=np.uint64)  # of each page, in 1/4096 bytes
     share[counted] = (np.uint64(mm.page_size) << np.uint64(12)) // mappers[counted]
 
@@ -166,9 +174,11 @@ def _smaps_fields(mm: Mm, vma: Vma, mappings: Numbers) -> str:
         "Private_Clean": size(private & ~dirty),
         "Private_Dirty": size(private & dirty),
         "Referenced": size(counted & (pages.entry & np.uint64(Pte.ACCESSED) != 0)),
-        "Anonymous": size(pages.kind == FrameKind.ANON),
+        "Anonymous": size(anon),
         # no page merging, huge pages or swap here
-        **dict.fromkeys(("KSM", "LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped"), nothing),
+        "KSM": nothing,
+        "LazyFree": size(anon & ~dirty),  # nothing but MADV_FREE makes them clean
+        **dict.fromkeys(("AnonHugePages", "ShmemPmdMapped", "FilePmdMapped"), nothing),
         **dict.fromkeys(("Shared_Hugetlb", "Private_Hugetlb", "Swap", "SwapPss"), nothing),
         "Locked": pss(counted) if vma.flags & VM_LOCKED else nothing,
         "THPeligible": f"{0:8d}",
