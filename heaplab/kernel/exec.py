@@ -145,6 +145,7 @@ def _leave_the_old(task: Task, mm: Mm, path: str) -> None:
     task.mm = mm
     task.take_or_leave_cpu()
     ignored = [signum for signum, action in group.sighand.actions.items() if action.handler == SIG_IGN]
+    task.frames.clear()
     group.sighand = Sighand((signum, Action(SIG_IGN)) for signum in ignored)
     own = task.files.fork()
     task.files.put()

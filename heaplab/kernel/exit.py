@@ -13,7 +13,7 @@ from signal import SIGCHLD, SIGCONT, SIGHUP
 
 from heaplab.abi import LAST_SIGNAL, SA_NOCLDWAIT, SIG_IGN, SigInfo
 from heaplab.errors import KernelPanic, OutOfMemory
-from heaplab.kernel.sigqueue import send
+from heaplab.kernel.sigqueue import look_for_signals, send
 from heaplab.kernel.system import System
 from heaplab.kernel.task import Group, Task
 from heaplab.kernel.uaccess import copy_from_user, put_user
@@ -29,13 +29,11 @@ def exit_group(group: Group, status: int, caller: Task | None = None) -> None:
     """
     if group.ending is None:
         group.ending = status
-    tasks = list(group.living.values())
     if caller is not None:
-        first = tasks.index(caller)
-        tasks = tasks[first:] + tasks[:first]
+        tasks = group.ring(caller)
     else:
         running = group.leader.system.current
-        tasks.sort(key=lambda task: task is not running)
+        tasks = sorted(group.living.values(), key=lambda task: task is not running)
     for task in tasks:
         do_exit(task, status)
 
@@ -57,6 +55,10 @@ def do_exit(task: Task, status: int) -> None:
     leave_mm(task)
     task.files.put()
     task.context.switch(None)
+    task.frames.clear()
+    task.system.signalled.pop(task, None)
+    if group.target is task:
+        group.target = group.ring(task)[1 % len(group.living)]
     del group.living[task.pid]
     if task is not group.leader:
         _forget_task(task)
@@ -105,14 +107,14 @@ def end_vfork(child: Task) -> None:
     if parent is not None:
         parent.vfork_child = None
         parent.take_or_leave_cpu()
-        parent.system.signalled[parent.group] = None  # what came in its sleep
+        if parent.sigpending:
+            look_for_signals(parent)  # what came in its sleep
 
 
 def _group_is_dead(group: Group) -> None:
     system = group.leader.system
     group.stop_signal = group.job_event = 0
     group.announce()
-    system.signalled.pop(group, None)
     reaper = find_reaper(group)
     orphans = [child.group for child in group.children.values()]
     for orphan in orphans:

@@ -117,6 +117,11 @@ class Kernel:
         """Return a handle of a process.  Raises: UsageError when there is none."""
         return handle(self.task(pid))
 
+    @property
+    def current(self) -> Process:
+        """The task that entered the kernel last, pid 1 before any has; in a handler, the one that runs it."""
+        return handle(self.system.current or self.system.init)
+
     def task(self, pid: int) -> Task:
         """Return the kernel's own side of a process.  Raises: UsageError when there is none."""
         task = self.system.tasks.get(pid)

@@ -6,20 +6,7 @@ Source: Linux, kernel/signal.c (kill_something_info, get_signal, do_sigaction, f
 import dataclasses
 import errno
 from collections.abc import Iterable
-from signal import (
-    SIGABRT,
-    SIGBUS,
-    SIGFPE,
-    SIGILL,
-    SIGKILL,
-    SIGQUIT,
-    SIGSEGV,
-    SIGSTOP,
-    SIGSYS,
-    SIGTRAP,
-    SIGXCPU,
-    SIGXFSZ,
-)
+from signal import SIGBUS, SIGKILL, SIGSEGV, SIGSTOP
 from typing import Final, NoReturn
 
 from heaplab.abi import (
@@ -45,14 +32,10 @@ from heaplab.abi import (
 )
 from heaplab.errors import BusError, SegmentationFault, UsageError, WouldBlock
 from heaplab.kernel.exit import exit_group, is_orphaned
-from heaplab.kernel.sigqueue import IGNORED, STOPPING, ignores, job_changed, send
+from heaplab.kernel.sigqueue import STOPPING, ignores, job_changed, look_for_signals, send
 from heaplab.kernel.system import System, fail
-from heaplab.kernel.task import Action, Group, Task
+from heaplab.kernel.task import Action, Group, SignalFrame, Task
 
-#: before these end a process they would dump its memory, for which it has to be awake
-_CORE: Final = frozenset(
-    {SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGXCPU, SIGXFSZ, SIGSYS}
-)
 #: nothing catches, blocks or ignores these
 _UNSTOPPABLE: Final = frozenset({int(SIGKILL), int(SIGSTOP)})
 #: the flags of an action that Linux knows; it forgets the others, so that a program can find out
@@ -122,13 +105,14 @@ def tgkill(sender: Task, tgid: int | None, tid: int, signum: int) -> None:
 
 def deliver(system: System) -> None:
     """Act upon what was sent, as each receiver would on its way back from the kernel: the caller first."""
-    while system.signalled:
+    signalled = system.signalled
+    while signalled:
         running = system.current.group if system.current is not None else None
-        group = running if running in system.signalled else next(iter(system.signalled))
-        assert group is not None
-        del system.signalled[group]
+        group = next((task.group for task in signalled if task.group is running), next(iter(signalled)).group)
         for task in list(group.living.values()):
-            _act(task)
+            if task in signalled:
+                del signalled[task]
+                _act(task)
 
 
 def caught(task: Task) -> tuple[SigInfo, Action] | None:
@@ -136,22 +120,25 @@ def caught(task: Task) -> tuple[SigInfo, Action] | None:
 
     It is the caller that runs the handler.  Raises: UsageError for one of which only the address is known.
     """
-    while task.mm is not None and task.group.living.get(task.pid) is task:
+    while _lives(task):
         info = _next(task)
         if info is None:
+            task.sigpending = task.sigpending and task.vfork_child is not None
             return None
         action = task.group.sighand[info.signo]
-        if callable(action.handler):
-            if task.may_run:
-                _take(task, info)
-                _reset(task, info.signo, action)
-                return info, action
-            return None
-        _must_not_be_code(task, info.signo, action)
+        if not callable(action.handler):
+            _must_not_be_code(task, info.signo, action)
         _take(task, info)
+        if callable(action.handler):
+            _reset(task, info.signo, action)
+            return info, action
         if not ignores(task.group, info.signo):
             _default(task.group, info.signo)
     return None
+
+
+def _lives(task: Task) -> bool:
+    return task.mm is not None and task.group.living.get(task.pid) is task
 
 
 def _reset(task: Task, signum: int, action: Action) -> None:
@@ -169,29 +156,52 @@ def _must_not_be_code(task: Task, signum: int, action: Action) -> None:
 
 
 def has_caught(task: Task) -> bool:
-    """Whether a signal waits that the task has a handler for."""
-    info = _next(task)
+    """Whether the task is to look for signals, and there is one that it has a handler for."""
+    info = _next(task) if task.sigpending else None
     return info is not None and callable(task.group.sighand[info.signo].handler)
 
 
 def _act(task: Task) -> None:
+    """Act upon a task's signals, as it does when it returns from the kernel.
+
+    All handlers are set up first, the topmost for the last signal; then they run, from the top down.
+    """
     while not (task.scheduled and has_caught(task)):
         found = caught(task)
-        if found is None:
+        if found is not None:
+            _set_up(task, *found)
+        elif task.frames and not task.frames[-1].running and task.may_run:
+            _run_handler(task)
+        else:
             return
-        run_handler(task, *found)
 
 
-def run_handler(task: Task, info: SigInfo, action: Action) -> None:
-    """Run a handler of a program that is driven by hand: a plain function of (signum, SigInfo)."""
-    assert callable(action.handler)
-    before = set(task.blocked)
+def _set_up(task: Task, info: SigInfo, action: Action) -> None:
+    task.frames.append(SignalFrame(info, action, set(task.blocked)))
     task.blocked |= handler_mask(info, action)
+
+
+def _run_handler(task: Task) -> None:
+    """Run the topmost handler of a program that is driven by hand: a plain function of (signum, SigInfo)."""
+    frame, system = task.frames[-1], task.system
+    assert callable(frame.action.handler)
+    interrupted, system.current = system.current, task
+    frame.running = True
     try:
-        action.handler(info.signo, info)
+        frame.action.handler(frame.info.signo, frame.info)
+    except BaseException:
+        # a jump out of it: neither it nor what was set up below goes on
+        frame.running = False
+        while task.frames and not task.frames[-1].running:
+            task.blocked = task.frames.pop().blocked
+        raise
+    else:
+        if task.frames and task.frames[-1] is frame:  # else it made the task exec, or exit
+            task.blocked = task.frames.pop().blocked
     finally:
-        task.blocked = before
-        task.system.signalled[task.group] = None  # what was blocked meanwhile
+        system.current = interrupted
+        if _lives(task):
+            look_for_signals(task)  # for what was blocked meanwhile
 
 
 def handler_mask(info: SigInfo, action: Action) -> set[int]:
@@ -200,27 +210,14 @@ def handler_mask(info: SigInfo, action: Action) -> set[int]:
 
 
 def _next(task: Task) -> SigInfo | None:
-    """Return the signal to act upon now, if any: the lowest number that is not blocked, but SIGKILL first.
-
-    One that kills reaches a task asleep in vfork too; a stopped one only hears SIGKILL.
-    Source: Linux, kernel/signal.c, complete_signal and next_signal.
-    """
+    """Return the signal to act upon now, if any; who is stopped, or asleep in vfork, only hears its end."""
     queues = (task.pending, task.group.pending)
-    killing = [info for pending in queues for info in pending.infos if _kills_at_once(task, info.signo)]
-    if not task.may_run or any(info.signo == SIGKILL for info in killing):
-        return min(killing, key=lambda info: (info.signo != SIGKILL, info.signo), default=None)
+    if task.group.doomed:
+        ends = (info for pending in queues for info in pending.infos if info.signo == task.group.doomed)
+        return next(ends, None)
+    if not task.may_run:
+        return None
     return queues[0].first(task.blocked) or queues[1].first(task.blocked)
-
-
-def _kills_at_once(task: Task, signum: int) -> bool:
-    if signum == SIGKILL:
-        return True
-    return (
-        not task.group.stop_signal
-        and signum not in task.blocked
-        and signum not in STOPPING | IGNORED | _CORE
-        and task.group.sighand[signum].handler == SIG_DFL
-    )
 
 
 def _take(task: Task, info: SigInfo) -> None:
@@ -250,10 +247,11 @@ def access_fault(task: Task, va: int, signum: int, si_code: int, *, write: bool)
     if callable(action.handler) and signum not in task.blocked:
         if task.scheduled:
             task.pending.add(info)
-            task.system.signalled[task.group] = None
+            look_for_signals(task)
             raise InterruptedError(errno.EINTR, "the access waits for a handler")
         _reset(task, signum, action)
-        run_handler(task, info, action)
+        _set_up(task, info, action)
+        _run_handler(task)
         return
     if signum not in task.blocked:
         _must_not_be_code(task, signum, action)
@@ -300,7 +298,7 @@ def sigprocmask(task: Task, how: int, signums: Iterable[int] | None) -> set[int]
             task.blocked = given
         else:
             fail(errno.EINVAL)
-        task.system.signalled[task.group] = None
+        look_for_signals(task)
     return old
 
 

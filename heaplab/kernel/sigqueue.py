@@ -1,12 +1,33 @@
-"""Sending signals: what is ignored, what is noted, what a stop and a continue do to each other.
+"""Sending signals: what is ignored, what is noted, who is to look, what stop and continue do to each other.
 
-A signal sent is only noted; `deliver` in signals acts upon it when a task next returns from the kernel, as
-Linux does.  That way exit, which tells the parent, needs nothing of what signals can do.
+A signal sent is only noted; `deliver` in signals acts upon it when the task that was chosen for it next
+returns from the kernel, as Linux does.  That way exit, which tells the parent, needs nothing of what signals
+can do.
 
-Source: Linux, kernel/signal.c (prepare_signal, __send_signal_locked); signal(7).
+Source: Linux, kernel/signal.c (prepare_signal, __send_signal_locked, complete_signal); signal(7).
 """
 
-from signal import SIGCHLD, SIGCONT, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGWINCH
+from signal import (
+    SIGABRT,
+    SIGBUS,
+    SIGCHLD,
+    SIGCONT,
+    SIGFPE,
+    SIGILL,
+    SIGKILL,
+    SIGQUIT,
+    SIGSEGV,
+    SIGSTOP,
+    SIGSYS,
+    SIGTRAP,
+    SIGTSTP,
+    SIGTTIN,
+    SIGTTOU,
+    SIGURG,
+    SIGWINCH,
+    SIGXCPU,
+    SIGXFSZ,
+)
 from typing import Final
 
 from heaplab.abi import CLD_CONTINUED, SA_NOCLDSTOP, SIG_DFL, SIG_IGN, SigInfo
@@ -15,6 +36,10 @@ from heaplab.kernel.task import Group, Task
 IGNORED: Final = frozenset({SIGCHLD, SIGCONT, SIGURG, SIGWINCH})
 STOPPING: Final = frozenset({SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU})
 _CONTINUING: Final = frozenset({SIGCONT})
+#: before these end a process they would dump its memory, for which it has to be awake
+_CORE: Final = frozenset(
+    {SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGXCPU, SIGXFSZ, SIGSYS}
+)
 
 
 def send(group: Group, info: SigInfo, task: Task | None = None, named: Task | None = None) -> None:
@@ -35,13 +60,43 @@ def send(group: Group, info: SigInfo, task: Task | None = None, named: Task | No
         resume(group)
     if named is None or group.living.get(named.pid) is not named:
         named = next(iter(group.living.values()))
-    if task is None and named.vfork_child is not None:
-        task = named  # it sleeps for a child's sake, is not woken, and no other task looks in its stead
     receiver = task or named
     if signum not in receiver.blocked and ignores(group, signum):
         return
-    (task.pending if task is not None else group.pending).add(info)
-    receiver.system.signalled[group] = None
+    pending = task.pending if task is not None else group.pending
+    if pending.add(info):
+        _choose(group, signum, [task] if task is not None else [named, *group.ring(group.target)])
+
+
+def _choose(group: Group, signum: int, candidates: list[Task]) -> None:
+    """Let the first task that wants a signal look for it; when that is the end of the process, mark it.
+
+    Where nobody does, the signal waits until somebody looks for another reason.
+    """
+    chosen = next((task for task in candidates if _wants(task, signum)), None)
+    if chosen is None:
+        return
+    if len(candidates) > 1 and chosen is not candidates[0]:
+        group.target = chosen
+    ends = signum == SIGKILL or (
+        signum not in IGNORED | STOPPING | _CORE and group.sighand[signum].handler == SIG_DFL
+    )
+    if ends and not group.doomed:
+        group.doomed = signum
+    look_for_signals(chosen)
+
+
+def _wants(task: Task, signum: int) -> bool:
+    """Whether a task would take a signal; one that has something to look for already is left to that."""
+    if signum in task.blocked:
+        return False
+    return signum == SIGKILL or not (task.group.stop_signal or task.sigpending)
+
+
+def look_for_signals(task: Task) -> None:
+    """Let a task look for signals before it goes on; one asleep in vfork when it wakes."""
+    task.sigpending = True
+    task.system.signalled[task] = None
 
 
 def ignores(group: Group, signum: int) -> bool:
@@ -59,9 +114,8 @@ def resume(group: Group) -> None:
         job_changed(group, CLD_CONTINUED, SIGCONT)
         for task in group.living.values():
             task.take_or_leave_cpu()
-        signalled = group.leader.system.signalled
-        signalled.pop(group, None)
-        signalled[group] = None  # what came while it was stopped, after those that were awake
+            task.system.signalled.pop(task, None)
+            look_for_signals(task)  # for what came while it was stopped, after those that were awake
 
 
 def job_changed(group: Group, code: int, signum: int) -> None:

@@ -46,7 +46,7 @@ class System:
     processes of each, zombies included; init, the task with pid 1; current, the task that entered the
     kernel last; init_reaps, whether init collects its dead children by itself; oom_kills, the pids that the
     OOM killer ended, in order; kill, how it ends a process: the memory system, which needs it, stands below
-    what exit does; signalled, the processes with signals to act upon before any program goes on; files, by
+    what exit does; signalled, the tasks with signals to act upon before any program goes on; files, by
     name; committed, pages promised to programs (Committed_AS); disk_reads, pages of files read in;
     reclaimable, the pages of files on disk that are in memory, in the order in which they will be given up;
     lazily_freed, whether MADV_FREE found pages to free
@@ -75,7 +75,7 @@ class System:
         self.init_reaps = init_reaps
         self.oom_kills: list[int] = []
         self.kill: Callable[[Group, int], None]
-        self.signalled: dict[Group, None] = {}
+        self.signalled: dict[Task, None] = {}
         self.committed = 0
         self.disk_reads = 0
         self.lazily_freed = False

@@ -14,6 +14,7 @@ import dataclasses
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from signal import SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP
 from typing import TYPE_CHECKING, Final
 
 from heaplab.abi import CLD_EXITED, CLD_KILLED, FIRST_REALTIME, SIG_DFL, Rusage, SigInfo
@@ -81,6 +82,8 @@ class Sighand:
 
 
 _DEFAULT = Action()
+#: what faults raise
+_SYNCHRONOUS: Final = frozenset({SIGSEGV, SIGBUS, SIGILL, SIGTRAP, SIGFPE, SIGSYS})
 _NOTHING_USED = Rusage()
 
 
@@ -92,22 +95,40 @@ class Pending:
     def __init__(self) -> None:
         self.infos: list[SigInfo] = []
 
-    def add(self, info: SigInfo) -> None:
-        """Note a signal."""
-        if info.signo >= FIRST_REALTIME or all(info.signo != other.signo for other in self.infos):
-            self.infos.append(info)
+    def add(self, info: SigInfo) -> bool:
+        """Note a signal; False when it waits already."""
+        if info.signo < FIRST_REALTIME and any(info.signo == other.signo for other in self.infos):
+            return False
+        self.infos.append(info)
+        return True
 
     def discard(self, signums: frozenset[int]) -> None:
         """Forget some signals."""
         self.infos = [info for info in self.infos if info.signo not in signums]
 
     def first(self, blocked: set[int]) -> SigInfo | None:
-        """Return the signal to act upon first: the lowest number that is not blocked."""
+        """Return the signal to act upon first of those not blocked: a fault's, or the lowest number."""
         return min(
             (info for info in self.infos if info.signo not in blocked),
-            key=lambda info: info.signo,
+            key=lambda info: (info.signo not in _SYNCHRONOUS, info.signo),
             default=None,
         )
+
+
+class SignalFrame:
+    """A handler that was set up on a task's stack: it runs once those above it have returned.
+
+    blocked   what was blocked before, and is again when it returns
+    running   it has begun
+    """
+
+    __slots__ = ("action", "blocked", "info", "running")
+
+    def __init__(self, info: SigInfo, action: Action, blocked: set[int]) -> None:
+        self.info = info
+        self.action = action
+        self.blocked = blocked
+        self.running = False
 
 
 class Group:
@@ -119,6 +140,8 @@ class Group:
         living        tasks that have not exited, by pid, in the order of their birth
         sighand       what to do on signals
         pending       signals sent to the process, for any of its tasks to take
+        target        the task where the search for one that takes a signal begins
+        doomed        a signal sent that is the end of the process; 0: none
         stop_signal   what stopped it; 0: it is not stopped
         subreaper     it takes in its descendants' orphans (PR_SET_CHILD_SUBREAPER)
     until it is collected
@@ -144,6 +167,7 @@ class Group:
     __slots__ = (
         "children",
         "children_used",
+        "doomed",
         "ending",
         "execs",
         "exit_code",
@@ -163,6 +187,7 @@ class Group:
         "sighand",
         "stop_signal",
         "subreaper",
+        "target",
         "tgid",
         "used",
     )
@@ -181,6 +206,8 @@ class Group:
         self.sid = sid
         self.sighand = sighand
         self.pending = Pending()
+        self.target = leader
+        self.doomed = 0
         self.exit_signal = exit_signal
         self.execs = self.parent_execs = 0
         self.oom_score_adj = 0
@@ -195,6 +222,12 @@ class Group:
     def rusage(self) -> Rusage:
         """What its tasks used, living and dead."""
         return sum((task.rusage for task in self.living.values()), self.used)
+
+    def ring(self, first: Task) -> list[Task]:
+        """Return the living tasks in the order of their birth, beginning with one, and round."""
+        tasks = list(self.living.values())
+        at = tasks.index(first)
+        return tasks[at:] + tasks[:at]
 
     def adopt(self, child: Group, task: Task) -> None:
         """Become the parent of a process, which is a child of this task, its place behind all others."""
@@ -261,6 +294,8 @@ class Task:
         stack       where its stack pointer started; 0: at the same place as its parent's
         blocked     signals that wait
         pending     signals sent to this task alone
+        sigpending  it is to look for signals when it next returns from the kernel (TIF_SIGPENDING)
+        frames      handlers that were set up and have not returned, the topmost last
         vfork_child a task on the same mm; this one sleeps until that execs or exits
         vfork_parent  the same from the other side
         clear_child_tid  address that is zeroed at its exit (CLONE_CHILD_CLEARTID); 0: none
@@ -280,6 +315,7 @@ class Task:
         "context",
         "entry",
         "files",
+        "frames",
         "group",
         "limits",
         "majflt",
@@ -288,6 +324,7 @@ class Task:
         "pending",
         "pid",
         "scheduled",
+        "sigpending",
         "stack",
         "syscalls",
         "system",
@@ -307,6 +344,8 @@ class Task:
         self.entry = 0
         self.blocked: set[int] = set()
         self.pending = Pending()
+        self.sigpending = False
+        self.frames: list[SignalFrame] = []
         self.vfork_child: Task | None = None
         self.vfork_parent: Task | None = None
         self.clear_child_tid = 0

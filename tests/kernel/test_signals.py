@@ -148,7 +148,8 @@ def test_blocked_signals_wait_and_standard_ones_are_counted_once(process):
         process.kill(process.pid, sig)
     assert heard == []
     assert process.sigprocmask(()) == {40, signal.SIGUSR1}
-    assert heard == [signal.SIGUSR1, 40, 40]
+    # the handler of 40 is set up above that of SIGUSR1, and once more when 40 is blocked no longer
+    assert heard == [40, 40, signal.SIGUSR1]
 
 
 def test_to_ignore_forgets_what_waits(process):
@@ -262,3 +263,129 @@ def test_of_several_that_were_blocked_the_lowest_number_is_acted_upon_first(proc
     process.kill(child.pid, signal.SIGUSR1)
     child.sigprocmask(set())
     assert process.wait() == (child.pid, signal.SIGUSR1)
+
+
+def test_a_fatal_signal_waits_behind_one_that_a_task_asleep_in_vfork_has_not_heard(process):
+    """Whom a signal was sent to already is not asked again (Linux: wants_signal); SIGKILL asks nobody."""
+    parent = process.fork()
+    child = parent.vfork()
+    process.kill(parent.pid, signal.SIGSTOP)
+    process.kill(parent.pid, signal.SIGTERM)
+    assert parent.state == "D"
+    child.exit(0)
+    assert parent.state == "Z"
+    parent = process.fork()
+    parent.vfork()
+    process.kill(parent.pid, signal.SIGSTOP)
+    process.kill(parent.pid, signal.SIGKILL)
+    assert parent.state == "Z"
+
+
+def test_handlers_are_set_up_one_above_the_other(process):
+    """Checked with a C program on Linux: the topmost, which was set up last, runs first."""
+    heard = []
+
+    def note(number, _info):
+        heard.append((number, process.sigpending() | process.sigprocmask()))
+
+    usr1, usr2, term = signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM
+    process.sigaction(usr1, note)
+    process.sigaction(usr2, note, mask={term})
+    process.sigaction(term, note)
+    process.sigprocmask({usr1, usr2, term})
+    for sig in (term, usr2, usr1):
+        process.kill(process.pid, sig)
+    process.sigprocmask(())
+    assert heard == [(usr2, {usr1, usr2, term}), (term, {usr1, term}), (usr1, {usr1})]
+
+
+def test_a_fault_of_the_past_comes_first(process):
+    heard = []
+    for sig in (signal.SIGHUP, signal.SIGSEGV):
+        process.sigaction(sig, lambda number, _: heard.append(number))
+    process.sigprocmask({signal.SIGHUP, signal.SIGSEGV})
+    process.kill(process.pid, signal.SIGHUP)
+    process.kill(process.pid, signal.SIGSEGV)
+    process.sigprocmask(())
+    assert heard == [signal.SIGHUP, signal.SIGSEGV]  # set up below
+
+
+def test_a_stop_holds_back_a_handler_that_was_set_up(process):
+    child, heard = process.fork(), []
+    child.setpgid(0, 0)
+    child.sigaction(signal.SIGUSR1, lambda number, _: heard.append(number))
+    child.sigprocmask({signal.SIGUSR1, signal.SIGTSTP})
+    process.kill(child.pid, signal.SIGUSR1)
+    process.kill(child.pid, signal.SIGTSTP)
+    child.sigprocmask(())
+    assert (child.state, heard) == ("T", [])
+    process.kill(child.pid, signal.SIGCONT)
+    assert (child.state, heard) == ("R", [signal.SIGUSR1])
+    assert child.sigprocmask() == set()
+
+
+def test_death_forgets_a_handler_that_was_set_up(process):
+    child, heard = process.fork(), []
+    child.sigaction(signal.SIGUSR1, lambda number, _: heard.append(number))
+    child.sigprocmask({signal.SIGUSR1, signal.SIGTERM})
+    process.kill(child.pid, signal.SIGUSR1)
+    process.kill(child.pid, signal.SIGTERM)
+    child.sigprocmask(())
+    assert (child.state, heard) == ("Z", [])
+
+
+def test_a_jump_out_of_a_handler_leaves_those_below_too(process):
+    heard = []
+
+    def jump(_number, _info):
+        raise KeyError
+
+    process.sigaction(signal.SIGUSR1, lambda number, _: heard.append(number))
+    process.sigaction(signal.SIGUSR2, jump)
+    process.sigprocmask({signal.SIGUSR1, signal.SIGUSR2})
+    for sig in (signal.SIGUSR1, signal.SIGUSR2):
+        process.kill(process.pid, sig)
+    with pytest.raises(KeyError):
+        process.sigprocmask(())
+    assert process.sigprocmask() == set()
+    process.kill(process.pid, signal.SIGUSR1)
+    assert heard == [signal.SIGUSR1]
+
+
+def test_a_handler_knows_who_runs_it(kernel, process):
+    heard = []
+    process.sigaction(signal.SIGUSR1, lambda *_: heard.append(kernel.current.pid))
+    child = process.fork()
+    process.kill(child.pid, signal.SIGUSR1)
+    child.kill(process.pid, signal.SIGUSR1)
+    assert heard == [child.pid, process.pid]
+
+
+def test_who_of_several_threads_takes_a_signal(kernel, process):
+    """The one that was named, if it may; else the search goes on from who took one last (curr_target)."""
+    heard = []
+    threads = [process.spawn_thread() for _ in range(2)]
+    process.sigaction(signal.SIGUSR1, lambda *_: heard.append(kernel.current.tid))
+    process.kill(process.pid, signal.SIGUSR1)
+    process.sigprocmask({signal.SIGUSR1})
+    threads[0].sigprocmask({signal.SIGUSR1})
+    process.kill(process.pid, signal.SIGUSR1)
+    threads[0].sigprocmask(())
+    process.kill(process.pid, signal.SIGUSR1)
+    assert heard == [process.tid, threads[1].tid, threads[1].tid]
+    threads[1].exit_thread(0)
+    process.kill(process.pid, signal.SIGUSR1)
+    assert heard[3:] == [threads[0].tid]
+
+
+def test_a_signal_that_all_threads_block_waits_for_the_first_to_let_it_through(kernel, process):
+    heard = []
+    thread = process.spawn_thread()
+    process.sigaction(signal.SIGUSR1, lambda *_: heard.append(kernel.current.tid))
+    for task in (process, thread):
+        task.sigprocmask({signal.SIGUSR1})
+    process.kill(process.pid, signal.SIGUSR1)
+    assert heard == []
+    assert process.sigpending() == thread.sigpending() == {signal.SIGUSR1}
+    thread.sigprocmask(())
+    assert heard == [thread.tid]

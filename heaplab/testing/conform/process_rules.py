@@ -477,6 +477,26 @@ def vfork(scene: Scene) -> Iterator[Step]:
         yield Load(scene.pid, scene.address())
 
 
+def signals_in_vfork(scene: Scene) -> Iterator[Step]:
+    """Signals, one after the other, for a task that sleeps in vfork, and what of them it hears when it wakes."""
+    pid = scene.pid
+    if len(scene.world.views) >= MOST - 2:
+        return
+    parent = (yield from born(scene, Fork(pid))) if scene.likely(0.8) or pid == 1 else pid
+    if parent is None:
+        return
+    if scene.likely(0.3):
+        yield Clone(parent, THREAD)
+    child = yield from born(scene, Vfork(parent))
+    if child is None:
+        return
+    for _ in range(scene.chance.randint(2, 3)):
+        sig = scene.one((SIGSTOP, SIGTSTP, SIGTERM, SIGTERM, SIGUSR1, SIGCONT, SIGWINCH))
+        yield Tgkill(1, parent, parent, sig) if scene.likely(0.2) else Kill(1, parent, sig)
+    yield Exit(child, 0)
+    yield Kill(1, parent, scene.one((0, SIGCONT, SIGTERM, SIGKILL)))
+
+
 def jobs(scene: Scene) -> Iterator[Step]:
     """Process groups and sessions: made, joined, asked for."""
     some = [*scene.world.views, 0, scene.pid, 99]
@@ -590,6 +610,7 @@ PROCESS: Final = {
     threads: 6,
     leave: 3,
     vfork: 5,
+    signals_in_vfork: 3,
     jobs: 5,
     to_group: 2,
     actions: 5,

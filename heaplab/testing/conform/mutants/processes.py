@@ -13,8 +13,8 @@ WAIT: Final = (
         (
             Edit(
                 "exit._group_is_dead",
-                "system.signalled.pop(group, None)",
-                "system.signalled.pop(group, None)\n"
+                "group.announce()",
+                "group.announce()\n"
                 "    if group.parent is not None:\n"
                 "        children = group.parent.children\n"
                 "        children[group.tgid] = children.pop(group.tgid)",
@@ -570,9 +570,9 @@ SIGNALS: Final = (
         "it ends it at once",
         (
             Edit(
-                "signals._kills_at_once",
-                "if signum == SIGKILL:\n        return True",
-                "if signum == SIGKILL:\n        return task.may_run",
+                "sigqueue._wants",
+                "return signum == SIGKILL or not",
+                "return not",
                 when="signum == SIGKILL and task.group.stop_signal",
             ),
         ),
@@ -584,10 +584,24 @@ SIGNALS: Final = (
         "signal(7): it waits until the process goes on",
         (
             Edit(
-                "signals._kills_at_once",
-                "        not task.group.stop_signal\n",
-                "        task.mm is not None\n",
+                "sigqueue._wants",
+                "(task.group.stop_signal or task.sigpending)",
+                "task.sigpending",
                 when="task.group.stop_signal",
+            ),
+        ),
+    ),
+    Mutant(
+        "asleep-in-vfork-hears-the-second",
+        "process",
+        "A task asleep in vfork dies of SIGTERM though a stop waits for it already.",
+        "kernel/signal.c, wants_signal: not one that has a signal to look for",
+        (
+            Edit(
+                "sigqueue._wants",
+                "(task.group.stop_signal or task.sigpending)",
+                "task.group.stop_signal",
+                when="task.sigpending and task.vfork_child is not None",
             ),
         ),
     ),
