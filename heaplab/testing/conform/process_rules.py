@@ -478,7 +478,7 @@ def vfork(scene: Scene) -> Iterator[Step]:
 
 
 def signals_in_vfork(scene: Scene) -> Iterator[Step]:
-    """Signals, one after the other, for a task that sleeps in vfork, and what of them it hears when it wakes."""
+    """Signals, one after the other, for a task that sleeps in vfork: what of them does it hear, and when?"""
     pid = scene.pid
     if len(scene.world.views) >= MOST - 2:
         return
