@@ -31,6 +31,8 @@ AGENT = Extension(  # a program without a C library; it is built as an extension
         *["-nostdlib", "-static", "-no-pie"],
         *[
             "-Wl,-Ttext-segment=0x400000",
+            "-Wl,--section-start=.catcher=0x400f00",  # AGENT_CATCHER, AGENT_RESTORER
+            "-Wl,--section-start=.restorer=0x400f10",
             "-Wl,-z,noseparate-code",
             "-Wl,-z,noexecstack",
             "-Wl,--build-id=none",

@@ -105,15 +105,40 @@ static void default_action(int signo)
     CALL(__NR_rt_sigaction, signo, &action, NULL, sizeof action.mask);
 }
 
-__attribute__((naked)) static void signal_return(void)
+__attribute__((naked, used, section(".restorer"))) static void signal_return(void)
 {
     __asm__("mov %0, %%eax\n\tsyscall" : : "i"(__NR_rt_sigreturn));
 }
 
-/* Runs on the slot's alternate stack: that is how it finds the slot. */
+/* Handlers run on the slot's alternate stack: that is how they find the slot. */
+static hl_agent_slot *slot_of_handler(void)
+{
+    return (hl_agent_slot *)((uintptr_t)__builtin_frame_address(0) & -AGENT_SLOT_SIZE);
+}
+
+/* The handler that steps ask for by its address, AGENT_CATCHER. */
+__attribute__((used)) static void on_signal(int signo, siginfo_t *info)
+{
+    hl_agent_slot *slot = slot_of_handler();
+    if (slot->caught_count < AGENT_CAUGHT_MOST) {
+        hl_agent_signal *caught = &slot->caught[slot->caught_count];
+        caught->signo = signo;
+        caught->code = info->si_code;
+        caught->pid = info->si_pid;
+        caught->status = info->si_code > 0 ? info->si_status : 0; /* from a child, not from kill */
+        CALL(__NR_rt_sigprocmask, SIG_BLOCK, NULL, &caught->blocked, sizeof caught->blocked);
+    }
+    slot->caught_count++;
+}
+
+__attribute__((naked, used, section(".catcher"))) static void catcher(void)
+{
+    __asm__("jmp on_signal");
+}
+
 static void on_fault(int signo, siginfo_t *info, void *context)
 {
-    hl_agent_slot *slot = (hl_agent_slot *)((uintptr_t)__builtin_frame_address(0) & -AGENT_SLOT_SIZE);
+    hl_agent_slot *slot = slot_of_handler();
     greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
     slot->signo = (uint32_t)signo;
     slot->code = info->si_code;

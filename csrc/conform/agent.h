@@ -20,6 +20,10 @@
 #define AGENT_END (AGENT_BASE + AGENT_SLOTS * AGENT_SLOT_SIZE) /* the agent's text is linked to start here */
 #define AGENT_TEXT_SIZE 0x1000ul
 
+/* Where in the text a handler lies that notes each signal it gets, and what a handler returns to. */
+#define AGENT_CATCHER (AGENT_END + 0xf00ul)
+#define AGENT_RESTORER (AGENT_END + 0xf10ul)
+
 #define AGENT_FD 1000 /* of the file with the slots, in every process: above what it opens itself */
 
 enum { AGENT_DRIVERS_TURN, AGENT_AGENTS_TURN };
@@ -31,6 +35,17 @@ enum {
     AGENT_LOAD,    /* `size` bytes at args[0] */
     AGENT_STORE,   /* args[1], `size` bytes, at args[0] */
 };
+
+#define AGENT_CAUGHT_MOST 16u
+
+/* A signal as the handler got it: of its siginfo, and what was blocked meanwhile. */
+typedef struct {
+    int32_t signo;
+    int32_t code;
+    int32_t pid;
+    int32_t status;
+    uint64_t blocked;
+} hl_agent_signal;
 
 typedef struct {
     uint32_t turn; /* a futex */
@@ -51,6 +66,9 @@ typedef struct {
     uint64_t resume; /* where a program goes on once it has mapped slots and text; only in slot 0 */
     uint32_t execing; /* the number of the slot whose command is an exec, while it is; only in slot 0 */
     uint64_t minflt; /* ru_minflt so far, whatever the agent touched for itself before its first turn included */
+    /* signals caught since the driver last set caught_count to 0; of more than fit, the first */
+    uint64_t caught_count;
+    hl_agent_signal caught[AGENT_CAUGHT_MOST];
     /* memory for what system calls read and write by pointers */
     uint64_t scratch[64];
 } hl_agent_slot;

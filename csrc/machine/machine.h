@@ -85,6 +85,8 @@ typedef struct hl_machine {
     uint32_t *refcount; /* owners: one a mapping, one a page cache; of a table: entries above it, or a root */
     uint32_t *mapcount; /* page-table entries that point to the frame; of a table: entries present in it */
     uint8_t *kind;      /* HL_FREE ... */
+    uint8_t *dirty;     /* written in a way that no entry tells: by the kernel, or through one that is gone; of
+                           a FILE frame this is kept by what drops entries (Linux: PG_dirty) */
     uint16_t (*held)[HL_KINDS]; /* of a leaf table: entries present in it, by the kind of their frame */
     uint32_t *free_stack;
     uint64_t free_stacked; /* frames on the stack */
@@ -183,7 +185,7 @@ int64_t hl_unmap_range(hl_space *s, uint64_t start, uint64_t end);   /* drop; re
 /* Change bits of those that have all bits of `having`; returns how many. */
 int64_t hl_protect_range(hl_space *s, uint64_t start, uint64_t end, uint64_t having, uint64_t clear,
                          uint64_t set);
-/* Copies the entries to the child's tables and takes references.  With `cow` both sides lose W and X.  The
+/* Copies the entries to the child's tables, one for each of the parent's, and takes references.  With `cow` both sides lose W and X.  The
  * child's entries are not accessed, and not dirty unless `cow` (Linux, copy_present_ptes).
  * Returns how many, or -1 when a table could not be had (the child is left with a part). */
 int64_t hl_fork_range(hl_space *parent, hl_space *child, uint64_t start, uint64_t end, int cow);

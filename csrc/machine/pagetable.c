@@ -179,6 +179,8 @@ static void clear_entry(hl_space *s, uint64_t *entry)
     m->mapcount[frame]--;
     m->mapcount[table]--;
     m->held[table][m->kind[frame]]--;
+    if (*entry & HL_PTE_D && m->kind[frame] == HL_FILE)
+        m->dirty[frame] = 1;
     *entry = 0;
     hl_frame_put(m, frame);
 }
@@ -427,7 +429,7 @@ int64_t hl_fork_range(hl_space *parent, hl_space *child, uint64_t start, uint64_
     uint64_t shared = cow ? ~(HL_PTE_W | HL_PTE_EXCLUSIVE) : ~0ull;
     uint64_t fresh = cow ? ~HL_PTE_A : ~(HL_PTE_A | HL_PTE_D);
     end = clip(m, end);
-    for (uint64_t va = start, stop; next_leaf(parent, &va, end); va = stop) {
+    for (uint64_t va = start, stop; next_upper(parent, &va, end); va = stop) {
         uint64_t *from = leaf(parent, va, CHANGE), *to = leaf(child, va, MAKE), counts[HL_KINDS] = {0};
         stop = leaf_table_end(m, va, end);
         if (!from || !to)
@@ -476,7 +478,10 @@ int64_t hl_fork_tables(hl_space *parent, hl_space *child, uint64_t start, uint64
             if (!(*from & HL_PTE_P) || !m->mapcount[table])
                 continue;
             if (!holds_only(m, from, va, start, end)) {
-                int64_t copied = hl_fork_range(parent, child, va, leaf_table_end(m, va, end), 1);
+                uint64_t first = va, last = leaf_table_end(m, va, end);
+                if (!next_leaf(parent, &first, last))
+                    continue; /* another range's alone: to be shared, it has to find no table in the child */
+                int64_t copied = hl_fork_range(parent, child, va, last, 1);
                 if (copied < 0)
                     return -1;
                 count += copied;
@@ -502,12 +507,16 @@ int64_t hl_move_range(hl_space *s, uint64_t old_start, uint64_t length, uint64_t
     hl_machine *m = s->machine;
     int64_t count = 0;
     uint64_t va = old_start, end = clip(m, old_start + length), *entry;
-    /* tables first, so that running out of frames moves nothing */
+    /* tables first, so that running out of frames moves nothing: one for each there was, if it was empty too */
     if (hl_own_range(s, old_start, end) < 0)
         return -1;
-    for (; next_leaf(s, &va, end); va += m->page_size)
-        if (!leaf(s, new_start + (va - old_start), MAKE))
-            return -1;
+    for (uint64_t stop; next_upper(s, &va, end); va = stop) {
+        stop = leaf_table_end(m, va, end);
+        uint64_t to = new_start + (va - old_start), last = to + (stop - va);
+        for (; to < last; to = leaf_table_end(m, to, last))
+            if (!leaf(s, to, MAKE))
+                return -1;
+    }
     for (va = old_start; (entry = next_leaf(s, &va, end)); va += m->page_size, count++) {
         uint64_t *to = leaf(s, new_start + (va - old_start), CHANGE);
         uint64_t from_table = table_of(m, entry), to_table = table_of(m, to);

@@ -149,7 +149,7 @@ def _check_vmas(mm: Mm, files: Counter[File]) -> None:
         locked += (vma.end - vma.start) >> mm.page_shift if vma.flags & VM_LOCKED else 0
         if vma.file is not None:
             files[vma.file] += 1
-    assert (mm.vmas.data, mm.vmas.locked) == (data, locked), (
+    assert (mm.vmas.data, mm.vmas.locked - mm.vmas.still_counted) == (data, locked), (
         "pages of data or locked are not those of the VMAs"
     )
     raw = mm.space.raw

@@ -81,27 +81,24 @@ def execve(task: Task, path: str, argv: Sequence[bytes], envp: Sequence[bytes]) 
     fails later ends the process with SIGSEGV.
     """
     system = task.system
-    inode, argv = _find(task, path, list(argv) or [b""])
-    elf = Elf.parse(inode.contents())
-    if elf is None:
-        fail(errno.ENOEXEC)
-    interpreter = None
-    if elf.interpreter is not None:
-        interpreter_inode = system.files.find(elf.interpreter)
-        interpreter = Elf.parse(interpreter_inode.contents())
-        if interpreter is None:
-            fail(errno.EIO if interpreter_inode.size < EHDR_SIZE else errno.ELIBBAD)
-    strings = [*argv, *envp, os.fsencode(path)]
+    system.files.find(path)
+    strings = [*(argv or [b""]), *envp, os.fsencode(path)]
     layout = Layout.choose(system.machine, system.layout_chance, task.limits.soft(Rlimit.STACK))
     if sum(len(each) + 9 for each in strings) > max(layout.stack_limit // 4, layout.stack_size):
         fail(errno.E2BIG)
+    try:
+        (inode, elf), interpreter, argv = _open(task, path, list(argv) or [b""])
+    except OSError:
+        # the strings were put on a new stack already, whose pages were its first faults
+        task.minflt += -(-(8 + sum(len(each) + 1 for each in strings)) >> system.machine.page_shift)
+        raise
     mm = Mm(system, layout)
     _leave_the_old(task, mm, path)
     try:
         program = _load(task, elf, File(inode, os.O_RDONLY), interpreter is not None)
         linker = None
         if interpreter is not None:
-            linker = _load(task, interpreter, File(interpreter_inode, os.O_RDONLY), False)
+            linker = _load(task, interpreter[1], File(interpreter[0], os.O_RDONLY), False)
         vdso = _map_vdso(mm)
         # of one without an interpreter that was put among the mappings, the break stays where programs are
         stray = elf.position_independent and interpreter is None
@@ -115,6 +112,24 @@ def execve(task: Task, path: str, argv: Sequence[bytes], envp: Sequence[bytes]) 
         task.entry = (linker or program).entry
     except (OSError, MemoryError):
         exit_group(task.group, SIGSEGV, task)
+
+
+_Executable = tuple[Inode, Elf]
+
+
+def _open(task: Task, path: str, argv: list[bytes]) -> tuple[_Executable, _Executable | None, list[bytes]]:
+    """Return the program that a path stands for, its interpreter if it names one, and its arguments."""
+    inode, argv = _find(task, path, argv)
+    elf = Elf.parse(inode.contents())
+    if elf is None:
+        fail(errno.ENOEXEC)
+    if elf.interpreter is None:
+        return (inode, elf), None, argv
+    other = task.system.files.find(elf.interpreter)
+    interpreter = Elf.parse(other.contents())
+    if interpreter is None:
+        fail(errno.EIO if other.size < EHDR_SIZE else errno.ELIBBAD)
+    return (inode, elf), (other, interpreter), argv
 
 
 def _find(task: Task, path: str, argv: list[bytes]) -> tuple[Inode, list[bytes]]:

@@ -142,11 +142,10 @@ def _reparent(child: Group, reaper: Group) -> None:
     assert old is not None
     reaper.adopt(child, next(iter(reaper.living.values())))
     child.exit_signal = SIGCHLD
-    if not child.living:
-        if _notify_parent(child):
-            release(child)
-    else:
-        _hang_up_orphaned_jobs(child, old)
+    vanishes = not child.living and _notify_parent(child)
+    _hang_up_orphaned_jobs(child, old)  # it was a tie of its group to the session, if it is dead too
+    if vanishes:
+        release(child)
 
 
 def _notify_parent(group: Group) -> bool:
@@ -159,7 +158,7 @@ def _notify_parent(group: Group) -> bool:
     ignored = signum == SIGCHLD and action.handler == SIG_IGN
     if 1 <= signum <= LAST_SIGNAL and not ignored:
         code, status = group.end
-        send(parent, SigInfo(signum, code, group.tgid, status))
+        send(parent, SigInfo(signum, code, group.tgid, status), named=group.parent_task)
     return ignored or (signum == SIGCHLD and bool(action.flags & SA_NOCLDWAIT))
 
 

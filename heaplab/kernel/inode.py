@@ -116,7 +116,8 @@ class Inode:
             self.drop_page(pgoff)
 
     def mark_dirty(self, pgoff: int) -> None:
-        """Note that a page differs from what is on disk: nothing to note without a disk."""
+        """Note that a page was written."""
+        self.system.machine.dirty[self.pages[pgoff]] = 1
 
     def write_back(self, first: int, end: int) -> None:
         """Bring the dirty pages of [first, end) to disk."""
@@ -177,7 +178,9 @@ class Inode:
         Source: Linux 6.18, mm/filemap.c (generic_perform_write), mm/shmem.c (shmem_write_end).
         Raises: MemoryError.
         """
-        self.make_page(offset >> self.system.machine.page_shift)
+        pgoff = offset >> self.system.machine.page_shift
+        self.make_page(pgoff)
+        self.mark_dirty(pgoff)
         self.size = max(self.size, offset)
 
     def fill(self, data: bytes) -> None:
@@ -246,6 +249,7 @@ class DiskInode(Inode):
         return frame
 
     def mark_dirty(self, pgoff: int) -> None:
+        super().mark_dirty(pgoff)
         self.dirty.add(pgoff)
 
     def write_back(self, first: int, end: int) -> None:
@@ -263,6 +267,7 @@ class DiskInode(Inode):
             data = machine.ram[self.pages[pgoff], : self.size - start].tobytes()
             self.disk[start : start + len(data)] = data
             self.dirty.discard(pgoff)
+            machine.dirty[self.pages[pgoff]] = 0
 
     def begin_write(self, offset: int) -> None:
         """Nothing: what a file system on disk began it also undoes."""

@@ -114,6 +114,10 @@ def _free(mm: Mm, vma: Vma, start: int, end: int, _advice: int) -> None:
     entries = mm.space.ptes(start, (end - start) >> mm.page_shift)
     for index in np.flatnonzero(entries).tolist():
         frame = Pte.frame(int(entries[index]))
+        if machine.dirty[frame]:
+            if machine.mapcount[frame] > 1:
+                continue
+            machine.dirty[frame] = 0
         if machine.kind[frame] == FrameKind.ANON:
             mm.space.update(start + (index << mm.page_shift), clear=_UNTOUCHED)
             mm.system.lazily_freed = True

@@ -176,7 +176,7 @@ def _move(asked: _Remap, vma: Vma) -> int:
     new.anon_vma, new.inherited = vma.anon_vma, vma.inherited
     if vma.file is None and vma.anon_vma is None:
         new.pgoff = at >> mm.page_shift  # nothing binds it to where it came from (rule 26)
-    whole = (vma.start, vma.end) == (start, end)
+    whole, peak = (vma.start, vma.end) == (start, end), mm.vmas.peak
     if mm.merge(new) is None:
         mm.vmas.add(new)
     attempt = 0
@@ -187,10 +187,11 @@ def _move(asked: _Remap, vma: Vma) -> int:
     if not keeps_old:
         if asked.old_len:
             unmap(mm, start, end)
+            mm.vmas.peak = max(peak, int(mm.space.raw.vm_pages))  # that both were there does not count
         return at
     left = mm.vmas.at(start)
     assert left is not None
-    mm.vmas.set_flags(left, left.flags & ~VM_LOCKED)
+    mm.vmas.unlock_but_count(left)
     if whole and left is vma:
         left.anon_vma, left.inherited = None, False  # all that it had went along
     return at

@@ -103,7 +103,7 @@ def _take_lazily_freed(system: System) -> int:
         if len(mappings) < machine.mapcount[frame] or any(vma.flags & VM_LOCKED for _, vma, _, _ in mappings):
             continue
         for mm, _, va, entry in mappings:
-            if entry & _DIRTY:
+            if entry & _DIRTY or machine.dirty[frame]:
                 break
             freed += int(machine.mapcount[frame] == 1)
             mm.zap(va, va + mm.page_size)

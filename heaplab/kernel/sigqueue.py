@@ -45,7 +45,7 @@ _CORE: Final = frozenset(
 def send(group: Group, info: SigInfo, task: Task | None = None, named: Task | None = None) -> None:
     """Note a signal for a process, or for one task of it; the dead take none.
 
-    named: the task by whose number the process was named: it is the one to be woken, if it lives.
+    named: the task by whose number the process was named, or whose child has news: it is asked first.
     """
     signum = info.signo
     if not group.living:
@@ -123,5 +123,8 @@ def job_changed(group: Group, code: int, signum: int) -> None:
     group.job_event = code
     group.announce()
     parent = group.parent
-    if parent is not None and not parent.sighand[SIGCHLD].flags & SA_NOCLDSTOP:
-        send(parent, SigInfo(SIGCHLD, code, group.tgid, signum))
+    if parent is None:
+        return
+    action = parent.sighand[SIGCHLD]
+    if action.handler != SIG_IGN and not action.flags & SA_NOCLDSTOP:
+        send(parent, SigInfo(SIGCHLD, code, group.tgid, signum), named=group.parent_task)

@@ -223,6 +223,11 @@ class Group:
         """What its tasks used, living and dead."""
         return sum((task.rusage for task in self.living.values()), self.used)
 
+    @property
+    def threads(self) -> int:
+        """How many tasks it has; a leader that has exited is there until it is waited for."""
+        return len(self.living) + (self.leader.mm is None)
+
     def ring(self, first: Task) -> list[Task]:
         """Return the living tasks in the order of their birth, beginning with one, and round."""
         tasks = list(self.living.values())

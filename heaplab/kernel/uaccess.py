@@ -17,6 +17,7 @@ from heaplab.kernel.task import Task
 from heaplab.kernel.vma import VM_ACCESS, VM_SHARED, VM_WRITE, Vma
 from heaplab.machine import Pte
 
+_DIRTY = int(Pte.DIRTY)
 _READABLE = int(Pte.PRESENT | Pte.USER)
 _WRITABLE = _READABLE | int(Pte.WRITE)
 
@@ -115,6 +116,9 @@ def fault_in(task: Task, vma: Vma, start: int, end: int, *, write: bool) -> Refu
             refusal = mend(task, va, (WRITE if write else 0) | (PROTECTION if entry else 0))
             if refusal:
                 return refusal
+        elif write and not entry & _DIRTY:
+            # it counts as written, though the entry does not say so (Linux: mm/gup.c, follow_page_pte)
+            task.system.machine.dirty[Pte.frame(entry)] = 1
     return None
 
 

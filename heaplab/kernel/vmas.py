@@ -24,6 +24,7 @@ class VmaMap:
     `data` and `locked` that RLIMIT_DATA and RLIMIT_MEMLOCK bound, the pages committed, the files' mappings.
     The holes between them are indexed by size once the VMAs are many.
     `peak` is the most pages there ever were.
+    `still_counted` are those of `locked` that no VMA locks any more.
     `last` is the VMA found last, or None: most faults fall where the one before fell.
     Costs: O(log n) each, n VMAs, if not said otherwise.
     """
@@ -40,6 +41,7 @@ class VmaMap:
         "last",
         "locked",
         "peak",
+        "still_counted",
     )
 
     def __init__(self, mm: Mm) -> None:
@@ -52,7 +54,7 @@ class VmaMap:
         self._raw = mm.space.raw
         self._page_shift = mm.page_shift
         self.data = 0
-        self.locked = 0
+        self.locked = self.still_counted = 0
         self.peak = 0
         self.last: Vma | None = None
 
@@ -125,6 +127,17 @@ class VmaMap:
             self.locked += pages
         if vma.flags & VM_ACCOUNT:
             self._mm.system.committed += pages
+
+    def unlock_but_count(self, vma: Vma) -> None:
+        """Let a VMA be locked no more, but count its pages for good, as Linux does after MREMAP_DONTUNMAP.
+
+        Source: Linux 6.18, mm/mremap.c, dontunmap_complete.
+        """
+        if vma.flags & VM_LOCKED:
+            pages = (vma.end - vma.start) >> self._page_shift
+            self.set_flags(vma, vma.flags & ~VM_LOCKED)
+            self.locked += pages
+            self.still_counted += pages
 
     def _note_holes(self, vma: Vma) -> None:
         """Note the holes on both sides of a VMA that came or changed."""

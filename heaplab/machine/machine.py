@@ -74,6 +74,8 @@ class Machine:
         self.mapcount: npt.NDArray[np.uint32] = self._view(raw.mapcount, n, np.uint32)
         #: FrameKind of each frame
         self.kind: npt.NDArray[np.uint8] = self._view(raw.kind, n, np.uint8)
+        #: whether a frame was written in a way that no entry tells: by the kernel, through one that is gone
+        self.dirty: npt.NDArray[np.uint8] = self._view(raw.dirty, n, np.uint8)
 
     def _view(self, pointer: Any, count: int, dtype: type) -> Any:
         size = count * np.dtype(dtype).itemsize

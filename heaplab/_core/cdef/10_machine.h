@@ -22,6 +22,7 @@ typedef struct {
     uint32_t *refcount;
     uint32_t *mapcount;
     uint8_t *kind;
+    uint8_t *dirty;
     uint64_t fresh;
     uint64_t used[...];
     uint64_t peak_anon;

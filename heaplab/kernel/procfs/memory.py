@@ -10,7 +10,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from heaplab.kernel.inode import DiskInode
 from heaplab.kernel.mm import Mm
 from heaplab.kernel.procfs.text import kib
 from heaplab.kernel.system import System
@@ -150,7 +149,7 @@ def _smaps_fields(mm: Mm, vma: Vma, mappings: Numbers) -> str:
     counted = pages.kind != FrameKind.ZERO  # the zero frame is nobody's
     shared = counted & (mappers > 1)
     private = counted & ~shared
-    dirty = (pages.entry & np.uint64(Pte.DIRTY) != 0) | _dirty_in_cache(vma, pages)
+    dirty = (pages.entry & np.uint64(Pte.DIRTY) != 0) | (mm.system.machine.dirty[pages.frame] != 0)
     anon = pages.kind == FrameKind.ANON
     share = np.zeros(len(counted), dtype=np.uint64)  # of each page, in 1/4096 bytes
     share[counted] = (np.uint64(mm.page_size) << np.uint64(12)) // mappers[counted]
@@ -186,15 +185,6 @@ def _smaps_fields(mm: Mm, vma: Vma, mappings: Numbers) -> str:
     lines = "".join(f"{name + ':':16}{value}\n" for name, value in fields.items())
     letters = "".join(f"{letters} " for bit, letters in _LETTERS.items() if vma.flags >> bit & 1)
     return f"{lines}VmFlags: {letters}\n"
-
-
-def _dirty_in_cache(vma: Vma, pages: MappedPages) -> npt.NDArray[np.bool_]:
-    """Which pages are a file's that was written through another entry, or by write."""
-    if vma.file is None or not isinstance(vma.file.inode, DiskInode):
-        return np.zeros(len(pages.page), dtype=bool)
-    dirty = np.fromiter(vma.file.inode.dirty, dtype=np.int64)
-    in_file: npt.NDArray[np.bool_] = pages.kind == FrameKind.FILE
-    return in_file & np.isin(pages.page + vma.pgoff, dirty)
 
 
 # ---- pagemap

@@ -120,7 +120,7 @@ def status(task: Task) -> str:
         }
         lines |= {name: kib(pages, mm.page_shift) for name, pages in of_memory.items()}
     lines |= {
-        "Threads": len(task.group.living) or 1,
+        "Threads": task.group.threads,
         "SigPnd": f"{_pending(task.pending):016x}",
         "ShdPnd": f"{_pending(task.group.pending):016x}",
         "SigBlk": f"{sigset(task.blocked):016x}",
@@ -157,7 +157,7 @@ def stat(task: Task) -> str:
         group.children_used.majflt,
         *(0, 0, 0, 0),  # user and system time, and the children's
         *(20, 0),  # priority, nice
-        len(group.living) or 1,
+        group.threads,
         *(0, 0),  # interval timer, start time
         sizes.total << task.system.machine.page_shift,
         sizes.rss,

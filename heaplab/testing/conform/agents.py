@@ -62,9 +62,13 @@ def trampoline() -> bytes:
 
 @cache
 def _text() -> bytes:
-    """The agent as it lies in memory: its first segment."""
+    """The agent as it lies in memory, in its one page."""
+    text = bytearray(int(lib.AGENT_TEXT_SIZE))
     with program().open("rb") as file:
-        return bytes(next(ELFFile(file).iter_segments("PT_LOAD")).data())
+        for segment in ELFFile(file).iter_segments("PT_LOAD"):
+            at = segment["p_vaddr"] - int(lib.AGENT_END)
+            text[at : at + segment["p_filesz"]] = segment.data()
+    return bytes(text)
 
 
 class Stat(NamedTuple):
@@ -76,6 +80,12 @@ class Stat(NamedTuple):
     pgid: int
     sid: int
     threads: int
+    minflt: int
+    cminflt: int
+
+
+class TooManyTasks(UsageError):
+    """There is no slot for one more agent."""
 
 
 class Agents:
@@ -94,7 +104,7 @@ class Agents:
             os.ftruncate(slots, size)
             self._memory = mmap.mmap(slots, size)
             # in the page cache before anybody maps it
-            self._memory[:] = bytes(slots_size) + _text().ljust(lib.AGENT_TEXT_SIZE, b"\0")
+            self._memory[:] = bytes(slots_size) + _text()
             self._base = ffi.from_buffer(self._memory)
             self._slots = {1: 0}
             self._tgids = {1: 1}
@@ -220,11 +230,12 @@ class Agents:
         thread: whether the child is one of the same process.
         """
         if not self._free:
-            raise UsageError(f"more than {lib.AGENT_SLOTS} processes at once: let some be waited for first")
+            raise TooManyTasks(f"more than {lib.AGENT_SLOTS} processes at once: let some be waited for first")
         slot = self.command(pid, lib.AGENT_FORK, nr, *args)
         slot.child = self._free[-1]
         child = ffi.cast("hl_agent_slot *", self._base + slot.child * lib.AGENT_SLOT_SIZE)
         child.turn = lib.AGENT_AGENTS_TURN
+        child.caught_count = 0
         lib.hl_agent_run(slot, 1)
         until = time.monotonic() + PATIENCE
         while child.turn != lib.AGENT_DRIVERS_TURN:
@@ -308,7 +319,8 @@ class Agents:
         head, _, tail = self.read(pid, "stat", 512).decode().rpartition(") ")
         fields = tail.split(" ", 18)
         ppid, pgid, sid = map(int, fields[1:4])
-        return Stat(head.partition("(")[2], fields[0], ppid, pgid, sid, int(fields[17]))
+        minflt, cminflt = int(fields[7]), int(fields[8])
+        return Stat(head.partition("(")[2], fields[0], ppid, pgid, sid, int(fields[17]), minflt, cminflt)
 
     def state(self, pid: int) -> str:
         """Return the state's letter, X when the process is gone."""

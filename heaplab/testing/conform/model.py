@@ -1,5 +1,6 @@
 """The model's side: the same steps done by heaplab.kernel, and its own /proc."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,17 +18,30 @@ from heaplab.abi import (
     PROT_WRITE,
     SI_KERNEL,
     SigInfo,
+    sigset,
 )
 from heaplab.errors import BusError, SegmentationFault
-from heaplab.kernel import Kernel
+from heaplab.kernel import Kernel, procfs
 from heaplab.kernel.task import Task
 from heaplab.machine import FrameKind, Pte, Space
 from heaplab.process import Process
+from heaplab.testing.conform import details
 from heaplab.testing.conform.agents import AGENT_END, AGENT_START
 from heaplab.testing.conform.images import images, what_lies_on
-from heaplab.testing.conform.observe import Fault, Outcome, Pages, Span, Start, View, Views, parse_maps
+from heaplab.testing.conform.observe import (
+    Caught,
+    Fault,
+    Outcome,
+    Pages,
+    Span,
+    Start,
+    View,
+    Views,
+    parse_maps,
+)
 from heaplab.testing.conform.shared_files import contents
 from heaplab.testing.conform.steps import (
+    CATCHER,
     PAGE,
     UNWRITTEN,
     Access,
@@ -80,6 +94,7 @@ class ModelSide:
         for path, data in contents():
             self.kernel.write_file(path, data, disk=False)
         self._tasks = self.kernel.system.tasks
+        self._caught: defaultdict[int, list[Caught]] = defaultdict(list)  # by pid
         mm = self._tasks[1].memory
         mm.layout = replace(mm.layout, start_brk=start.brk, min_addr=_setting("vm/mmap_min_addr"))
         mm.start_brk = start.brk
@@ -92,11 +107,20 @@ class ModelSide:
             init.close(fd)
         for resource, soft, hard in start.limits:
             init.setrlimit(resource, (soft, hard))
-        _equip(init)
+        self._equip(init)
+        mm.vmas.peak = max(mm.vmas.peak, start.peak)
 
     def check(self) -> None:
         """Assert the model's invariants: what no observation tells."""
         self.kernel.check()
+
+    def _equip(self, process: Process) -> None:
+        """Give a new program what agents have."""
+        for start, length, prot in (_SLOTS, _TEXT):
+            process.mmap(length, start, prot, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED)
+        _touch(process)
+        _handle_faults(process, _give_up)
+        self._tasks[process.tid].group.sighand.handlers[CATCHER] = self._note
 
     # steps
 
@@ -121,7 +145,7 @@ class ModelSide:
             case Birth():
                 child = process.syscall(step.nr, *step.registers())
                 if child > 0:
-                    self.kernel.process(child).load64(_SCRATCH)
+                    _touch(self.kernel.process(child))
                 return Outcome(child)
             case Exec():
                 return self._exec(process, step)
@@ -167,7 +191,7 @@ class ModelSide:
         mm = self._tasks[process.pid].memory
         process.load(process.entry, 1)  # the first instruction
         try:
-            _equip(process)
+            self._equip(process)
         except OSError:  # RLIMIT_AS: the trampoline jumps to where nothing is mapped
             process.kill(process.pid, SIGSEGV)
             return Outcome()
@@ -192,9 +216,28 @@ class ModelSide:
             parse_maps(self.kernel.maps(task.pid), above=AGENT_END),
             group.pgid,
             group.sid,
-            len(group.living) + (group.leader.mm is None),
+            group.threads,
             task.comm,
+            group.rusage.minflt,
+            group.children_used.minflt,
+            tuple(self._caught.pop(task.pid, ())) if task.mm is not None else (),
         )
+
+    def details(self, pid: int) -> str:
+        """Return what the model's /proc says of a process in full."""
+        task = self._tasks[pid]
+        return details.of(procfs.status(task), procfs.smaps(task))
+
+    def set_minflt(self, pid: int, total: int) -> None:
+        """Let the faults of a process be so many: what its agent did before its first step is its own."""
+        task = self._tasks[pid]
+        task.minflt += total - task.group.rusage.minflt
+
+    def _note(self, signum: int, info: SigInfo) -> None:
+        """The handler that steps ask for, as the agent has one."""
+        task = self._tasks[self.kernel.current.tid]
+        caught = Caught(signum, info.code, info.pid, info.status, sigset(task.blocked))
+        self._caught[task.pid].append(caught)
 
     def pages(self, spans: list[Span]) -> Pages:
         """Read the page-table entries of ranges."""
@@ -210,12 +253,10 @@ class ModelSide:
         return self._tasks[pid].memory.space
 
 
-def _equip(process: Process) -> None:
-    """Give a new program what agents have."""
-    for start, length, prot in (_SLOTS, _TEXT):
-        process.mmap(length, start, prot, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED)
-    process.load64(_SCRATCH)
-    _handle_faults(process, _give_up)
+def _touch(process: Process) -> None:
+    """Have the page tables that an agent has: it runs its text, and serves its slot."""
+    for start, _, _ in (_SLOTS, _TEXT):
+        process.load64(start)
 
 
 def _handle_faults(process: Process, handler: int | Callable[..., object]) -> None:

@@ -33,6 +33,7 @@ class Start:
     stack: tuple[int, int]
     touched: tuple[int, ...]  # pages of the stack that are there, all zeros
     limits: tuple[tuple[int, int, int], ...] = ()  # resource, soft, hard
+    peak: int = 0  # pages that it has had at once
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,9 @@ class View:
     pgid, sid       its process group and session
     threads         tasks of its process
     comm            its name
+    minflt          minor faults of its process so far, and of the children that it waited for
+    cminflt
+    caught          the signals that its handler got since the last look
     """
 
     state: str
@@ -116,6 +120,27 @@ class View:
     sid: int = 0
     threads: int = 1
     comm: str = ""
+    minflt: int = 0
+    cminflt: int = 0
+    caught: tuple["Caught", ...] = ()
+
+
+@dataclass(frozen=True)
+class Caught:
+    """A signal as a handler got it: fields of siginfo_t, and the signals that are blocked meanwhile."""
+
+    signo: int
+    code: int
+    pid: int
+    status: int
+    blocked: int
+
+    def __str__(self) -> str:
+        name = Signals(self.signo).name if self.signo in list(Signals) else str(self.signo)
+        return (
+            f"{name} (si_code {self.code}, si_pid {self.pid}, si_status {self.status}; "
+            f"blocked {self.blocked:#x})"
+        )
 
 
 Views = dict[int, View]
@@ -222,6 +247,9 @@ def compare_views(real: Views, model: Views) -> list[Difference]:
             ("session", mine.sid, theirs.sid),
             ("threads", mine.threads, theirs.threads),
             ("name", mine.comm, theirs.comm),
+            ("minor faults", mine.minflt, theirs.minflt),
+            ("minor faults of children", mine.cminflt, theirs.cminflt),
+            ("caught", mine.caught, theirs.caught),
             ("maps", mine.maps.vmas, theirs.maps.vmas),
         ):
             if here != there:
@@ -230,7 +258,7 @@ def compare_views(real: Views, model: Views) -> list[Difference]:
 
 
 def _text(value: object) -> str:
-    return "".join(f"\n        {vma}" for vma in value) if isinstance(value, tuple) else str(value)
+    return "".join(f"\n        {line}" for line in value) if isinstance(value, tuple) else str(value)
 
 
 def _compare_inodes(real: Views, model: Views) -> list[Difference]:

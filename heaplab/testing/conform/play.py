@@ -8,6 +8,7 @@ from typing import Protocol
 
 from heaplab.abi import CLONE_FILES, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM, MFD_CLOEXEC, WNOHANG
 from heaplab.errors import WouldBlock
+from heaplab.testing.conform import details
 from heaplab.testing.conform.observe import (
     Difference,
     Outcome,
@@ -43,6 +44,19 @@ class Side(Protocol):
     def perform(self, step: Step) -> Outcome: ...
     def views(self) -> Views: ...
     def pages(self, spans: list[Span]) -> Pages: ...
+    def details(self, pid: int) -> str: ...
+
+
+class RealSide(Side, Protocol):
+    """The real one."""
+
+    def minflt(self, pid: int) -> int: ...
+
+
+class ModelSide(Side, Protocol):
+    """The model."""
+
+    def set_minflt(self, pid: int, total: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -174,24 +188,30 @@ def ends_init(step: Step, world: World) -> bool:
     return ends and world.of(step.pid).tgid == 1
 
 
-def play(source: Source, real: Side, model: Side, start: Start) -> Played:
-    """Play the steps that `source` gives until it ends, or something differs."""
+def play(source: Source, real: RealSide, model: ModelSide, start: Start, *, every: int = 1) -> Played:
+    """Play the steps that `source` gives until it ends, or something differs.
+
+    every: after so many steps one process is looked at in full; at the end all are.
+    """
     match = _Match(real, model, start)
     steps: list[Step] = []
     differences = match.observe()
     while not differences and (step := source(match.world)) is not None:
         step, differences = match.step(step)
         steps.append(step)
-    return Played(steps, differences)
+        if not differences and len(steps) % every == 0:
+            differences = match.observe_in_full([step.pid])
+    return Played(steps, differences or match.observe_in_full(match.world.views))
 
 
 class _Match:
     """The two sides of one sequence, and what was last seen of them."""
 
-    def __init__(self, real: Side, model: Side, start: Start) -> None:
+    def __init__(self, real: RealSide, model: ModelSide, start: Start) -> None:
         self.real = real
         self.model = model
         self.world = World(start)
+        model.set_minflt(1, real.minflt(1))
 
     def step(self, step: Step) -> tuple[Step, list[Difference]]:
         """Do one step on both sides; return it as it was done, and how they differ then."""
@@ -203,6 +223,9 @@ class _Match:
             return step, [Difference("the model broke", str(self.real.perform(step)), said)]
         outcome = self.real.perform(step)
         self.world.note(step, outcome)
+        if isinstance(step, Birth | Exec) and outcome.result > 0:
+            who = outcome.result if isinstance(step, Birth) else self.world.of(step.pid).tgid
+            self.model.set_minflt(who, self.real.minflt(who))
         before = self.world.tables
         differences = compare_outcomes(outcome, expected) or self.observe()
         if not differences and isinstance(step, Access) and before is not None:
@@ -227,6 +250,17 @@ class _Match:
         tables = PageTables(spans, self.real.pages(spans), self.model.pages(spans))
         self.world.views, self.world.tables = views, tables
         return compare_pages(spans, tables.real, tables.model)
+
+    def observe_in_full(self, pids: Iterable[int]) -> list[Difference]:
+        """Look at all that /proc says of some processes; return how the two sides differ."""
+        for pid in pids:
+            view = self.world.views.get(pid)
+            if view is None or view.state == "Z":
+                continue
+            differences = details.compare(pid, self.real.details(pid), self.model.details(pid))
+            if differences:
+                return differences
+        return []
 
     def _compare_change(self, step: Access, before: PageTables) -> list[Difference]:
         """Did the access change the frame of its page on one side only: a copy here, reuse there?"""

@@ -11,6 +11,7 @@ from signal import (
     SIGTSTP,
     SIGTTIN,
     SIGUSR1,
+    SIGUSR2,
     SIGWINCH,
 )
 from typing import Final
@@ -30,8 +31,13 @@ from heaplab.abi import (
     P_ALL,
     P_PGID,
     P_PID,
+    RUSAGE_CHILDREN,
+    RUSAGE_SELF,
+    RUSAGE_THREAD,
     SA_NOCLDSTOP,
     SA_NOCLDWAIT,
+    SA_NODEFER,
+    SA_RESETHAND,
     SIG_BLOCK,
     SIG_DFL,
     SIG_IGN,
@@ -44,10 +50,12 @@ from heaplab.abi import (
     WSTOPPED,
     WUNTRACED,
     Rlimit,
+    sigset,
 )
 from heaplab.process import THREAD_FLAGS as THREAD
 from heaplab.testing.conform.scene import MOST, Scene
 from heaplab.testing.conform.steps import (
+    CATCHER,
     Birth,
     Clone,
     Exit,
@@ -55,6 +63,7 @@ from heaplab.testing.conform.steps import (
     Getpgid,
     Getpid,
     Getppid,
+    Getrusage,
     Getsid,
     Gettid,
     Kill,
@@ -64,6 +73,7 @@ from heaplab.testing.conform.steps import (
     Setrlimit,
     Setsid,
     Sigaction,
+    Sigpending,
     Sigprocmask,
     Step,
     Store,
@@ -123,8 +133,10 @@ def reap_all(scene: Scene) -> Iterator[Step]:
 
 
 def who_am_i(scene: Scene) -> Iterator[Step]:
-    """What a process is called, and its parent."""
-    yield scene.one((Getpid(scene.pid), Getppid(scene.pid), Gettid(scene.pid)))
+    """What a process is called, its parent, what it used, what waits for it."""
+    pid = scene.pid
+    used = Getrusage(pid, scene.one((RUSAGE_SELF, RUSAGE_CHILDREN, RUSAGE_THREAD, 7)))
+    yield scene.one((Getpid(pid), Getppid(pid), Gettid(pid), used, Sigpending(pid)))
 
 
 def kill(scene: Scene) -> Iterator[Step]:
@@ -158,6 +170,8 @@ _SIGNALS: Final = {
 }
 #: signals that actions and masks are set for
 _PLAYED: Final = (SIGTERM, SIGHUP, SIGUSR1, SIGCHLD, SIGCONT, SIGTSTP, SIGWINCH)
+#: signals that handlers are given; those from 34 on wait as often as they were sent
+_CAUGHT: Final = (SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD, SIGCONT, SIGTSTP, 34, 40)
 
 
 def others(scene: Scene) -> list[int]:
@@ -532,8 +546,9 @@ def actions(scene: Scene) -> Iterator[Step]:
     yield Sigaction(
         pid,
         scene.one((SIGCHLD, SIGCHLD, *_PLAYED, SIGKILL, 65, 0)),
-        scene.one((SIG_IGN, SIG_IGN, SIG_DFL)),
-        scene.weighted({0: 10, SA_NOCLDWAIT: 3, SA_NOCLDSTOP: 2}),
+        scene.one((SIG_IGN, SIG_IGN, SIG_DFL, CATCHER)),
+        scene.weighted({0: 10, SA_NOCLDWAIT: 3, SA_NOCLDSTOP: 2, SA_RESETHAND: 1, SA_NODEFER: 1, 1 << 20: 1}),
+        some_signals(scene) if scene.likely(0.2) else 0,
     )
     children = others(scene)
     if children and scene.likely(0.4):
@@ -542,6 +557,66 @@ def actions(scene: Scene) -> Iterator[Step]:
         yield Wait4(pid, scene.one((-1, child)), WNOHANG | WUNTRACED)
     if scene.likely(0.6):
         yield Sigaction(pid, SIGCHLD, SIG_DFL)
+
+
+def some_signals(scene: Scene) -> int:
+    """A set of signals, as sigprocmask takes it."""
+    return sigset(sig for sig in (*_CAUGHT, SIGKILL, SIGSTOP) if scene.likely(0.3))
+
+
+def catch(scene: Scene, pid: int, sig: int) -> Sigaction:
+    """A signal gets a handler, at times one for once, or one that it may interrupt itself, or with a mask."""
+    flags = scene.weighted({0: 10, SA_RESETHAND: 2, SA_NODEFER: 2, SA_NOCLDSTOP: 1, SA_NOCLDWAIT: 1})
+    return Sigaction(pid, sig, CATCHER, flags, some_signals(scene) if scene.likely(0.4) else 0)
+
+
+def handlers(scene: Scene) -> Iterator[Step]:
+    """Signals caught, several at once: which handler is set up first, and which runs first?"""
+    pid = scene.pid
+    tasks = [task for task in scene.world.living() if scene.world.of(task).tgid == scene.known.tgid]
+    if 1 in tasks and scene.likely(0.7):
+        return
+    some = scene.chance.sample(_CAUGHT, scene.chance.randint(1, 4))
+    for sig in some:
+        yield catch(scene, pid, sig)
+    waits = scene.likely(0.7)
+    if waits:
+        for task in tasks:
+            yield Sigprocmask(task, SIG_SETMASK, sigset(some) if scene.likely(0.8) else some_signals(scene))
+    for _ in range(scene.chance.randint(1, len(some) + 2)):
+        sig, sender = scene.one(some), scene.one((1, pid))
+        yield Tgkill(sender, 0, pid, sig) if scene.likely(0.1) else Kill(sender, scene.one(tasks), sig)
+        if scene.likely(0.3):
+            yield Tgkill(sender, scene.known.tgid, scene.one(tasks), scene.one(some))
+    if scene.likely(0.2):
+        yield Kill(1, pid, scene.one((SIGSTOP, SIGTSTP, SIGTERM, SIGCONT)))
+    if waits:
+        yield Sigpending(pid)
+        for task in scene.chance.sample(tasks, len(tasks)):
+            yield Sigprocmask(task, scene.one((SIG_UNBLOCK, SIG_SETMASK)), scene.one((sigset(some), 0)))
+    if pid != 1 or scene.likely(0.5):
+        for sig in some:
+            yield Sigaction(pid, sig, SIG_DFL)
+
+
+def heard_of_children(scene: Scene) -> Iterator[Step]:
+    """A parent that catches what its children send it, when they stop, go on, and end."""
+    pid = scene.pid
+    if len(scene.world.views) >= MOST:
+        return
+    sig = scene.one((SIGCHLD, SIGCHLD, SIGUSR1))
+    yield catch(scene, pid, sig)
+    if scene.likely(0.2):
+        yield Sigprocmask(pid, SIG_BLOCK, sigset([sig]))
+    child = yield from born(scene, scene.one((Fork(pid), Clone(pid, sig), Clone(pid, sig | CLONE_PARENT))))
+    if child is None:
+        return
+    for _ in range(scene.chance.randint(0, 2)):
+        yield Kill(1, child, scene.one((SIGSTOP, SIGCONT, SIGCONT, SIGTSTP)))
+    yield scene.one((Exit(child, 5), Exit(child, 0), Kill(pid, child, SIGKILL), Kill(pid, child, SIGTERM)))
+    yield Sigprocmask(pid, SIG_SETMASK, 0)
+    yield Waitid(pid, P_ALL, 0, WNOHANG | WEXITED | WSTOPPED | WCONTINUED)
+    yield Sigaction(pid, sig, SIG_DFL)
 
 
 def masks(scene: Scene) -> Iterator[Step]:
@@ -614,6 +689,8 @@ PROCESS: Final = {
     jobs: 5,
     to_group: 2,
     actions: 5,
+    handlers: 6,
+    heard_of_children: 4,
     masks: 4,
     subreaper: 3,
     few_processes: 2,

@@ -9,10 +9,12 @@ import numpy as np
 
 from heaplab._core import ffi, lib
 from heaplab.abi import CLONE_THREAD, Rlimit, Sys
+from heaplab.testing.conform import details
 from heaplab.testing.conform.agents import AGENT_END, Agents, Stat
 from heaplab.testing.conform.images import images, what_lies_on
 from heaplab.testing.conform.observe import (
     SLEEPS,
+    Caught,
     Fault,
     Maps,
     Outcome,
@@ -39,7 +41,7 @@ from heaplab.testing.conform.steps import (
 )
 
 _MADV_COLD: Final = 20
-_CHUNK, _LONG_LINE = 4096, 512  # /proc/PID/maps is given out in whole lines, a page at most
+_CHUNK, _LONG_RECORD = 4096, 1024  # /proc gives out whole lines, of smaps whole areas, a page at most
 # bits of /proc/PID/pagemap; see Linux, Documentation/admin-guide/mm/pagemap.rst
 _PRESENT, _FILE, _EXCLUSIVE, _FRAME = 1 << 63, 1 << 61, 1 << 56, (1 << 55) - 1
 
@@ -73,7 +75,9 @@ class RealSide:
     def _look_at_start(self) -> Start:
         stack, touched = self._cleared_stack(1)
         brk = self.agents.call(1, Sys.BRK, 0)
-        return Start(brk, (stack.start, stack.end), touched, tuple(map(self._limit, Rlimit)))
+        limits = tuple(map(self._limit, Rlimit))
+        peak = details.kib(self._whole(1, "status"), "VmPeak") * 1024 // PAGE
+        return Start(brk, (stack.start, stack.end), touched, limits, peak)
 
     def _limit(self, resource: int) -> tuple[int, int, int]:
         self.agents.call(1, Sys.GETRLIMIT, resource, self.agents.scratch(1))
@@ -178,12 +182,41 @@ class RealSide:
             if stat.state == "Z":
                 self.agents.forget_files(pid)  # they would still show memory that somebody else has
             state = "R" if stat.state == "S" else stat.state
-            maps = self._maps(pid)
-            views[pid] = View(state, stat.ppid, maps, stat.pgid, stat.sid, stat.threads, stat.comm)
+            views[pid] = View(
+                state,
+                stat.ppid,
+                self._maps(pid),
+                stat.pgid,
+                stat.sid,
+                stat.threads,
+                stat.comm,
+                stat.minflt,
+                stat.cminflt,
+                self._caught(pid) if stat.state != "Z" else (),
+            )
         return views
 
+    def _caught(self, pid: int) -> tuple[Caught, ...]:
+        slot = self.agents.slot(pid)
+        count = min(int(slot.caught_count), int(lib.AGENT_CAUGHT_MOST))
+        slot.caught_count = 0
+        some = (slot.caught[index] for index in range(count))
+        return tuple(Caught(each.signo, each.code, each.pid, each.status, each.blocked) for each in some)
+
+    def details(self, pid: int) -> str:
+        """Return what /proc says of a process in full."""
+        status, smaps = (self._whole(pid, name) for name in ("status", "smaps"))
+        return details.of(status, smaps)
+
+    def minflt(self, pid: int) -> int:
+        """Return the minor faults of a process so far."""
+        return self.agents.stat(pid).minflt
+
     def _settled(self) -> dict[int, Stat]:
-        """Look at all tasks until none runs: one that does may yet change what was seen of the others."""
+        """Look at all tasks until none runs: one that does may yet change what was seen of the others.
+
+        Nor may any be dead (X): whoever is about to take it away cannot be seen any more.
+        """
         while True:
             stats = {}
             for pid in sorted(self.agents.pids()):
@@ -191,15 +224,18 @@ class RealSide:
                     stats[pid] = self.agents.stat(pid)
                 except ProcessLookupError:
                     self.agents.forget(pid)
-            if all(stat.state != "R" for stat in stats.values()):
+            if all(stat.state not in "RX" for stat in stats.values()):
                 return stats
             os.sched_yield()
 
     def _maps(self, pid: int) -> Maps:
-        text = chunk = self.agents.read(pid, "maps", _CHUNK)
-        while len(chunk) > _CHUNK - _LONG_LINE:
-            text += (chunk := self.agents.read(pid, "maps", _CHUNK, len(text)))
-        return parse_maps(text.decode().replace(self._files.directory + "/", ""), above=AGENT_END)
+        return parse_maps(self._whole(pid, "maps").replace(self._files.directory + "/", ""), above=AGENT_END)
+
+    def _whole(self, pid: int, name: str) -> str:
+        text = chunk = self.agents.read(pid, name, _CHUNK)
+        while len(chunk) > _CHUNK - _LONG_RECORD:
+            text += (chunk := self.agents.read(pid, name, _CHUNK, len(text)))
+        return text.decode()
 
     def pages(self, spans: list[Span]) -> Pages:
         """Read the page-table entries of ranges."""

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, ClassVar, Final, NamedTuple
 
 from heaplab import abi
+from heaplab._core import lib
 from heaplab.abi import Sys
 from heaplab.errors import UsageError
 from heaplab.machine import REGISTER
@@ -47,6 +48,12 @@ def _shorter(length: int) -> Iterator[int]:
             yield pages * PAGE
 
 
+def _fewer_bits(flags: int) -> Iterator[int]:
+    for i in range(flags.bit_length()):
+        if flags >> i & 1:
+            yield flags & ~(1 << i)
+
+
 def _flags(prefix: str, where: ModuleType = abi) -> Codec:
     """Flags by the names that a module has for single bits, without their prefix."""
     values = {
@@ -64,12 +71,7 @@ def _flags(prefix: str, where: ModuleType = abi) -> Codec:
     def read(text: str) -> int:
         return sum(values[name] if name in values else int(name, 0) for name in text.split("|"))
 
-    def simpler(flags: int) -> Iterator[int]:
-        for i in range(flags.bit_length()):
-            if flags >> i & 1:
-                yield flags & ~(1 << i)
-
-    return Codec(show, read, simpler)
+    return Codec(show, read, _fewer_bits)
 
 
 def _signal_name(number: int) -> str:
@@ -83,9 +85,9 @@ def _signal_number(text: str) -> int:
     return signal.Signals[text].value if text.startswith("SIG") else int(text)
 
 
-def _names(prefix: str, *names: str) -> Codec:
-    """One of several numbers that exclude each other, by its name; others as numbers."""
-    values = {name: int(getattr(abi, prefix + name)) for name in names}
+def _names(prefix: str, *names: str, **others: int) -> Codec:
+    """One of several numbers that exclude each other, by its name; what has none, as a number."""
+    values = {name: int(getattr(abi, prefix + name)) for name in names} | others
     shown = {value: name for name, value in values.items()}
     return Codec(lambda value: shown.get(value, str(value)), lambda text: _number(values, text))
 
@@ -115,7 +117,12 @@ ADVICE: Final = _names(
     *["DONTDUMP", "DODUMP", "WIPEONFORK", "KEEPONFORK", "POPULATE_READ", "POPULATE_WRITE"],
     "DONTNEED_LOCKED",
 )
-HANDLER: Final = _names("SIG_", "DFL", "IGN")
+#: where every process has a handler that notes what it gets
+CATCHER: Final = int(lib.AGENT_CATCHER)
+_RESTORER: Final = int(lib.AGENT_RESTORER)
+_CATCHING: Final = abi.SA_SIGINFO | abi.SA_ONSTACK | abi.SA_RESTORER
+
+HANDLER: Final = _names("SIG_", "DFL", "IGN", CATCH=CATCHER)
 HOW: Final = _names("SIG_", "BLOCK", "UNBLOCK", "SETMASK")
 LIMIT: Final = Codec(
     lambda value: "INFINITY" if value == abi.RLIM_INFINITY else hex(value),
@@ -126,6 +133,9 @@ RESOURCE: Final = Codec(
     lambda text: abi.Rlimit[text].value if text.isalpha() else int(text),
 )
 WHOM: Final = _names("P_", "ALL", "PID", "PGID")
+RUSAGE: Final = _names("RUSAGE_", "SELF", "CHILDREN", "THREAD")
+#: bit n - 1 for signal n; simpler without one of them
+SIGSET: Final = Codec(hex, lambda text: int(text, 16), _fewer_bits)
 
 
 def arg(codec: Codec, **default: int) -> Any:
@@ -460,23 +470,28 @@ class Tgkill(Call):
 
 @dataclass(frozen=True)
 class Sigaction(Call):
-    """rt_sigaction: a signal gets its default action, or is ignored."""
+    """rt_sigaction: a signal gets its default action, is ignored, or caught by a handler; `mask` as below."""
 
     nr = Sys.RT_SIGACTION
     room = 64
     sig: int = arg(SIGNAL)
     handler: int = arg(HANDLER)
     flags: int = arg(ACTION, default=0)
+    mask: int = arg(SIGSET, default=0)
 
     def registers(self, scratch: int) -> tuple[int, ...]:
         return self.sig, scratch, scratch + 32, 8
 
     def given(self) -> bytes:
-        return struct.pack("<QQQQ", self.handler & REGISTER, self.flags & REGISTER, 0, 0)
+        catches = self.handler == CATCHER
+        flags, restorer = (self.flags | _CATCHING, _RESTORER) if catches else (self.flags, 0)
+        return struct.pack("<QQQQ", self.handler & REGISTER, flags & REGISTER, restorer, self.mask & REGISTER)
 
     def told(self, result: int, written: bytes) -> str:
-        handler, flags = struct.unpack_from("<QQ", written, 32)
-        return f"was {HANDLER.show(handler)}, {ACTION.show(flags)}" if result == 0 else ""
+        if result:
+            return ""
+        handler, flags, restorer, mask = struct.unpack_from("<QQQQ", written, 32)
+        return f"was {HANDLER.show(handler)}, {ACTION.show(flags)}, {restorer:#x}, {SIGSET.show(mask)}"
 
 
 @dataclass(frozen=True)
@@ -486,7 +501,7 @@ class Sigprocmask(Call):
     nr = Sys.RT_SIGPROCMASK
     room = 16
     how: int = arg(HOW)
-    mask: int = arg(HEX)
+    mask: int = arg(SIGSET)
 
     def registers(self, scratch: int) -> tuple[int, ...]:
         return self.how, scratch, scratch + 8, 8
@@ -496,6 +511,18 @@ class Sigprocmask(Call):
 
     def told(self, result: int, written: bytes) -> str:
         return f"was {struct.unpack_from('<Q', written, 8)[0]:#x}" if result == 0 else ""
+
+
+@dataclass(frozen=True)
+class Sigpending(Call):
+    nr = Sys.RT_SIGPENDING
+    room = 8
+
+    def registers(self, scratch: int) -> tuple[int, ...]:
+        return scratch, 8
+
+    def told(self, result: int, written: bytes) -> str:
+        return SIGSET.show(int.from_bytes(written, "little")) if result == 0 else ""
 
 
 @dataclass(frozen=True)
@@ -533,23 +560,49 @@ class Subreaper(Call):
         return abi.PR_SET_CHILD_SUBREAPER, self.on
 
 
+#: struct rusage: bytes of it, and where the minor and the major faults are
+_RUSAGE, _RU_MINFLT = 144, 64
+
+
+def _faults(rusage: bytes) -> str:
+    minor, major = struct.unpack_from("<qq", rusage, _RU_MINFLT)
+    return f"ru_minflt {minor}, ru_majflt {major}"
+
+
+@dataclass(frozen=True)
+class Getrusage(Call):
+    nr = Sys.GETRUSAGE
+    room = _RUSAGE
+    who: int = arg(RUSAGE)
+
+    def registers(self, scratch: int) -> tuple[int, ...]:
+        return self.who, scratch
+
+    def told(self, result: int, written: bytes) -> str:
+        return _faults(written) if result == 0 else ""
+
+
 @dataclass(frozen=True)
 class Wait4(Call):
-    """wait4; the status goes to `status_addr` in the process's memory, and if that is 0 to the driver."""
+    """wait4; the status goes to `status_addr` in the process's memory, and if that is 0 to the driver.
+
+    What the child used goes to the driver.
+    """
 
     nr = Sys.WAIT4
-    room = 8
+    room = 8 + _RUSAGE
     target: int = arg(ID)
     options: int = arg(WAIT)
     status_addr: int = arg(HEX, default=0)
 
     def registers(self, scratch: int) -> tuple[int, ...]:
-        return self.target, self.status_addr or scratch, self.options, 0
+        return self.target, self.status_addr or scratch, self.options, scratch + 8
 
     def told(self, result: int, written: bytes) -> str:
-        if result <= 0 or self.status_addr:
+        if result <= 0:
             return ""
-        return f"status {int.from_bytes(written[:4], 'little'):#x}"
+        status = f"status {int.from_bytes(written[:4], 'little'):#x}, " if not self.status_addr else ""
+        return status + _faults(written[8:])
 
 
 @dataclass(frozen=True)
