@@ -41,13 +41,13 @@ hl_machine *hl_machine_new(uint64_t frame_count, uint64_t page_size, uint64_t tl
     m->refcount = calloc(frame_count, sizeof *m->refcount);
     m->mapcount = calloc(frame_count, sizeof *m->mapcount);
     m->kind = calloc(frame_count, sizeof *m->kind);
-    m->dirty = calloc(frame_count, sizeof *m->dirty);
+    m->flags = calloc(frame_count, sizeof *m->flags);
     m->held = calloc(frame_count, sizeof *m->held);
     m->free_stack = calloc(frame_count, sizeof *m->free_stack);
     m->tlb = aligned_alloc(sizeof *m->tlb, tlb_size * sizeof *m->tlb); /* no entry in two cache lines */
     m->spaces = calloc(ASIDS, sizeof *m->spaces);
     m->used[HL_FREE] = frame_count;
-    if (!m->ram || !m->refcount || !m->mapcount || !m->kind || !m->dirty || !m->held || !m->free_stack ||
+    if (!m->ram || !m->refcount || !m->mapcount || !m->kind || !m->flags || !m->held || !m->free_stack ||
         !m->tlb || !m->spaces) {
         hl_machine_delete(m);
         errno = ENOMEM;
@@ -69,7 +69,7 @@ void hl_machine_delete(hl_machine *m)
     free(m->refcount);
     free(m->mapcount);
     free(m->kind);
-    free(m->dirty);
+    free(m->flags);
     free(m->held);
     free(m->free_stack);
     free(m->tlb);
@@ -96,7 +96,7 @@ uint64_t hl_frame_alloc(hl_machine *m, int kind, int zero)
     m->refcount[frame] = 1;
     m->mapcount[frame] = 0;
     m->kind[frame] = (uint8_t)kind;
-    m->dirty[frame] = 0;
+    m->flags[frame] = 0;
     m->used[HL_FREE]--;
     m->used[kind]++;
     if (kind == HL_ANON && m->used[HL_ANON] > m->peak_anon)

@@ -52,6 +52,12 @@
 /* What a frame is used for. */
 enum { HL_FREE = 0, HL_TABLE, HL_ZERO, HL_ANON, HL_FILE, HL_KINDS };
 
+/* What is to be known of a frame that no entry tells. */
+enum {
+    HL_DIRTY = 1,    /* written by the kernel, or, of a FILE frame, through an entry that is gone (PG_dirty) */
+    HL_LAZYFREE = 2, /* nobody will miss it, unless an entry is dirty (anonymous, and no PG_swapbacked) */
+};
+
 /* What hl_load64 gives when the access failed; the context's `failed` tells it from data. */
 #define HL_BAD_LOAD 0xBADC0DEDBADC0DEDull
 
@@ -85,8 +91,7 @@ typedef struct hl_machine {
     uint32_t *refcount; /* owners: one a mapping, one a page cache; of a table: entries above it, or a root */
     uint32_t *mapcount; /* page-table entries that point to the frame; of a table: entries present in it */
     uint8_t *kind;      /* HL_FREE ... */
-    uint8_t *dirty;     /* written in a way that no entry tells: by the kernel, or through one that is gone; of
-                           a FILE frame this is kept by what drops entries (Linux: PG_dirty) */
+    uint8_t *flags;     /* HL_DIRTY ... */
     uint16_t (*held)[HL_KINDS]; /* of a leaf table: entries present in it, by the kind of their frame */
     uint32_t *free_stack;
     uint64_t free_stacked; /* frames on the stack */

@@ -180,7 +180,7 @@ static void clear_entry(hl_space *s, uint64_t *entry)
     m->mapcount[table]--;
     m->held[table][m->kind[frame]]--;
     if (*entry & HL_PTE_D && m->kind[frame] == HL_FILE)
-        m->dirty[frame] = 1;
+        m->flags[frame] |= HL_DIRTY;
     *entry = 0;
     hl_frame_put(m, frame);
 }

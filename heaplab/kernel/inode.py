@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from heaplab.kernel.system import System
-from heaplab.machine import FrameKind
+from heaplab.machine import FrameFlag, FrameKind
 
 if TYPE_CHECKING:
     from heaplab.kernel.mm import Mm
@@ -117,7 +117,7 @@ class Inode:
 
     def mark_dirty(self, pgoff: int) -> None:
         """Note that a page was written."""
-        self.system.machine.dirty[self.pages[pgoff]] = 1
+        self.system.machine.flags[self.pages[pgoff]] |= FrameFlag.DIRTY
 
     def write_back(self, first: int, end: int) -> None:
         """Bring the dirty pages of [first, end) to disk."""
@@ -267,7 +267,7 @@ class DiskInode(Inode):
             data = machine.ram[self.pages[pgoff], : self.size - start].tobytes()
             self.disk[start : start + len(data)] = data
             self.dirty.discard(pgoff)
-            machine.dirty[self.pages[pgoff]] = 0
+            machine.flags[self.pages[pgoff]] &= ~FrameFlag.DIRTY
 
     def begin_write(self, offset: int) -> None:
         """Nothing: what a file system on disk began it also undoes."""

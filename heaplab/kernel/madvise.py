@@ -28,7 +28,7 @@ from heaplab.abi import (
     MADV_WIPEONFORK,
 )
 from heaplab.kernel.mm import Mm
-from heaplab.kernel.system import fail
+from heaplab.kernel.system import System, fail
 from heaplab.kernel.task import Task
 from heaplab.kernel.uaccess import fault_in
 from heaplab.kernel.vma import (
@@ -42,7 +42,7 @@ from heaplab.kernel.vma import (
     VM_WRITE,
     Vma,
 )
-from heaplab.machine import FrameKind, Pte
+from heaplab.machine import FrameFlag, FrameKind, Pte
 
 #: advice that is kept in the VMA: flags that go, flags that come
 _FLAGS: Final = {
@@ -56,6 +56,8 @@ _FLAGS: Final = {
     MADV_WIPEONFORK: (0, VM_WIPEONFORK),
     MADV_KEEPONFORK: (VM_WIPEONFORK, 0),
 }
+_DIRTY: Final = FrameFlag.DIRTY
+_LAZYFREE: Final = FrameFlag.LAZYFREE
 _UNTOUCHED: Final = int(Pte.ACCESSED | Pte.DIRTY)
 
 
@@ -112,16 +114,31 @@ def _free(mm: Mm, vma: Vma, start: int, end: int, _advice: int) -> None:
     if not mm.space.own_range(start, end):
         return  # it is only advice
     entries = mm.space.ptes(start, (end - start) >> mm.page_shift)
+    locked: set[int] | None = None
     for index in np.flatnonzero(entries).tolist():
         frame = Pte.frame(int(entries[index]))
-        if machine.dirty[frame]:
-            if machine.mapcount[frame] > 1:
-                continue
-            machine.dirty[frame] = 0
-        if machine.kind[frame] == FrameKind.ANON:
-            mm.space.update(start + (index << mm.page_shift), clear=_UNTOUCHED)
+        shared = machine.mapcount[frame] > 1
+        if machine.kind[frame] != FrameKind.ANON or (shared and machine.flags[frame] & _DIRTY):
+            continue
+        mm.space.update(start + (index << mm.page_shift), clear=_UNTOUCHED)
+        machine.flags[frame] &= ~_DIRTY
+        if shared and locked is None:
+            locked = _locked_frames(mm.system)
+        if not shared or frame not in (locked or ()):
+            machine.flags[frame] |= _LAZYFREE
             mm.system.lazily_freed = True
     mm.flush_range(start, end)
+
+
+def _locked_frames(system: System) -> set[int]:
+    """Return the frames of private pages that somebody has locked.  O(pages locked)"""
+    found: set[int] = set()
+    for mm in {task.mm: None for task in system.living() if task.mm is not None and task.mm.vmas.locked}:
+        for vma in mm.vmas:
+            if vma.flags & VM_LOCKED and vma.file is None:
+                entries = mm.space.ptes(vma.start, (vma.end - vma.start) >> mm.page_shift)
+                found.update(map(Pte.frame, entries[entries != 0].tolist()))
+    return found
 
 
 def _read_ahead(mm: Mm, vma: Vma, start: int, end: int, _advice: int) -> None:

@@ -18,7 +18,7 @@ from heaplab.kernel.inode import DiskInode
 from heaplab.kernel.mm import Mm
 from heaplab.kernel.system import System
 from heaplab.kernel.vma import VM_LOCKED, Vma
-from heaplab.machine import FrameKind, Pte
+from heaplab.machine import FrameFlag, FrameKind, Pte
 
 BATCH: Final = 32  # frames to free at once (SWAP_CLUSTER_MAX)
 _ACCESSED: Final = int(Pte.ACCESSED)
@@ -85,7 +85,7 @@ def _evict(inode: DiskInode, pgoff: int) -> bool:
 
 
 def _take_lazily_freed(system: System) -> int:
-    """Take private pages that are clean, which only MADV_FREE makes them; return how many frames came free.
+    """Take private pages that MADV_FREE gave up, and nobody wrote since; return how many frames came free.
 
     A page that is shared is taken from one address space after the other, the oldest first, until one has
     it dirty: what the others had of it is lost all the same.  In a shared table, of which no copy can be made
@@ -93,17 +93,17 @@ def _take_lazily_freed(system: System) -> int:
     """
     machine, freed = system.machine, 0
     spaces = list({task.mm: None for task in system.living() if task.mm is not None})
-    given_up = {frame for mm in spaces for _, _, entry, frame in _private_pages(mm) if not entry & _DIRTY}
     places: defaultdict[int, list[tuple[Mm, Vma, int, int]]] = defaultdict(list)
     for mm in spaces:
         for vma, va, entry, frame in _private_pages(mm):
-            if frame in given_up and mm.space.own_range(va, va + mm.page_size):
+            if machine.flags[frame] & FrameFlag.LAZYFREE and mm.space.own_range(va, va + mm.page_size):
                 places[frame].append((mm, vma, va, entry))
     for frame, mappings in places.items():
         if len(mappings) < machine.mapcount[frame] or any(vma.flags & VM_LOCKED for _, vma, _, _ in mappings):
             continue
         for mm, _, va, entry in mappings:
-            if entry & _DIRTY or machine.dirty[frame]:
+            if entry & _DIRTY or machine.flags[frame] & FrameFlag.DIRTY:
+                machine.flags[frame] &= ~FrameFlag.LAZYFREE
                 break
             freed += int(machine.mapcount[frame] == 1)
             mm.zap(va, va + mm.page_size)

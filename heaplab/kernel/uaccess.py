@@ -15,7 +15,7 @@ from heaplab.kernel.mm import Mm
 from heaplab.kernel.system import fail
 from heaplab.kernel.task import Task
 from heaplab.kernel.vma import VM_ACCESS, VM_SHARED, VM_WRITE, Vma
-from heaplab.machine import Pte
+from heaplab.machine import FrameFlag, Pte
 
 _DIRTY = int(Pte.DIRTY)
 _READABLE = int(Pte.PRESENT | Pte.USER)
@@ -118,7 +118,7 @@ def fault_in(task: Task, vma: Vma, start: int, end: int, *, write: bool) -> Refu
                 return refusal
         elif write and not entry & _DIRTY:
             # it counts as written, though the entry does not say so (Linux: mm/gup.c, follow_page_pte)
-            task.system.machine.dirty[Pte.frame(entry)] = 1
+            task.system.machine.flags[Pte.frame(entry)] |= FrameFlag.DIRTY
     return None
 
 

@@ -7,7 +7,7 @@ Pte       the bits of a page-table entry
 """
 
 from heaplab.machine.context import REGISTER, Context, TrapHandler
-from heaplab.machine.machine import FrameKind, Machine
+from heaplab.machine.machine import FrameFlag, FrameKind, Machine
 from heaplab.machine.space import Pte, Space
 
-__all__ = ["REGISTER", "Context", "FrameKind", "Machine", "Pte", "Space", "TrapHandler"]
+__all__ = ["REGISTER", "Context", "FrameFlag", "FrameKind", "Machine", "Pte", "Space", "TrapHandler"]

@@ -1,7 +1,7 @@
 """Physical memory: frames, who owns them, and the machine's one TLB."""
 
 import errno
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,13 @@ class FrameKind(IntEnum):
     ZERO = lib.HL_ZERO
     ANON = lib.HL_ANON
     FILE = lib.HL_FILE
+
+
+class FrameFlag(IntFlag):
+    """What is to be known of a frame that no entry tells."""
+
+    DIRTY = lib.HL_DIRTY  # written by the kernel, or, of a file, through an entry that is gone
+    LAZYFREE = lib.HL_LAZYFREE  # nobody will miss it, unless an entry is dirty
 
 
 class Machine:
@@ -74,8 +81,8 @@ class Machine:
         self.mapcount: npt.NDArray[np.uint32] = self._view(raw.mapcount, n, np.uint32)
         #: FrameKind of each frame
         self.kind: npt.NDArray[np.uint8] = self._view(raw.kind, n, np.uint8)
-        #: whether a frame was written in a way that no entry tells: by the kernel, through one that is gone
-        self.dirty: npt.NDArray[np.uint8] = self._view(raw.dirty, n, np.uint8)
+        #: FrameFlag of each frame
+        self.flags: npt.NDArray[np.uint8] = self._view(raw.flags, n, np.uint8)
 
     def _view(self, pointer: Any, count: int, dtype: type) -> Any:
         size = count * np.dtype(dtype).itemsize

@@ -332,9 +332,11 @@ def test_files_that_are_no_programs(data, code):
     kernel.write_file("/program", data)
     page = process.mmap(4096)
     process.store64(page, 7)
+    before = process.minflt
     with pytest.raises(OSError) as caught:
         process.execve("/program", ["program"])
     assert caught.value.errno == code
+    assert process.minflt == before + 1  # the arguments were on a new stack already
     assert process.load64(page) == 7
     kernel.check()
 

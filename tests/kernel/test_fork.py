@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from heaplab.abi import MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PROT_READ
+from heaplab.abi import MADV_DONTNEED, MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PROT_READ
 from heaplab.machine import FrameKind
 
 SHARED = MAP_SHARED | MAP_ANONYMOUS
@@ -148,3 +148,12 @@ def test_rule_40_what_is_not_reserved_is_not_counted(boot):
     process = boot(frames=64).init.fork()
     process.mmap(80 * process.page_size, flags=PRIVATE | MAP_NORESERVE)
     process.fork()
+
+
+def test_a_child_gets_page_tables_where_its_parent_has_them(process):
+    """Though there is no page any more: Linux makes one while it looks for what is to be copied."""
+    area = process.mmap(process.page_size)
+    process.store64(area, 1)
+    process.madvise(area, process.page_size, MADV_DONTNEED)
+    child = process.fork()
+    assert child.context.space.tables == process.context.space.tables

@@ -79,6 +79,21 @@ def test_stopped_jobs_are_hung_up_on_when_the_shell_ends(shell):
     assert (job.state, other.state) == ("X", "X")
 
 
+def test_a_dead_child_may_have_been_the_last_tie_of_a_jobs_group(process):
+    """It has another parent when its own ends, and with that nobody's parent is in the session any more."""
+    job = process.fork()
+    job.setpgid(0, 0)
+    stopped, keeper = job.fork(), job.fork()
+    process.kill(stopped.pid, signal.SIGSTOP)
+    keeper.fork().exit(0)  # a zombie of the job's group
+    keeper.setpgid(0, 0)
+    process.setpgid(job.pid, job.pid)
+    assert stopped.state == "T"
+    process.exit(0)
+    keeper.exit(0)
+    assert stopped.state in "ZX"
+
+
 def test_running_jobs_are_not(shell):
     job = shell.fork()
     job.setpgid(0, 0)

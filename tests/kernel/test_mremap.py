@@ -16,6 +16,7 @@ from heaplab.abi import (
     MREMAP_DONTUNMAP,
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
+    PROT_NONE,
     PROT_READ,
     PROT_WRITE,
     Rlimit,
@@ -272,3 +273,42 @@ def test_rule_27_what_stays_counts_as_never_written(process, area, faults):
     process.load64(at)
     child = process.fork()
     assert faults(child, child.load64, at) == 1  # rule 6
+
+
+def peak(process):
+    return int(process.status().partition("VmPeak:")[2].split()[0])
+
+
+def test_that_both_places_were_there_for_a_moment_is_no_peak(process, area):
+    process = process.fork()
+    at = fixed(process, area, 0, 8)
+    before = peak(process)
+    process.mremap(at, 8 * SIZE, 8 * SIZE, TO, area + 20 * SIZE)
+    assert peak(process) == before
+    process.mremap(area + 20 * SIZE, 8 * SIZE, 8 * SIZE, TO | MREMAP_DONTUNMAP, area + 40 * SIZE)
+    assert peak(process) == before + 8 * SIZE // 1024
+
+
+def test_the_new_place_gets_page_tables_though_there_is_no_page(process, area):
+    at = fixed(process, area, 0, 2)
+    process.store64(at + SIZE, 1)
+    span = SIZE * SIZE // 8  # of one table
+    far = (process.mmap(2 * span, prot=PROT_NONE) + span - 1) & -span
+    tables = process.context.space.tables
+    process.mremap(at, SIZE, SIZE, TO, far)
+    assert process.context.space.tables == tables + 1
+
+
+def test_dontunmap_unlocks_and_goes_on_counting(kernel, process, area):
+    """Measured, Linux 6.18: VmLck stays as it was, and what was moved comes on top."""
+
+    def locked():
+        return int(process.status().partition("VmLck:")[2].split()[0]) * 1024 // SIZE
+
+    at = fixed(process, area, 0, 8)
+    process.mlock(at, 8 * SIZE)
+    process.mremap(at, 8 * SIZE, 8 * SIZE, TO | MREMAP_DONTUNMAP, area + 20 * SIZE)
+    assert locked() == 16
+    process.munmap(at, 30 * SIZE)
+    assert locked() == 8
+    kernel.check()

@@ -389,3 +389,23 @@ def test_a_signal_that_all_threads_block_waits_for_the_first_to_let_it_through(k
     assert process.sigpending() == thread.sigpending() == {signal.SIGUSR1}
     thread.sigprocmask(())
     assert heard == [thread.tid]
+
+
+def test_the_thread_that_forked_hears_of_its_child_first(kernel, process):
+    heard = []
+    thread = process.spawn_thread()
+    process.sigaction(signal.SIGCHLD, lambda *_: heard.append(kernel.current.tid))
+    for task in (thread, process):
+        task.fork().exit(0)
+    assert heard == [thread.tid, process.tid]
+
+
+def test_who_ignores_sigchld_gets_none_for_a_stop_though_it_is_blocked(process):
+    child = process.fork()
+    process.sigprocmask({signal.SIGCHLD})
+    process.sigaction(signal.SIGCHLD, signal.SIG_IGN)
+    process.kill(child.pid, signal.SIGSTOP)
+    assert process.sigpending() == set()
+    process.sigaction(signal.SIGCHLD, signal.SIG_DFL)
+    process.kill(child.pid, signal.SIGCONT)
+    assert process.sigpending() == {signal.SIGCHLD}

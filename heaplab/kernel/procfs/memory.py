@@ -15,7 +15,7 @@ from heaplab.kernel.procfs.text import kib
 from heaplab.kernel.system import System
 from heaplab.kernel.task import Task
 from heaplab.kernel.vma import VM_EXEC, VM_LOCKED, VM_MAYSHARE, VM_READ, VM_WRITE, Vma
-from heaplab.machine import FrameKind, Pte
+from heaplab.machine import FrameFlag, FrameKind, Pte
 
 _NAME_COLUMN: Final = 73
 #: the two letters of smaps for VM_* by bit, as far as VMAs here can have them
@@ -149,7 +149,8 @@ def _smaps_fields(mm: Mm, vma: Vma, mappings: Numbers) -> str:
     counted = pages.kind != FrameKind.ZERO  # the zero frame is nobody's
     shared = counted & (mappers > 1)
     private = counted & ~shared
-    dirty = (pages.entry & np.uint64(Pte.DIRTY) != 0) | (mm.system.machine.dirty[pages.frame] != 0)
+    flags = mm.system.machine.flags[pages.frame]
+    dirty = (pages.entry & np.uint64(Pte.DIRTY) != 0) | (flags & FrameFlag.DIRTY != 0)
     anon = pages.kind == FrameKind.ANON
     share = np.zeros(len(counted), dtype=np.uint64)  # of each page, in 1/4096 bytes
     share[counted] = (np.uint64(mm.page_size) << np.uint64(12)) // mappers[counted]
@@ -176,7 +177,7 @@ def _smaps_fields(mm: Mm, vma: Vma, mappings: Numbers) -> str:
         "Anonymous": size(anon),
         # no page merging, huge pages or swap here
         "KSM": nothing,
-        "LazyFree": size(anon & ~dirty),  # nothing but MADV_FREE makes them clean
+        "LazyFree": size(anon & ~dirty & (flags & FrameFlag.LAZYFREE != 0)),
         **dict.fromkeys(("AnonHugePages", "ShmemPmdMapped", "FilePmdMapped"), nothing),
         **dict.fromkeys(("Shared_Hugetlb", "Private_Hugetlb", "Swap", "SwapPss"), nothing),
         "Locked": pss(counted) if vma.flags & VM_LOCKED else nothing,

@@ -7,7 +7,18 @@ import sys
 import numpy as np
 import pytest
 
-from heaplab.abi import MAP_ANONYMOUS, MAP_SHARED, PROT_NONE, PROT_READ, PROT_WRITE
+from heaplab.abi import (
+    MADV_DONTDUMP,
+    MADV_FREE,
+    MADV_POPULATE_WRITE,
+    MADV_RANDOM,
+    MADV_SEQUENTIAL,
+    MAP_ANONYMOUS,
+    MAP_SHARED,
+    PROT_NONE,
+    PROT_READ,
+    PROT_WRITE,
+)
 from heaplab.kernel.procfs.memory import PM_FILE, PM_MMAP_EXCLUSIVE, PM_PRESENT
 
 PAGE = 4096
@@ -125,6 +136,75 @@ def test_a_page_of_a_file_is_clean_until_written(linux):
     assert (before["Rss"], before["Private_Clean"], before["Private_Dirty"]) == (4, 4, 0)
     assert (after["Rss"], after["Private_Clean"], after["Private_Dirty"]) == (8, 4, 4)
     assert "RssFile:\t       8 kB" in kernel.status(process.pid)
+
+
+def fields(kernel, process, va):
+    return blocks(kernel.smaps(process.pid))[va]
+
+
+def test_shared_memory_stays_dirty_whoever_wrote_it(linux):
+    kernel = linux()
+    process = kernel.init.fork()
+    fd = process.memfd_create("data")
+    process.ftruncate(fd, 4 * PAGE)
+    first, second = (process.mmap(4 * PAGE, flags=MAP_SHARED, fd=fd) for _ in range(2))
+    for page in range(4):
+        process.load64(first + page * PAGE)
+        process.load64(second + page * PAGE)
+    assert fields(kernel, process, second)["Shared_Dirty"] == 0
+    process.store64(first, 1)  # through an entry that could be written: nobody heard of it
+    assert fields(kernel, process, second)["Shared_Dirty"] == 0
+    process.munmap(first, 4 * PAGE)  # now the page itself is dirty
+    assert fields(kernel, process, second)["Private_Dirty"] == 4
+    process.pwrite(fd, b"x", PAGE)
+    assert fields(kernel, process, second)["Private_Dirty"] == 8
+    process.ftruncate(fd, 2 * PAGE + 5)
+    assert fields(kernel, process, second)["Private_Dirty"] == 12
+
+
+def test_what_is_populated_to_be_written_counts_as_written(linux):
+    kernel = linux()
+    process = kernel.init.fork()
+    shared = process.mmap(PAGE, flags=MAP_SHARED | MAP_ANONYMOUS)
+    process.load64(shared)
+    assert fields(kernel, process, shared)["Private_Clean"] == 4
+    process.madvise(shared, PAGE, MADV_POPULATE_WRITE)
+    assert fields(kernel, process, shared)["Private_Dirty"] == 4
+
+
+def test_pages_given_up_are_lazily_free_until_written(linux):
+    kernel = linux()
+    process = kernel.init.fork()
+    area = process.mmap(3 * PAGE)
+    process.fill(area, 7, 3 * PAGE)
+    child = process.fork()
+    process.madvise(area, 3 * PAGE, MADV_FREE)
+    assert [fields(kernel, who, area)["LazyFree"] for who in (process, child)] == [12, 0]
+    process.store(area, 8, 1)
+    assert fields(kernel, process, area)["LazyFree"] == 8
+    child.exit(0)
+    process.madvise(area + PAGE, PAGE, MADV_POPULATE_WRITE)
+    assert fields(kernel, process, area)["LazyFree"] == 4
+
+
+def test_what_another_has_locked_is_not_lazily_free(linux):
+    """Measured, Linux 6.18: such pages are on no list from which they could be taken."""
+    kernel = linux()
+    process = kernel.init.fork()
+    area = process.mmap(PAGE)
+    process.mlock(area, PAGE)
+    child = process.fork()
+    child.madvise(area, PAGE, MADV_FREE)
+    assert [fields(kernel, child, area)[name] for name in ("LazyFree", "Shared_Clean")] == [0, 4]
+
+
+def test_advice_is_among_the_flags(linux):
+    kernel = linux()
+    process = kernel.init.fork()
+    area = process.mmap(PAGE)
+    for advice, letters in ((MADV_SEQUENTIAL, "sr"), (MADV_RANDOM, "rr"), (MADV_DONTDUMP, "dd")):
+        process.madvise(area, PAGE, advice)
+        assert letters in fields(kernel, process, area)["VmFlags"].split()
 
 
 def test_pagemap(linux):

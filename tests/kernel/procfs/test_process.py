@@ -116,3 +116,12 @@ def test_a_childs_faults_go_to_its_parent_when_it_is_collected(busy):
     assert (zombie[0], zombie[20], zombie[21], zombie[-1]) == ("Z", "0", "0", str(3 << 8))
     process.wait()
     assert kernel.stat(process.pid).rpartition(")")[2].split()[8] == "1"
+
+
+def test_a_leader_that_has_exited_is_one_of_the_threads(linux):
+    kernel = linux()
+    process = kernel.init.fork()
+    thread = process.spawn_thread()
+    process.exit_thread(0)
+    assert "Threads:\t2\n" in thread.status()
+    assert kernel.stat(process.pid).split()[19] == "2"
