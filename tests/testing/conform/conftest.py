@@ -38,6 +38,15 @@ class MadeUp:
     def pages(self, spans):
         return entries([None] * sum(count for _, _, count in spans))
 
+    def details(self, pid):
+        return "VmSize:\t8 kB\n"
+
+    def minflt(self, pid):
+        return 0
+
+    def set_minflt(self, pid, total):
+        pass
+
 
 @pytest.fixture
 def made_up():

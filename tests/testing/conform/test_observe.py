@@ -6,6 +6,7 @@ import pytest
 
 from heaplab.testing.conform.observe import (
     SLEEPS,
+    Caught,
     Fault,
     Maps,
     Outcome,
@@ -47,6 +48,9 @@ def test_maps_are_read_as_far_as_they_are_asked_for(heap):
         ({"sid": 2}, "process 2: session"),
         ({"threads": 2}, "process 2: threads"),
         ({"comm": "sh"}, "process 2: name"),
+        ({"minflt": 1}, "process 2: minor faults"),
+        ({"cminflt": 1}, "process 2: minor faults of children"),
+        ({"caught": (Caught(17, 1, 3, 0, 0),)}, "process 2: caught"),
         ({"start": 0x402000}, "process 2: maps"),
         ({"end": 0x404000}, "process 2: maps"),
         ({"rights": "r--p"}, "process 2: maps"),

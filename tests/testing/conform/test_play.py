@@ -71,6 +71,31 @@ def test_a_copy_on_one_side_alone_is_seen(made_up, entries, who):
     assert getattr(found, who) == "another frame"
 
 
+@pytest.mark.parametrize(("every", "looks"), [(1, [2, 3, 2, 1, 2, 3]), (2, [3, 1, 2, 3]), (5, [1, 2, 3])])
+def test_now_and_then_a_process_is_looked_at_in_full_and_all_at_the_end(made_up, every, looks):
+    looked = []
+
+    class Watched(made_up):
+        def details(self, pid):
+            looked.append(pid)
+            return super().details(pid)
+
+    steps = [Getpid(2), Getpid(3), Getpid(2)]
+    assert play(replay(steps), Watched(), made_up(), made_up.start, every=every).differences == []
+    assert looked == looks
+
+
+def test_details_that_differ_end_a_sequence(made_up):
+    class Larger(made_up):
+        def details(self, pid):
+            return "VmSize:\t12 kB\n" if pid == 3 and self.done else super().details(pid)
+
+    played = play(replay([Getpid(2), Getpid(3), Getpid(2)]), made_up(), Larger(), made_up.start)
+    (found,) = played.differences
+    assert (found.what, found.real, found.model) == ("process 3: VmSize", "8 kB", "12 kB")
+    assert len(played.steps) == 2
+
+
 # ---- generating
 
 
