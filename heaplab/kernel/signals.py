@@ -10,7 +10,6 @@ from signal import SIGBUS, SIGKILL, SIGSEGV, SIGSTOP
 from typing import Final, NoReturn
 
 from heaplab.abi import (
-    CLD_STOPPED,
     LAST_SIGNAL,
     SA_EXPOSE_TAGBITS,
     SA_NOCLDSTOP,
@@ -32,7 +31,7 @@ from heaplab.abi import (
 )
 from heaplab.errors import BusError, SegmentationFault, UsageError, WouldBlock
 from heaplab.kernel.exit import exit_group, is_orphaned
-from heaplab.kernel.sigqueue import STOPPING, ignores, job_changed, look_for_signals, send
+from heaplab.kernel.sigqueue import STOPPING, ignores, look_for_signals, send, stop, tell_of_resume
 from heaplab.kernel.system import System, fail
 from heaplab.kernel.task import Action, Group, SignalFrame, Task
 
@@ -166,6 +165,8 @@ def _act(task: Task) -> None:
 
     All handlers are set up first, the topmost for the last signal; then they run, from the top down.
     """
+    if task.may_run or task.group.doomed:
+        tell_of_resume(task.group)
     while not (task.scheduled and has_caught(task)):
         found = caught(task)
         if found is not None:
@@ -230,10 +231,7 @@ def _default(group: Group, signum: int) -> None:
     if signum not in STOPPING:
         exit_group(group, signum)
     elif signum == SIGSTOP or not is_orphaned(group.leader.system, group.pgid):
-        group.stop_signal = signum
-        for task in group.living.values():
-            task.take_or_leave_cpu()
-        job_changed(group, CLD_STOPPED, signum)
+        stop(group, signum)
 
 
 def access_fault(task: Task, va: int, signum: int, si_code: int, *, write: bool) -> None:

@@ -30,7 +30,7 @@ from signal import (
 )
 from typing import Final
 
-from heaplab.abi import CLD_CONTINUED, SA_NOCLDSTOP, SIG_DFL, SIG_IGN, SigInfo
+from heaplab.abi import CLD_CONTINUED, CLD_STOPPED, SA_NOCLDSTOP, SIG_DFL, SIG_IGN, SigInfo
 from heaplab.kernel.task import Group, Task
 
 IGNORED: Final = frozenset({SIGCHLD, SIGCONT, SIGURG, SIGWINCH})
@@ -111,17 +111,39 @@ def resume(group: Group) -> None:
     """Let a stopped process go on."""
     if group.stop_signal:
         group.stop_signal = 0
-        job_changed(group, CLD_CONTINUED, SIGCONT)
+        _note_change(group, CLD_CONTINUED)
+        group.untold = True
         for task in group.living.values():
             task.take_or_leave_cpu()
             task.system.signalled.pop(task, None)
             look_for_signals(task)  # for what came while it was stopped, after those that were awake
 
 
-def job_changed(group: Group, code: int, signum: int) -> None:
-    """Let the parent know that the process stopped or goes on, by a wait and by SIGCHLD."""
+def stop(group: Group, signum: int) -> None:
+    """Let a process stop."""
+    group.stop_signal = signum
+    for task in group.living.values():
+        task.take_or_leave_cpu()
+        if task.vfork_child is not None:
+            task.sigpending = True  # it stops when it wakes, and until then takes no other signal
+    _note_change(group, CLD_STOPPED)
+    _tell_parent(group, CLD_STOPPED, signum)
+
+
+def tell_of_resume(group: Group) -> None:
+    """Tell the parent by SIGCHLD that the process goes on: it does so itself, once it runs."""
+    if group.untold:
+        group.untold = False
+        _tell_parent(group, CLD_CONTINUED, SIGCONT)
+
+
+def _note_change(group: Group, code: int) -> None:
+    """Let the parent's wait hear that the process stopped or goes on."""
     group.job_event = code
     group.announce()
+
+
+def _tell_parent(group: Group, code: int, signum: int) -> None:
     parent = group.parent
     if parent is None:
         return

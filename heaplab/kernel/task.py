@@ -143,6 +143,7 @@ class Group:
         target        the task where the search for one that takes a signal begins
         doomed        a signal sent that is the end of the process; 0: none
         stop_signal   what stopped it; 0: it is not stopped
+        untold        it goes on after a stop, and the parent has not had SIGCHLD for that yet
         subreaper     it takes in its descendants' orphans (PR_SET_CHILD_SUBREAPER)
     until it is collected
         leader        also when it has exited before the others
@@ -189,6 +190,7 @@ class Group:
         "subreaper",
         "target",
         "tgid",
+        "untold",
         "used",
     )
 
@@ -214,6 +216,7 @@ class Group:
         self.exit_code = 0
         self.ending: int | None = None
         self.stop_signal = 0
+        self.untold = False
         self.job_event = 0
         self.subreaper = False
         self.used = self.children_used = _NOTHING_USED

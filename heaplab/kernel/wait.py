@@ -159,9 +159,7 @@ def _news(task: Task) -> list[Group]:
     caller = task.group
     if len(caller.living) == 1:
         return [child for _, child in caller.news]
-    tasks = list(caller.living.values())
-    first = tasks.index(task)
-    turn = {each: turn for turn, each in enumerate(tasks[first:] + tasks[:first])}
+    turn = {each: turn for turn, each in enumerate(caller.ring(task))}
     return sorted((child for _, child in caller.news), key=lambda child: turn[child.parent_task])
 
 

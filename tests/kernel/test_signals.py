@@ -5,7 +5,17 @@ import signal
 
 import pytest
 
-from heaplab.abi import PROT_READ, PROT_WRITE, SA_RESETHAND, SEGV_ACCERR, SI_TKILL, SI_USER, SigInfo
+from heaplab.abi import (
+    CLD_CONTINUED,
+    CLD_STOPPED,
+    PROT_READ,
+    PROT_WRITE,
+    SA_RESETHAND,
+    SEGV_ACCERR,
+    SI_TKILL,
+    SI_USER,
+    SigInfo,
+)
 from heaplab.errors import SegmentationFault, WouldBlock
 
 
@@ -409,3 +419,18 @@ def test_who_ignores_sigchld_gets_none_for_a_stop_though_it_is_blocked(process):
     process.sigaction(signal.SIGCHLD, signal.SIG_DFL)
     process.kill(child.pid, signal.SIGCONT)
     assert process.sigpending() == {signal.SIGCHLD}
+
+
+def test_who_dies_as_soon_as_it_goes_on_is_heard_of_once(process):
+    """It tells of both before its parent runs, and a signal that waits already is not counted.
+
+    So it mostly is on Linux; at times the parent runs in between, and hears of both.
+    """
+    heard = []
+    process.sigaction(signal.SIGCHLD, lambda _, info: heard.append(info.code))
+    child = process.fork()
+    process.kill(child.pid, signal.SIGSTOP)
+    process.kill(child.pid, signal.SIGTERM)
+    process.kill(child.pid, signal.SIGCONT)
+    assert heard == [CLD_STOPPED, CLD_CONTINUED]
+    assert child.state == "Z"

@@ -1,7 +1,7 @@
 """The model's side: the same steps done by heaplab.kernel, and its own /proc."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from signal import SIG_DFL, SIGBUS, SIGSEGV
@@ -23,7 +23,7 @@ from heaplab.abi import (
 from heaplab.errors import BusError, SegmentationFault
 from heaplab.kernel import Kernel, procfs
 from heaplab.kernel.task import Task
-from heaplab.machine import FrameKind, Pte, Space
+from heaplab.machine import FrameFlag, FrameKind, Pte, Space
 from heaplab.process import Process
 from heaplab.testing.conform import details
 from heaplab.testing.conform.agents import AGENT_END, AGENT_START
@@ -103,6 +103,7 @@ class ModelSide:
         init = self.kernel.init
         for page in start.touched:
             init.store64(page, 0)
+        self._written_from_outside(1, start.touched)
         for fd in range(3):
             init.close(fd)
         for resource, soft, hard in start.limits:
@@ -198,9 +199,17 @@ class ModelSide:
         for vma in [vma for vma in mm.vmas if vma.file is not None and vma.file.inode.name.startswith("[v")]:
             process.munmap(vma.start, vma.end - vma.start)
         written = process.read(process.stack, mm.layout.stack_top - process.stack)
-        for page in range(process.stack // PAGE * PAGE, mm.layout.stack_top, PAGE):
+        pages = range(process.stack // PAGE * PAGE, mm.layout.stack_top, PAGE)
+        for page in pages:
             process.fill(page, 0, PAGE)
+        self._written_from_outside(process.pid, pages)
         return Outcome(process.stack, told=what_lies_on(written, process.stack))
+
+    def _written_from_outside(self, pid: int, pages: Iterable[int]) -> None:
+        """Mark pages as those are that the driver cleared: it wrote them through /proc/PID/mem."""
+        flags, space = self.kernel.machine.flags, self._space(pid)
+        for page in pages:
+            flags[Pte.frame(space.pte(page))] |= FrameFlag.DIRTY
 
     # observations
 

@@ -8,7 +8,7 @@ Frames and inodes have other numbers on the two sides: only which of them are th
 import errno
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from signal import Signals
 from typing import Final
@@ -249,12 +249,33 @@ def compare_views(real: Views, model: Views) -> list[Difference]:
             ("name", mine.comm, theirs.comm),
             ("minor faults", mine.minflt, theirs.minflt),
             ("minor faults of children", mine.cminflt, theirs.cminflt),
-            ("caught", mine.caught, theirs.caught),
+            ("caught", _once_from_children(mine.caught), _once_from_children(theirs.caught)),
             ("maps", mine.maps.vmas, theirs.maps.vmas),
         ):
             if here != there:
                 found.append(Difference(f"process {pid}: {what}", _text(here), _text(there)))
     return found or _compare_inodes(real, model)
+
+
+def caught_by_any(tasks: list[int], views: Views) -> Views:
+    """Return the views as if one of these tasks had caught what they all did, in no order."""
+    there = [pid for pid in tasks if pid in views]
+    caught = (replace(each, blocked=0) for pid in there for each in views[pid].caught)
+    of_all = tuple(sorted(caught, key=lambda each: (each.signo, each.code, each.pid, each.status)))
+    return views | {pid: replace(views[pid], caught=of_all if pid == there[0] else ()) for pid in there}
+
+
+def _once_from_children(caught: tuple[Caught, ...]) -> tuple[Caught, ...]:
+    """Leave out what children send when such a signal was sent in the same step already.
+
+    Whether it comes a second time depends on who runs first, parent or child: Linux leaves that open.
+    """
+    signums = [each.signo if each.code > 0 else 0 for each in caught]
+    return tuple(
+        each
+        for index, each in enumerate(caught)
+        if not signums[index] or signums[index] not in signums[:index]
+    )
 
 
 def _text(value: object) -> str:

@@ -16,6 +16,7 @@ from heaplab.testing.conform.observe import (
     Span,
     Start,
     Views,
+    caught_by_any,
     compare_outcomes,
     compare_pages,
     compare_views,
@@ -243,13 +244,23 @@ class _Match:
 
     def observe(self) -> list[Difference]:
         """Look at both sides; return how they differ."""
-        views = self.real.views()
-        if differences := compare_views(views, self.model.views()):
+        views, theirs = self.real.views(), self.model.views()
+        for tasks in self._woken_together(views):
+            views, theirs = (caught_by_any(tasks, each) for each in (views, theirs))
+        if differences := compare_views(views, theirs):
             return differences
         spans = spans_of(views, self.world.accessed)
         tables = PageTables(spans, self.real.pages(spans), self.model.pages(spans))
         self.world.views, self.world.tables = views, tables
         return compare_pages(spans, tables.real, tables.model)
+
+    def _woken_together(self, views: Views) -> list[list[int]]:
+        """Return the tasks of each process that was stopped: who of them runs first takes what waits."""
+        stopped: dict[int, list[int]] = {}
+        for pid, view in self.world.views.items():
+            if view.state == "T" and pid in views:
+                stopped.setdefault(self.world.of(pid).tgid, []).append(pid)
+        return [tasks for tasks in stopped.values() if len(tasks) > 1]
 
     def observe_in_full(self, pids: Iterable[int]) -> list[Difference]:
         """Look at all that /proc says of some processes; return how the two sides differ."""

@@ -147,7 +147,9 @@ def kill(scene: Scene) -> Iterator[Step]:
         target = scene.weighted({0: 2, -1: 1, -scene.pid: 1, -(1 << 31): 1})
         # of several that die at once, and their sender, Linux leaves open who is the first
         sig = scene.one((0, SIGCHLD, SIGWINCH, SIGSTOP, SIGCONT, 65, -1))
-    if scene.likely(0.3):
+    if scene.likely(0.03):
+        yield Kill(scene.pid, 99, 65)  # nobody, and no signal: which is looked at first?
+    elif scene.likely(0.3):
         yield Tgkill(scene.pid, scene.one((target, scene.world.of(max(target, 1)).tgid, 0)), target, sig)
     else:
         yield Kill(scene.pid, target, sig)
@@ -293,6 +295,25 @@ def orphaned_job(scene: Scene) -> Iterator[Step]:
     yield Kill(1, scene.one((member, job)), scene.one((SIGSTOP, SIGTSTP)))
     yield Exit(scene.one((leader, leader, job)), 0)
     yield Kill(1, member, scene.one((SIGCONT, SIGTERM, SIGTSTP)))
+
+
+def last_ties(scene: Scene) -> Iterator[Step]:
+    """A stopped job whose group has a tie to the session left: the parent of one that is dead already."""
+    pid = scene.pid
+    if pid == 1 or len(scene.world.views) >= MOST - 3:
+        return
+    yield Setpgid(pid, 0, 0)
+    stopped = yield from born(scene, Fork(pid))
+    keeper = yield from born(scene, Fork(pid))
+    if stopped is None or keeper is None:
+        return
+    dead = yield from born(scene, Fork(keeper))
+    if dead is not None:
+        yield Exit(dead, 0)
+    yield Setpgid(keeper, 0, 0)
+    yield Kill(1, stopped, SIGSTOP)
+    yield Exit(scene.one((keeper, keeper, pid)), 0)
+    yield Kill(1, stopped, scene.one((0, SIGCONT, SIGKILL)))
 
 
 def orphans(scene: Scene) -> Iterator[Step]:
@@ -504,8 +525,8 @@ def signals_in_vfork(scene: Scene) -> Iterator[Step]:
     child = yield from born(scene, Vfork(parent))
     if child is None:
         return
-    for _ in range(scene.chance.randint(2, 3)):
-        sig = scene.one((SIGSTOP, SIGTSTP, SIGTERM, SIGTERM, SIGUSR1, SIGCONT, SIGWINCH))
+    first = scene.one((SIGSTOP, SIGSTOP, SIGTSTP, SIGCONT, SIGUSR1))
+    for sig in (first, scene.one((SIGTERM, SIGTERM, SIGUSR1, SIGSTOP, SIGWINCH))):
         yield Tgkill(1, parent, parent, sig) if scene.likely(0.2) else Kill(1, parent, sig)
     yield Exit(child, 0)
     yield Kill(1, parent, scene.one((0, SIGCONT, SIGTERM, SIGKILL)))
@@ -597,6 +618,37 @@ def handlers(scene: Scene) -> Iterator[Step]:
     if pid != 1 or scene.likely(0.5):
         for sig in some:
             yield Sigaction(pid, sig, SIG_DFL)
+
+
+def which_thread(scene: Scene) -> Iterator[Step]:
+    """A process of several tasks that each block something: who takes a signal?"""
+    pid = scene.pid
+    if len(scene.world.views) >= MOST - 3:
+        return
+    parent = yield from born(scene, Fork(pid))
+    if parent is None:
+        return
+    tasks = [parent]
+    for _ in range(2):
+        thread = yield from born(scene, Clone(parent, THREAD))
+        tasks += [thread] if thread is not None else []
+    some = scene.chance.sample(_CAUGHT, 2)
+    for sig in some:
+        yield Sigaction(parent, sig, CATCHER)
+    if scene.likely(0.4) and len(tasks) == 3:
+        # the third takes it, and again when the second would too
+        for masks in ((1, 1, 0), (1, 0, 0)):
+            for task, blocks in zip(tasks, masks, strict=True):
+                yield Sigprocmask(task, SIG_SETMASK, blocks * sigset(some))
+            yield Kill(1, parent, some[0])
+    for _ in range(3):
+        for task in scene.chance.sample(tasks, scene.chance.randint(1, len(tasks))):
+            yield Sigprocmask(task, SIG_SETMASK, sigset(sig for sig in some if scene.likely(0.6)))
+        yield Kill(1, scene.one(tasks), scene.one(some))
+    if scene.likely(0.3):
+        yield Leave(scene.one(tasks), 0)
+        yield Kill(1, parent, scene.one(some))
+    yield Exit(scene.one(tasks), 0)
 
 
 def heard_of_children(scene: Scene) -> Iterator[Step]:
@@ -691,6 +743,7 @@ PROCESS: Final = {
     actions: 5,
     handlers: 6,
     heard_of_children: 4,
+    which_thread: 3,
     masks: 4,
     subreaper: 3,
     few_processes: 2,
@@ -699,6 +752,7 @@ PROCESS: Final = {
     vanishing: 3,
     blocked_in_child: 3,
     orphaned_job: 3,
+    last_ties: 2,
     orphans: 4,
     whose_children: 3,
     nobody_left: 1,

@@ -10,13 +10,16 @@ from click.testing import CliRunner
 from heaplab.cli import main
 from heaplab.kernel import pid
 from heaplab.testing.conform import mutants
-from heaplab.testing.conform.mutants import files, memory, pages, processes, verdict
+from heaplab.testing.conform.mutants import counts, files, memory, pages, processes, remap, signals, verdict
 from heaplab.testing.conform.mutants.plant import Edit, Mutant, _function, planted
 from heaplab.testing.conform.observe import Difference, Start
 from heaplab.testing.conform.play import Played, World
 from heaplab.testing.conform.steps import Getpid
 
-LISTS = (pages.PAGES, memory.MEMORY, processes.PROCESSES, files.FILES)
+LISTS = (
+    *(pages.PAGES, memory.MEMORY, remap.REMAP, files.FILES),
+    *(processes.PROCESSES, signals.SIGNALS, signals.HANDLERS, counts.COUNTS),
+)
 #: caught early
 QUICK = (
     "accerr-is-maperr",

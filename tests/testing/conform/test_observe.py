@@ -12,6 +12,7 @@ from heaplab.testing.conform.observe import (
     Outcome,
     View,
     Vma,
+    caught_by_any,
     compare_outcomes,
     compare_pages,
     compare_views,
@@ -67,6 +68,27 @@ def test_processes_that_differ(heap, change, what):
     (found,) = compare_views({2: view}, {2: other})
     assert found.what == what
     assert found.real != found.model
+
+
+def test_how_often_children_are_heard_of_in_one_step_is_open(heap):
+    def views(*caught):
+        return {2: View("R", 1, maps(heap), caught=caught)}
+
+    first, again, killed = Caught(17, 6, 3, 18, 0), Caught(17, 2, 3, 15, 0), Caught(17, 0, 3, 0, 0)
+    assert compare_views(views(first), views(first, again)) == []
+    assert compare_views(views(again), views(first, again)) != []
+    assert compare_views(views(first), views(first, killed)) != []
+
+
+def test_which_of_the_tasks_that_wake_together_catches_a_signal_is_open(heap):
+    cont, user = Caught(18, 0, 1, 0, 0x20000), Caught(10, 0, 1, 0, 0x200)
+
+    def views(first, second):
+        return {2: View("R", 1, maps(heap), caught=first), 3: View("R", 1, maps(heap), caught=second)}
+
+    one, other = (caught_by_any([2, 3], each) for each in (views((cont, user), ()), views((user,), (cont,))))
+    assert compare_views(one, other) == []
+    assert compare_views(one, caught_by_any([2, 3], views((cont,), ()))) != []
 
 
 def test_processes_that_are_not_on_both_sides(heap):
