@@ -172,6 +172,11 @@ def _progress_bar(steps: int, quiet: bool) -> Iterator[Callable[[judge.Report], 
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("starting", total=steps)
-        yield lambda report: bar.update(
-            task, completed=report.steps, description=f"{report.seeds} seeds, {report.steps:,} steps"
-        )
+
+        def show(report: judge.Report) -> None:
+            done = f"{report.seeds} seeds, {report.steps:,} steps"
+            if report.found and report.found[0].shortest is not None:
+                done = f"a difference after {done}; shrunk to {len(report.found[0].shortest.steps)}"
+            bar.update(task, completed=report.steps, description=done)
+
+        yield show

@@ -9,7 +9,7 @@ from heaplab.testing.conform.agents import AGENT_END, AGENT_START
 from heaplab.testing.conform.exec_rules import EXEC
 from heaplab.testing.conform.file_rules import FILE
 from heaplab.testing.conform.memory_rules import MEMORY
-from heaplab.testing.conform.play import World, ends_init
+from heaplab.testing.conform.play import World, ends_init, is_open
 from heaplab.testing.conform.process_rules import PROCESS, exit_, reap_all
 from heaplab.testing.conform.remap_rules import REMAP
 from heaplab.testing.conform.scene import Scene
@@ -78,7 +78,7 @@ class Generator:
             step = self._next(world)
             if step is None or step.pid not in world.living():
                 continue
-            if not reaches_agent(step) and not ends_init(step, world):
+            if not (reaches_agent(step) or ends_init(step, world) or is_open(step, world)):
                 return step
         raise AssertionError("no rule has a step")
 

@@ -4,9 +4,18 @@ import os
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from signal import SIGCHLD
 from typing import Protocol
 
-from heaplab.abi import CLONE_FILES, CLONE_SIGHAND, CLONE_THREAD, CLONE_VM, MFD_CLOEXEC, WNOHANG
+from heaplab.abi import (
+    CLONE_FILES,
+    CLONE_SIGHAND,
+    CLONE_THREAD,
+    CLONE_VFORK,
+    CLONE_VM,
+    MFD_CLOEXEC,
+    WNOHANG,
+)
 from heaplab.errors import WouldBlock
 from heaplab.testing.conform import details
 from heaplab.testing.conform.observe import (
@@ -24,6 +33,7 @@ from heaplab.testing.conform.observe import (
     spans_of,
 )
 from heaplab.testing.conform.steps import (
+    CATCHER,
     Access,
     Birth,
     Brk,
@@ -34,6 +44,7 @@ from heaplab.testing.conform.steps import (
     Leave,
     Memfd,
     Open,
+    Sigaction,
     Step,
     Wait,
 )
@@ -81,14 +92,16 @@ class Heap:
 class Known:
     """What was learnt of one task from its steps.
 
-    tgid   the pid of its process
-    heap   tasks with one memory have one
-    fds    its descriptors, and whether exec closes them; tasks that share them have one dict
+    tgid     the pid of its process
+    heap     tasks with one memory have one
+    fds      its descriptors, and whether exec closes them; tasks that share them have one dict
+    actions  what it does on which signal, as far as it said so; tasks that share that have one dict
     """
 
     tgid: int
     heap: Heap
     fds: dict[int, bool] = field(default_factory=dict)
+    actions: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -132,6 +145,8 @@ class World:
                 fds: dict[int, bool] = {fd: closes for fd, closes in known.fds.items() if not closes}
                 self.known[known.tgid] = Known(known.tgid, Heap(), fds)
                 self.entangled.discard(known.tgid)
+            case Sigaction() if result == 0:
+                known.actions[step.sig] = step.handler
             case Memfd() if result >= 0:
                 known.fds[result] = bool(step.flags & MFD_CLOEXEC)
             case Open() if result >= 0:
@@ -146,6 +161,7 @@ class World:
             parent.tgid if step.shares & CLONE_THREAD else child,
             parent.heap if step.shares & CLONE_VM else replace(parent.heap),
             parent.fds if step.shares & CLONE_FILES else dict(parent.fds),
+            parent.actions if step.shares & CLONE_SIGHAND else dict(parent.actions),
         )
         if step.shares & (CLONE_SIGHAND | CLONE_THREAD) == CLONE_SIGHAND:
             self.entangled |= {step.pid, child}
@@ -181,6 +197,21 @@ def replay(steps: Iterable[Step], left_out: list[Step] | None = None) -> Source:
         return None
 
     return next_step
+
+
+def is_open(step: Step, world: World) -> bool:
+    """Whether what comes of a step is the scheduler's choice.
+
+    A parent that sleeps in vfork, and has a handler for SIGCHLD: does it wake before that is sent, or after?
+    """
+    known = world.of(step.pid)
+    if isinstance(step, Birth):
+        return bool(step.shares & CLONE_VFORK) and known.actions.get(SIGCHLD) == CATCHER
+    if not isinstance(step, Sigaction) or step.sig != SIGCHLD or step.handler != CATCHER:
+        return False
+    return any(
+        view.state == "D" and world.of(pid).actions is known.actions for pid, view in world.views.items()
+    )
 
 
 def ends_init(step: Step, world: World) -> bool:

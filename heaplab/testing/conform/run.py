@@ -20,19 +20,19 @@ from heaplab.testing.conform.steps import Step
 #: how often a difference is looked for again before it is taken for the real kernel's own mood
 _REPLAYS: Final = 3
 #: steps after which one process is looked at in full, which takes longer than a step
-_FULL_LOOK: Final = 4
+FULL_LOOK: Final = 4
 
 
-@dataclass(frozen=True)
+@dataclass
 class Found:
-    """A difference: the seed whose sequence showed it, after how many steps, and the shortest sequence.
+    """A difference: the seed whose sequence showed it, and the shortest sequence found so far.
 
     shortest: None when it did not show again.
     """
 
     seed: int
     first: Played
-    shortest: Played | None
+    shortest: Played | None = None
 
 
 @dataclass
@@ -116,24 +116,36 @@ def conform(
 
     with bound_to_one_cpu():
         for seed in seeds:
-            played = play_once(counted(Generator(seed, steps, profile)), every=_FULL_LOOK)
+            played = play_once(counted(Generator(seed, steps, profile)), every=FULL_LOOK)
             report.seeds += 1
             if played.differences:
-                report.found.append(Found(seed, played, shortest(played.steps)))
+                found = Found(seed, played)
+                report.found.append(found)
+                for found.shortest in ever_shorter(played.steps):
+                    progress(report)
                 break
     return report
 
 
-def shortest(steps: Sequence[Step]) -> Played | None:
-    """Return the shortest sequence found that differs, out of one that did; None if that does no more."""
+def ever_shorter(steps: Sequence[Step]) -> Iterator[Played]:
+    """Yield ever shorter sequences that differ, out of one that did; none if that does no more."""
+    differed: Played | None = None
 
     def trial(some: Sequence[Step]) -> list[Step] | None:
+        nonlocal differed
         try:
-            played = play_once(replay(some))
+            # in full at the end alone: what differs then has mostly differed for long
+            played = play_once(replay(some), every=len(steps) + 1)
         except TooManyTasks:  # the waits are among what was left out
             return None
-        return played.steps if played.differences else None
+        if not played.differences:
+            return None
+        differed = played
+        return played.steps
 
     if not any(trial(steps) for _ in range(_REPLAYS)):
-        return None
-    return play_once(replay(shrink(steps, trial)))
+        return
+    assert differed is not None
+    yield differed
+    for _ in shrink(steps, trial):
+        yield differed

@@ -131,7 +131,8 @@ def test_shrinking_leaves_what_is_needed():
         wrong = [index for index, step in enumerate(some) if isinstance(step, Munmap) and step.addr == 0x7000]
         return list(some[: wrong[0] + 1]) if mapped and wrong and mapped[0] < wrong[0] else None
 
-    assert shrink(steps, differs) == [Mmap(2, 0, PAGE, PROT_WRITE, 0), Munmap(2, 0x7000, PAGE)]
+    *_, shortest = shrink(steps, differs)
+    assert shortest == [Mmap(2, 0, PAGE, PROT_WRITE, 0), Munmap(2, 0x7000, PAGE)]
 
 
 def test_shrinking_lets_parents_do_what_their_children_did():
@@ -152,4 +153,5 @@ def test_shrinking_lets_parents_do_what_their_children_did():
         return None
 
     assert differs(steps) is not None
-    assert shrink(steps, differs) == [Brk(1, 5), Fork(1), Kill(2, 1, 9)]
+    *_, shortest = shrink(steps, differs)
+    assert shortest == [Brk(1, 5), Fork(1), Kill(2, 1, 9)]

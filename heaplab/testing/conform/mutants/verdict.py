@@ -11,7 +11,7 @@ from heaplab.testing.conform.generate import PROFILES, Generator
 from heaplab.testing.conform.mutants.plant import Mutant, planted
 from heaplab.testing.conform.observe import Difference
 from heaplab.testing.conform.play import Source, World, replay
-from heaplab.testing.conform.run import bound_to_one_cpu, demand_rights, play_once
+from heaplab.testing.conform.run import FULL_LOOK, bound_to_one_cpu, demand_rights, play_once
 from heaplab.testing.conform.steps import Step
 
 CAUGHT: Final = "caught"
@@ -111,7 +111,7 @@ def _comes_of(mutant: Mutant, steps: Sequence[Step]) -> bool:
 
 def _first_difference(source: Source) -> Difference | None:
     try:
-        differences = play_once(source).differences
+        differences = play_once(source, every=FULL_LOOK).differences
     except Exception as error:
         # the model's own check at the end of a sequence, or a look at a model that the mistake has ruined
         frames = traceback.extract_tb(error.__traceback__)
