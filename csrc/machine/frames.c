@@ -12,12 +12,28 @@
 
 static int power_of_two(uint64_t n) { return n && !(n & (n - 1)); }
 
-/* Zeroed host memory that costs nothing until it is touched, more of it than the host may have.  All that
- * is not RAM comes from calloc, where a sanitizer sees its bounds. */
-static uint8_t *reserve(uint64_t bytes)
+/* Zeroed host memory that costs nothing until it is touched, more of it than the host may have. */
+static void *reserve(uint64_t bytes)
 {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return p == MAP_FAILED ? NULL : p;
+}
+
+/* The tables of a machine: of a small one from calloc, where a sanitizer sees their bounds; of a large one as
+ * above, for calloc may reuse what was freed, and then touches all of it. */
+#define LARGE (1u << 20) /* bytes */
+
+static void *table(uint64_t n, size_t size)
+{
+    return n * size >= LARGE ? reserve(n * size) : calloc(n, size);
+}
+
+static void release(void *table, uint64_t n, size_t size)
+{
+    if (table && n * size >= LARGE)
+        munmap(table, n * size);
+    else
+        free(table);
 }
 
 hl_machine *hl_machine_new(uint64_t frame_count, uint64_t page_size, uint64_t tlb_size, int poison)
@@ -38,12 +54,12 @@ hl_machine *hl_machine_new(uint64_t frame_count, uint64_t page_size, uint64_t tl
     m->tlb_size = tlb_size;
     m->poison = poison;
     m->ram = reserve(frame_count * page_size);
-    m->refcount = calloc(frame_count, sizeof *m->refcount);
-    m->mapcount = calloc(frame_count, sizeof *m->mapcount);
-    m->kind = calloc(frame_count, sizeof *m->kind);
-    m->flags = calloc(frame_count, sizeof *m->flags);
-    m->held = calloc(frame_count, sizeof *m->held);
-    m->free_stack = calloc(frame_count, sizeof *m->free_stack);
+    m->refcount = table(frame_count, sizeof *m->refcount);
+    m->mapcount = table(frame_count, sizeof *m->mapcount);
+    m->kind = table(frame_count, sizeof *m->kind);
+    m->flags = table(frame_count, sizeof *m->flags);
+    m->held = table(frame_count, sizeof *m->held);
+    m->free_stack = table(frame_count, sizeof *m->free_stack);
     m->tlb = aligned_alloc(sizeof *m->tlb, tlb_size * sizeof *m->tlb); /* no entry in two cache lines */
     m->spaces = calloc(ASIDS, sizeof *m->spaces);
     m->used[HL_FREE] = frame_count;
@@ -66,12 +82,12 @@ void hl_machine_delete(hl_machine *m)
             free(m->spaces[asid]);
     if (m->ram)
         munmap(m->ram, m->frame_count * m->page_size);
-    free(m->refcount);
-    free(m->mapcount);
-    free(m->kind);
-    free(m->flags);
-    free(m->held);
-    free(m->free_stack);
+    release(m->refcount, m->frame_count, sizeof *m->refcount);
+    release(m->mapcount, m->frame_count, sizeof *m->mapcount);
+    release(m->kind, m->frame_count, sizeof *m->kind);
+    release(m->flags, m->frame_count, sizeof *m->flags);
+    release(m->held, m->frame_count, sizeof *m->held);
+    release(m->free_stack, m->frame_count, sizeof *m->free_stack);
     free(m->tlb);
     free(m->spaces);
     free(m);
