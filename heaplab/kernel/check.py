@@ -24,6 +24,7 @@ import numpy as np
 from heaplab.kernel.file import File
 from heaplab.kernel.inode import DiskInode, Inode
 from heaplab.kernel.mm import Mm
+from heaplab.kernel.pipe import Pipe
 from heaplab.kernel.system import System
 from heaplab.kernel.task import Group
 from heaplab.kernel.vma import VM_ACCESS, VM_ACCOUNT, VM_LOCKED, VM_WRITE, Vma
@@ -119,6 +120,11 @@ def _check_inodes(system: System, files: Counter[File], spaces: Iterable[Mm]) ->
         assert inode.users == count, f"{inode.users} users of {name}, {count} found"
         assert inode.mappings == mappings[inode], f"the mappings of {name} are not the VMAs that map it"
         assert max(inode.pages, default=0) <= last, f"{name} has pages beyond its end"
+        if isinstance(inode, Pipe):
+            ends = Counter(file.readable for file in files if file.inode is inode)
+            assert (inode.readers, inode.writers) == (ends[True], ends[False]), (
+                f"the ends of {name} are not those open"
+            )
         if isinstance(inode, DiskInode):
             assert inode.dirty <= set(inode.pages), f"{name} has a dirty page that is not in memory"
     reclaimable = {(inode, pgoff) for inode in users if isinstance(inode, DiskInode) for pgoff in inode.pages}

@@ -27,6 +27,7 @@ RW_MAX: Final = 0x7FFFF000  # bytes: the most that one read or write moves
 _OPEN_FLAGS: Final = (
     os.O_ACCMODE | os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC | os.O_SYNC | 0o100000
 )
+_O_NOTIFICATION_PIPE: Final = os.O_EXCL  # of pipe2; linux/watch_queue.h
 _Result = TypeVar("_Result")
 
 
@@ -100,11 +101,19 @@ def do_memfd_create(task: Task, name: str, flags: int) -> int:
 
 
 def do_pipe2(task: Task, flags: int) -> tuple[int, int]:
-    """Make a pipe; return the descriptors (to read from, to write to).  Raises: OSError EINVAL, EMFILE."""
-    if flags & ~os.O_CLOEXEC:
-        fail(errno.EINVAL)  # O_NONBLOCK, O_DIRECT: not modelled
+    """Make a pipe; return the descriptors (to read from, to write to).
+
+    Raises: OSError EINVAL, EMFILE; ENOPKG for a pipe of notifications, which are not configured.
+    """
+    if flags & ~(os.O_CLOEXEC | os.O_NONBLOCK | os.O_DIRECT | _O_NOTIFICATION_PIPE):
+        fail(errno.EINVAL)
+    if flags & _O_NOTIFICATION_PIPE:
+        fail(errno.ENOPKG)
     pipe, on_exec = Pipe(task.system), bool(flags & os.O_CLOEXEC)
-    ends = File(pipe, os.O_RDONLY), File(pipe, os.O_WRONLY)
+    ends = (
+        File(pipe, os.O_RDONLY | flags & os.O_NONBLOCK),
+        File(pipe, os.O_WRONLY | flags & (os.O_NONBLOCK | os.O_DIRECT)),
+    )
     source = _install(task, ends[0], close_on_exec=on_exec)
     try:
         return source, _install(task, ends[1], close_on_exec=on_exec)
@@ -129,10 +138,18 @@ def do_read(task: Task, fd: int, count: int) -> bytes:
     if isinstance(file.inode, StreamInode):
         if not file.readable:
             fail(errno.EBADF)
-        return file.inode.receive(task, count)
+        found = bytearray()
+        file.inode.receive(task, file.flags, min(count, RW_MAX), partial(_append, found))
+        return bytes(found)
     data = do_pread(task, fd, count, file.pos)
     file.pos += len(data)
     return data
+
+
+def _append(found: bytearray, _done: int, data: bytes) -> int:
+    """Take what a file without places passes on."""
+    found += data
+    return len(data)
 
 
 def do_pread(task: Task, fd: int, count: int, offset: int, *, allowed: bool = True) -> bytes:
@@ -185,10 +202,7 @@ def do_write(task: Task, fd: int, data: bytes | Source) -> int:
             fail(errno.EBADF)
         if not source.allowed:
             fail(errno.EFAULT)
-        readable = source.read(0, source.count)
-        if source.count and not readable:
-            fail(errno.EFAULT)
-        return file.inode.transmit(task, readable)
+        return file.inode.transmit(task, file.flags, source.count, source.read)
     at = file.inode.size if file.flags & os.O_APPEND else file.pos
     written = do_pwrite(task, fd, source, at)
     if written:

@@ -44,6 +44,8 @@ class Inode:
     max_bytes = MAX_BYTES
     #: it has offsets, and can be mapped
     seekable = True
+    #: its file system may hold programs (Linux: path_noexec)
+    executable = True
 
     def __init__(self, system: System, name: str, size: int = 0, accounted: int = 0) -> None:
         self.system = system

@@ -176,12 +176,12 @@ def sys_read(task: Task, fd: int, buf: int, count: int, *_: int) -> int:
         fail(errno.EBADF)
     if not is_user_range(task, buf, count):
         fail(errno.EFAULT)
-    data = file.inode.receive(task, min(count, fileio.RW_MAX))
-    done = copy_to_user(task, buf, data)
-    file.inode.take_back(data[done:])
-    if data and not done:
-        fail(errno.EFAULT)
-    return done
+    return file.inode.receive(
+        task,
+        file.flags,
+        min(count, fileio.RW_MAX),
+        lambda done, data: copy_to_user(task, buf + done, data),
+    )
 
 
 def sys_pread64(task: Task, fd: int, buf: int, count: int, offset: int, *_: int) -> int:

@@ -38,6 +38,7 @@ from heaplab.kernel.system import fail
 from heaplab.kernel.task import Task
 from heaplab.kernel.vma import (
     VM_ACCOUNT,
+    VM_EXEC,
     VM_GROWSDOWN,
     VM_LOCKED,
     VM_MAYACCESS,
@@ -207,6 +208,8 @@ def _checked_source(vm_flags: int, flags: int, file: File | None, end: int) -> i
             vm_flags &= ~(VM_SHARED | VM_MAYWRITE)
     if file is not None and not file.readable:
         fail(errno.EACCES)
+    if file is not None and vm_flags & VM_EXEC and not file.inode.executable:
+        fail(errno.EPERM)
     if file is not None and not file.inode.seekable:
         fail(errno.ENODEV)
     if vm_flags & VM_GROWSDOWN and (kind != MAP_PRIVATE or file is not None):
