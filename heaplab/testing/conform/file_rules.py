@@ -55,15 +55,21 @@ from heaplab.testing.conform.steps import (
 #: descriptors of one process, above which some are closed
 _MANY_FDS: Final = 8
 #: an address where no rule maps anything
-_NOWHERE: Final = 0x3000_0000
+NOWHERE: Final = 0x3000_0000
 
 
-def new_file(scene: Scene) -> Iterator[Step]:
-    """A file of shared memory, of some pages, or one of those that were there, opened in every way."""
+def fewer_descriptors(scene: Scene) -> Iterator[Step]:
+    """Some descriptors closed, where there are many."""
     fds = list(scene.known.fds)
     if len(fds) > _MANY_FDS:
         for fd in scene.chance.sample(fds, 4):
             yield Close(scene.pid, fd)
+
+
+def new_file(scene: Scene) -> Iterator[Step]:
+    """A file of shared memory, of some pages, or one of those that were there, opened in every way."""
+    yield from fewer_descriptors(scene)
+    fds = list(scene.known.fds)
     if scene.likely(0.6):
         yield Memfd(scene.pid, scene.one((0, 0, MFD_CLOEXEC)))
         new = [fd for fd in scene.known.fds if fd not in fds]
@@ -100,7 +106,7 @@ def map_file(scene: Scene) -> Iterator[Step]:
 
 def window(scene: Scene) -> Iterator[Step]:
     """A file of more than a fault-around window, some of its pages there, mapped and touched (rule 7)."""
-    fds = list(scene.known.fds)
+    fds = scene.files()
     if not fds:
         yield from new_file(scene)
         return
@@ -151,7 +157,7 @@ def touch_file(scene: Scene) -> Iterator[Step]:
 
 def copy_or_see(scene: Scene) -> Iterator[Step]:
     """One file mapped privately and shared: what is not copied yet sees what others write (rule 10)."""
-    fds = list(scene.known.fds)
+    fds = scene.files()
     if not fds:
         return
     fd, pid, low = scene.one(fds), scene.pid, scene.arena_page()
@@ -210,7 +216,7 @@ def kernel_writes(scene: Scene) -> Iterator[Step]:
 
 def tail(scene: Scene) -> Iterator[Step]:
     """A file cut within a page that was written, and grown again: what was cut reads zero."""
-    fds = list(scene.known.fds)
+    fds = scene.files()
     if not fds:
         yield from new_file(scene)
         return
@@ -227,7 +233,7 @@ def tail(scene: Scene) -> Iterator[Step]:
 
 def behind_the_end(scene: Scene) -> Iterator[Step]:
     """A page of the cache behind the file's end, left by a write that failed: no window maps it (rule 7)."""
-    fds = list(scene.known.fds)
+    fds = scene.files()
     if not fds:
         yield from new_file(scene)
         return
@@ -237,7 +243,7 @@ def behind_the_end(scene: Scene) -> Iterator[Step]:
     yield Mmap(
         pid, at, (pages + 2) * PAGE, PROT_READ, scene.one((MAP_PRIVATE, MAP_SHARED)) | MAP_FIXED, fd, 0
     )
-    yield Pwrite(pid, fd, 8, 0, _NOWHERE, (pages + scene.one((0, 0, 1))) * PAGE)
+    yield Pwrite(pid, fd, 8, 0, NOWHERE, (pages + scene.one((0, 0, 1))) * PAGE)
     yield Load(pid, at)
     if scene.likely(0.5):
         yield Ftruncate(pid, fd, (pages + 1) * PAGE)

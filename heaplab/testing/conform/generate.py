@@ -9,6 +9,7 @@ from heaplab.testing.conform.agents import AGENT_END, AGENT_START
 from heaplab.testing.conform.exec_rules import EXEC
 from heaplab.testing.conform.file_rules import FILE
 from heaplab.testing.conform.memory_rules import MEMORY
+from heaplab.testing.conform.pipe_rules import PIPE
 from heaplab.testing.conform.play import World, ends_init, is_open
 from heaplab.testing.conform.process_rules import PROCESS, exit_, reap_all
 from heaplab.testing.conform.remap_rules import REMAP
@@ -44,17 +45,18 @@ _GROUPS: Final[dict[str, Mapping[Any, int]]] = {
     "memory": MEMORY,
     "remap": REMAP,
     "file": FILE,
+    "pipe": PIPE,
     "process": PROCESS,
     "exec": EXEC,
 }
 
 #: what --only names: the rules taken
 PROFILES: Final[dict[str, dict[Rule, float]]] = {
-    "all": _mixed(memory=0.38, remap=0.2, file=0.18, process=0.2, exec=0.04),
+    "all": _mixed(memory=0.36, remap=0.19, file=0.17, pipe=0.05, process=0.19, exec=0.04),
     "mm": _mixed(memory=0.55, remap=0.4, process=0.05),
-    "process": _mixed(memory=0.3, process=0.7),
-    "files": _mixed(memory=0.25, remap=0.15, file=0.55, process=0.05),
-    "exec": _mixed(memory=0.35, remap=0.1, process=0.25, exec=0.3),
+    "process": _mixed(memory=0.28, pipe=0.05, process=0.67),
+    "files": _mixed(memory=0.22, remap=0.13, file=0.48, pipe=0.12, process=0.05),
+    "exec": _mixed(memory=0.34, remap=0.09, pipe=0.04, process=0.24, exec=0.29),
 }
 
 

@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from signal import SIGCHLD
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from heaplab.abi import (
     CLONE_FILES,
@@ -44,6 +44,7 @@ from heaplab.testing.conform.steps import (
     Leave,
     Memfd,
     Open,
+    Pipe,
     Sigaction,
     Step,
     Wait,
@@ -88,19 +89,32 @@ class Heap:
     brk: int | None = None
 
 
+class Descriptor(NamedTuple):
+    """What was learnt of one descriptor.
+
+    closes   exec closes it
+    pipe     which pipe's end it is, by a number; 0: it is none
+    writes   the end to write to
+    """
+
+    closes: bool
+    pipe: int = 0
+    writes: bool = False
+
+
 @dataclass
 class Known:
     """What was learnt of one task from its steps.
 
     tgid     the pid of its process
     heap     tasks with one memory have one
-    fds      its descriptors, and whether exec closes them; tasks that share them have one dict
+    fds      its descriptors; tasks that share them have one dict
     actions  what it does on which signal, as far as it said so; tasks that share that have one dict
     """
 
     tgid: int
     heap: Heap
-    fds: dict[int, bool] = field(default_factory=dict)
+    fds: dict[int, Descriptor] = field(default_factory=dict)
     actions: dict[int, int] = field(default_factory=dict)
 
 
@@ -109,7 +123,7 @@ class World:
     """What both sides agree on after the last step; by it the next one is chosen.
 
     known: each task's.  accessed: the addresses that steps went to.
-    entangled: tasks whose signal actions are another process's too.
+    entangled: tasks whose signal actions are another process's too.  pipes: how many were made.
     """
 
     start: Start
@@ -118,6 +132,7 @@ class World:
     known: dict[int, Known] = field(default_factory=dict)
     accessed: set[int] = field(default_factory=set)
     entangled: set[int] = field(default_factory=set)
+    pipes: int = 0
 
     def __post_init__(self) -> None:
         self.known.setdefault(1, Known(1, Heap(self.start.brk, self.start.brk)))
@@ -142,17 +157,21 @@ class World:
             case Birth() if result > 0:
                 self._note_birth(step, known, result)
             case Exec() if result > 0:
-                fds: dict[int, bool] = {fd: closes for fd, closes in known.fds.items() if not closes}
+                fds = {fd: what for fd, what in known.fds.items() if not what.closes}
                 self.known[known.tgid] = Known(known.tgid, Heap(), fds)
                 self.entangled.discard(known.tgid)
             case Sigaction() if result == 0:
                 known.actions[step.sig] = step.handler
             case Memfd() if result >= 0:
-                known.fds[result] = bool(step.flags & MFD_CLOEXEC)
+                known.fds[result] = Descriptor(bool(step.flags & MFD_CLOEXEC))
             case Open() if result >= 0:
-                known.fds[result] = bool(step.flags & os.O_CLOEXEC)
+                known.fds[result] = Descriptor(bool(step.flags & os.O_CLOEXEC))
+            case Pipe() if outcome.told:
+                self.pipes += 1
+                for fd, writes in zip(map(int, outcome.told.split(", ")), (False, True), strict=True):
+                    known.fds[fd] = Descriptor(bool(step.flags & os.O_CLOEXEC), self.pipes, writes)
             case Dup() if result >= 0:
-                known.fds[result] = False
+                known.fds[result] = known.fds.get(step.fd, Descriptor(False))._replace(closes=False)
             case Close() if result == 0:
                 known.fds.pop(step.fd, None)
 

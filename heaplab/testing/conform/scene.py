@@ -81,9 +81,29 @@ class Scene:
         return self.known.heap.start or self.world.start.brk
 
     def fd(self) -> int:
-        """A descriptor: one of its own, seldom one that is none."""
-        fds = list(self.known.fds)
+        """A descriptor: one of its own, seldom a pipe's, more seldom one that is none."""
+        fds = self.files()
+        if not fds or self.likely(0.15):
+            fds = list(self.known.fds)
         return self.one(fds) if fds and not self.likely(0.04) else self.one((-1, 0, 3, 50))
+
+    def files(self) -> list[int]:
+        """Its descriptors but for those of pipes."""
+        return [fd for fd, what in self.known.fds.items() if not what.pipe]
+
+    def pipe_ends(self, *, writes: bool) -> list[int]:
+        """Its descriptors to read from pipes, or to write to them."""
+        return [fd for fd, what in self.known.fds.items() if what.pipe and what.writes == writes]
+
+    def pipes(self) -> list[tuple[int, int]]:
+        """The pipes of which it has both ends: (a descriptor to read from, one to write to)."""
+        known = self.known.fds
+        return [
+            (source, sink)
+            for source in self.pipe_ends(writes=False)
+            for sink in self.pipe_ends(writes=True)
+            if known[source].pipe == known[sink].pipe
+        ]
 
     def vma(self) -> Vma | None:
         """One of its VMAs, seldom the stack."""

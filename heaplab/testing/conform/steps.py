@@ -346,6 +346,25 @@ class Open(Call):
 
 
 @dataclass(frozen=True)
+class Pipe(Call):
+    """pipe2, with O_NONBLOCK whatever the flags: nobody could wake who sleeps, for steps come one at a time.
+
+    The descriptors go to `buf`, and if that is 0 to the driver: the one to read from, the one to write to.
+    """
+
+    nr = Sys.PIPE2
+    room = 8
+    flags: int = arg(OPEN, default=0)
+    buf: int = arg(HEX, default=0)
+
+    def registers(self, scratch: int) -> tuple[int, ...]:
+        return self.buf or scratch, self.flags | os.O_NONBLOCK
+
+    def told(self, result: int, written: bytes) -> str:
+        return ", ".join(map(str, struct.unpack("<ii", written))) if result == 0 and not self.buf else ""
+
+
+@dataclass(frozen=True)
 class Ftruncate(Call):
     nr = Sys.FTRUNCATE
     fd: int = arg(ID)

@@ -1,13 +1,35 @@
 """Sequences on sides made up: played, generated, shrunk."""
 
+import os
+from random import Random
+
 import pytest
 
-from heaplab.abi import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, WNOHANG
+from heaplab.abi import CLONE_FILES, MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, WNOHANG
 from heaplab.errors import WouldBlock
 from heaplab.testing.conform.generate import PROFILES, Generator
+from heaplab.testing.conform.observe import Outcome
 from heaplab.testing.conform.play import PageTables, World, play, replay
+from heaplab.testing.conform.scene import Scene
 from heaplab.testing.conform.shrink import shrink
-from heaplab.testing.conform.steps import PAGE, Brk, Fork, Getpid, Kill, Load, Mmap, Munmap, Store, Wait4
+from heaplab.testing.conform.steps import (
+    PAGE,
+    Brk,
+    Clone,
+    Close,
+    Dup,
+    Exec,
+    Fork,
+    Getpid,
+    Kill,
+    Load,
+    Memfd,
+    Mmap,
+    Munmap,
+    Pipe,
+    Store,
+    Wait4,
+)
 
 RW, PRIVATE = PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS
 
@@ -94,6 +116,47 @@ def test_details_that_differ_end_a_sequence(made_up):
     (found,) = played.differences
     assert (found.what, found.real, found.model) == ("process 3: VmSize", "8 kB", "12 kB")
     assert len(played.steps) == 2
+
+
+# ---- what is learnt of descriptors
+
+
+def learnt(made_up, *done):
+    """A world after steps with these outcomes: a result, or what was told."""
+    world = World(made_up.start)
+    for step, came in done:
+        world.note(step, Outcome(told=came) if isinstance(came, str) else Outcome(came))
+    return world
+
+
+def ends(world, pid):
+    """The descriptors of a process: (none of a pipe, to read from, to write to)."""
+    scene = Scene(Random(1), world, pid)
+    return scene.files(), scene.pipe_ends(writes=False), scene.pipe_ends(writes=True)
+
+
+def test_both_ends_of_a_pipe_are_known(made_up):
+    world = learnt(made_up, (Memfd(2), 0), (Pipe(2), "1, 2"), (Pipe(2), "3, 4"), (Pipe(2), -24))
+    assert ends(world, 2) == ([0], [1, 3], [2, 4])
+    assert Scene(Random(1), world, 2).pipes() == [(1, 2), (3, 4)]
+    world = learnt(made_up, (Pipe(2), "1, 2"), (Dup(2, 2), 5), (Dup(2, 77), 6), (Close(2, 1), 0))
+    assert ends(world, 2) == ([6], [], [2, 5])
+    assert Scene(Random(1), world, 2).pipes() == []
+
+
+def test_ends_are_inherited_shared_and_closed_by_exec(made_up):
+    world = learnt(
+        made_up,
+        (Pipe(2), "0, 1"),
+        (Pipe(2, os.O_CLOEXEC), "2, 3"),
+        (Dup(2, 3), 4),
+        (Fork(2), 3),
+        (Clone(2, CLONE_FILES), 4),
+        (Exec(3, 0), 0x7000),
+        (Close(4, 0), 0),
+    )
+    assert ends(world, 3) == ([], [0], [1, 4])
+    assert ends(world, 2) == ends(world, 4) == ([], [2], [1, 3, 4])
 
 
 # ---- generating

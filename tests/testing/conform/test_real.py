@@ -183,6 +183,36 @@ def test_what_calls_write_is_told(real):
     ]
 
 
+def test_pipes_let_nobody_sleep(real):
+    text = """
+        [1] fork()
+        [2] pipe(flags=CLOEXEC)
+        [2] read(fd=0, count=0x1)
+        [2] write(fd=1, count=0x3, value=0x7)
+        [2] read(fd=0, count=0x9)
+        [2] close(fd=1)
+        [2] read(fd=0, count=0x9)
+        [2] pipe(flags=APPEND)
+        [2] pipe()
+        [2] close(fd=1)
+        [2] write(fd=2, count=0x1)
+        [1] wait4(target=-1, options=0)
+    """
+    assert outcomes(real, text)[1:] == [
+        "0, 0, 1, 0 minor faults",
+        "-EAGAIN, 0 minor faults",
+        "3, 0 minor faults",
+        "3, 3*07, 0 minor faults",
+        "0, 0 minor faults",
+        "0, 0 minor faults",
+        "-EINVAL, 0 minor faults",
+        "0, 1, 2, 0 minor faults",
+        "0, 0 minor faults",
+        "0, 0 minor faults",
+        "2, status 0xd, 0 minor faults",
+    ]
+
+
 def test_agents_ignore_nothing_that_their_driver_ignores(rights):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -245,6 +275,13 @@ def test_a_replay(rights, tmp_path):
     path.write_text("[1] fork()\n[2] brk(addr=0x0)\n")
     result = CliRunner().invoke(main, ["conform", "--replay", str(path)])
     assert result.output == "[1] fork()\n[2] brk(addr=0x0)\n2 of 2 steps, no difference\n"
+
+
+def test_a_replay_with_a_pipe_does_not_hang(rights, tmp_path):
+    path = tmp_path / "steps"
+    path.write_text("[1] pipe()\n[1] read(fd=0, count=0x1)\n")
+    result = CliRunner().invoke(main, ["conform", "--replay", str(path)])
+    assert result.output.endswith("2 of 2 steps, no difference\n")
 
 
 def test_a_replay_says_what_it_leaves_out(rights, tmp_path):

@@ -1,12 +1,13 @@
 """Steps as lines, and read back."""
 
+import os
 from dataclasses import fields
 
 import pytest
 
 from heaplab.abi import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, WNOHANG
 from heaplab.errors import UsageError
-from heaplab.testing.conform.steps import KINDS, Access, Kill, Load, Mmap, Wait4, parse, parse_all
+from heaplab.testing.conform.steps import KINDS, Access, Kill, Load, Mmap, Pipe, Wait4, parse, parse_all
 
 
 def with_all(kind, number):
@@ -28,6 +29,14 @@ def test_a_line_says_what_is_done():
     )
     assert str(Kill(2, 3, 9)) == "[2] kill(target=3, sig=SIGKILL)"
     assert str(Wait4(2, -1, WNOHANG)) == "[2] wait4(target=-1, options=NOHANG, status_addr=0x0)"
+
+
+def test_a_pipe_lets_nobody_sleep_and_tells_its_ends():
+    step = parse("[2] pipe(flags=CLOEXEC)")
+    assert step == Pipe(2, os.O_CLOEXEC)
+    assert step.registers(0x5000) == (0x5000, os.O_CLOEXEC | os.O_NONBLOCK)
+    assert step.told(0, b"\3\0\0\0\4\0\0\0") == "3, 4"
+    assert step.told(-24, b"\xaa" * 8) == Pipe(2, 0, 0x7000).told(0, b"\xaa" * 8) == ""
 
 
 def test_what_has_a_default_can_be_left_out_and_comments_too():
