@@ -10,14 +10,24 @@ from click.testing import CliRunner
 from heaplab.cli import main
 from heaplab.kernel import pid
 from heaplab.testing.conform import mutants
-from heaplab.testing.conform.mutants import counts, files, memory, pages, processes, remap, signals, verdict
+from heaplab.testing.conform.mutants import (
+    counts,
+    files,
+    memory,
+    pages,
+    pipes,
+    processes,
+    remap,
+    signals,
+    verdict,
+)
 from heaplab.testing.conform.mutants.plant import Edit, Mutant, _function, planted
 from heaplab.testing.conform.observe import Difference, Start
 from heaplab.testing.conform.play import Played, World
 from heaplab.testing.conform.steps import Getpid
 
 LISTS = (
-    *(pages.PAGES, memory.MEMORY, remap.REMAP, files.FILES),
+    *(pages.PAGES, memory.MEMORY, remap.REMAP, files.FILES, pipes.PIPES),
     *(processes.PROCESSES, signals.SIGNALS, signals.HANDLERS, counts.COUNTS),
 )
 #: caught early
@@ -27,6 +37,7 @@ QUICK = (
     "last-owner-copies",
     "fork-leaves-write",
     "orphaned-when-reaped",
+    "pipe-counts-bytes",
 )
 
 

@@ -1,7 +1,7 @@
 """The judge judged: mistakes planted in the model one at a time, each of which the sequences must find.
 
 plant                           how a mistake gets into the model, and out again
-pages, memory, remap, files, processes, signals, counts   the mistakes
+pages, memory, remap, files, pipes, processes, signals, counts   the mistakes
 verdict, table                  sequences on each, until it is found; what became of them
 """
 
@@ -11,6 +11,7 @@ from heaplab.testing.conform.mutants.counts import COUNTS
 from heaplab.testing.conform.mutants.files import FILES
 from heaplab.testing.conform.mutants.memory import MEMORY
 from heaplab.testing.conform.mutants.pages import PAGES
+from heaplab.testing.conform.mutants.pipes import PIPES
 from heaplab.testing.conform.mutants.plant import Edit, Mutant, planted
 from heaplab.testing.conform.mutants.processes import PROCESSES
 from heaplab.testing.conform.mutants.remap import REMAP
@@ -21,7 +22,7 @@ from heaplab.testing.conform.mutants.verdict import CAUGHT, Verdict, judge
 #: all there are, by name
 MUTANTS: Final = {
     mutant.name: mutant
-    for mutant in (*PAGES, *MEMORY, *REMAP, *FILES, *PROCESSES, *SIGNALS, *HANDLERS, *COUNTS)
+    for mutant in (*PAGES, *MEMORY, *REMAP, *FILES, *PIPES, *PROCESSES, *SIGNALS, *HANDLERS, *COUNTS)
 }
 
 __all__ = ["CAUGHT", "MUTANTS", "Edit", "Mutant", "Verdict", "judge", "planted", "show"]
