@@ -194,7 +194,7 @@ def _flags_for(mm: Mm, prot: int, flags: int) -> int:
 def _checked_source(vm_flags: int, flags: int, file: File | None, end: int) -> int:
     """Refuse what the file, or the lack of one, does not allow; return the VMA's flags."""
     kind = flags & MAP_TYPE
-    if file is not None and file.inode.seekable and end > file.inode.max_bytes:
+    if file is not None and end > file.inode.max_bytes:
         fail(errno.EOVERFLOW)
     if kind not in (MAP_PRIVATE, MAP_SHARED) and not (kind == MAP_SHARED_VALIDATE and file is not None):
         fail(errno.EINVAL)

@@ -36,6 +36,7 @@ class StreamInode(Inode):
     """A file without places in it: the base of pipes and the console."""
 
     seekable = False
+    max_bytes = (1 << 64) - 1  # Linux, mm/mmap.c, file_mmap_size_max: it is no regular file
 
     def receive(self, task: Task, flags: int, count: int, put: Put) -> int:
         """Pass on up to `count` bytes; return how many: none at the end.

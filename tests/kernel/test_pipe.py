@@ -300,7 +300,14 @@ def test_a_pipe_cannot_be_mapped(process):
         (PROT_EXEC, MAP_SHARED_VALIDATE | 0x80000, source, errno.EOPNOTSUPP),
     ):
         refused(code, process.mmap, 1, prot=prot, flags=flags, fd=fd)
-    refused(errno.ENODEV, process.mmap, 1, prot=PROT_READ, flags=MAP_PRIVATE, fd=source, offset=1 << 63)
+    size, end = process.page_size, 1 << 64
+    for offset, code in (
+        (1 << 63, errno.ENODEV),
+        (end - 2 * size, errno.ENODEV),
+        (end - size, errno.EOVERFLOW),  # its last byte would be one too many
+    ):
+        refused(code, process.mmap, 1, prot=PROT_READ, flags=MAP_PRIVATE, fd=source, offset=offset)
+    refused(errno.EOVERFLOW, process.mmap, 1, flags=0, fd=sink, offset=end - size)
 
 
 def test_flags_of_pipe2(process):
