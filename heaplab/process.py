@@ -208,7 +208,11 @@ class Process:
         return int(self._direct("open", path, flags))
 
     def pipe(self, flags: int = 0) -> tuple[int, int]:
-        """Make a pipe; return the descriptors (to read from, to write to).  Raises: OSError EMFILE."""
+        """Make a pipe; return the descriptors (to read from, to write to).
+
+        flags: os.O_CLOEXEC; O_NONBLOCK: EAGAIN where a read or write would sleep; O_DIRECT: a read gives what
+        one write wrote.  Raises: OSError EMFILE, EINVAL.
+        """
         source, sink = self._direct("pipe2", flags)
         return int(source), int(sink)
 

@@ -3,7 +3,7 @@
 Reading and writing them has no offset; a reader may have to wait for a writer, and a writer for a reader.
 The bytes under way are not in frames: what is of interest here is the order that pipes impose.
 
-    write --> [2000 of 4096][4096][300 of 4096] --> read        a ring of 16 buffers, those in use from left
+    write --> [300 of 4096 bytes] [4096] [2000] --> read        up to 16 buffers
 
 Source: Linux 6.18, fs/pipe.c (anon_pipe_read, anon_pipe_write); pipe(7).
 """

@@ -214,20 +214,24 @@ def without_readers(scene: Scene) -> Iterator[Step]:
         return
     source, sink = ends
     bit = 1 << SIGPIPE - 1
-    yield scene.one(
-        (
-            Sigaction(pid, SIGPIPE, SIG_IGN),
-            Sigprocmask(pid, SIG_BLOCK, bit),
-            Sigprocmask(pid, SIG_UNBLOCK, bit),
-            Sigaction(pid, SIGPIPE, SIG_DFL),
+    writer = pid
+    if scene.likely(0.3):
+        yield Sigprocmask(pid, SIG_BLOCK, bit)
+        writer = (yield from born(scene, Clone(pid, THREAD_FLAGS))) or pid
+    else:
+        yield scene.one(
+            (
+                Sigaction(pid, SIGPIPE, SIG_IGN),
+                Sigprocmask(pid, SIG_BLOCK, bit),
+                Sigprocmask(pid, SIG_UNBLOCK, bit),
+                Sigaction(pid, SIGPIPE, SIG_DFL),
+            )
         )
-    )
-    writer = ((yield from born(scene, Clone(pid, THREAD_FLAGS))) if scene.likely(0.3) else None) or pid
     if scene.likely(0.3):
         yield Write(pid, sink, 5)
     yield Close(pid, source)
     yield Write(writer, sink, scene.one((0, 1, 1, 5000)), 1, scene.one((0, 0, 0, NOWHERE)))
-    yield Write(pid, sink, 1)
+    yield Write(scene.one((pid, writer)), sink, 1)
     for who in (pid, writer):
         yield Sigprocmask(who, SIG_UNBLOCK, bit)
     yield Sigaction(pid, SIGPIPE, SIG_DFL)
@@ -288,7 +292,9 @@ def across_exec(scene: Scene) -> Iterator[Step]:
 def invalid_pipe(scene: Scene) -> Iterator[Step]:
     """What the kernel refuses of a pipe's ends, or of pipe2."""
     pid, page = scene.pid, scene.arena_page()
-    fd = scene.one([*scene.pipe_ends(writes=False), *scene.pipe_ends(writes=True), scene.fd()])
+    sources, sinks = scene.pipe_ends(writes=False), scene.pipe_ends(writes=True)
+    fd = scene.one([*sources, *sinks, scene.fd()])
+    source = scene.one(sources or [fd])
     yield scene.one(
         (
             Pipe(pid, scene.one((os.O_EXCL, os.O_APPEND, os.O_EXCL | os.O_APPEND, 1 << 31))),
@@ -304,7 +310,7 @@ def invalid_pipe(scene: Scene) -> Iterator[Step]:
             Ftruncate(pid, fd, scene.one((0, (1 << 64) - 1))),
             Fsync(pid, fd),
             Mmap(pid, 0, PAGE, scene.prot(), scene.one((MAP_PRIVATE, MAP_SHARED, 0)), fd, 0),
-            Mmap(pid, 0, PAGE, PROT_EXEC, scene.one((MAP_PRIVATE, MAP_SHARED)), fd, 0),
+            Mmap(pid, 0, PAGE, PROT_EXEC, scene.one((MAP_PRIVATE, MAP_SHARED)), source, 0),
             Mmap(pid, 0, PAGE, PROT_READ, MAP_PRIVATE | MAP_GROWSDOWN, fd, 0),
             Mmap(pid, page, PAGE, RW, MAP_PRIVATE | MAP_FIXED, fd, scene.one((0, 1 << 63, (1 << 64) - PAGE))),
         )
