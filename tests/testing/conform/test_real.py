@@ -227,6 +227,12 @@ def test_agents_ignore_nothing_that_their_driver_ignores(rights):
     assert said == ["0, was DFL, 0, 0x0, 0x0, 0 minor faults", "0, was 0x0, 0 minor faults"]
 
 
+def test_who_is_about_to_vanish_is_waited_for(real, monkeypatch):
+    look, states = real.agents.stat, iter("RX")
+    monkeypatch.setattr(real.agents, "stat", lambda pid: look(pid)._replace(state=next(states, "S")))
+    assert real.views()[1].state == "R"
+
+
 def test_an_agent_begins_with_nothing_but_its_stack(real):
     (stack,) = real.views()[1].maps.vmas
     assert stack.name == "[stack]"
