@@ -105,7 +105,7 @@ PR_GET_CHILD_SUBREAPER: Final = 37
 
 SEGV_MAPERR: Final = 1  # nothing is mapped at the address
 SEGV_ACCERR: Final = 2  # the mapping forbids the access
-SI_KERNEL: Final = 0x80  # the CPU refused the address itself
+SI_KERNEL: Final = 0x80  # sent by the kernel itself; the CPU refused the address itself
 
 BUS_ADRERR: Final = 2  # the page lies beyond the end of its file
 

@@ -11,7 +11,7 @@ kernel/signal.c (do_notify_parent).
 from contextlib import suppress
 from signal import SIGCHLD, SIGCONT, SIGHUP
 
-from heaplab.abi import LAST_SIGNAL, SA_NOCLDWAIT, SIG_IGN, SigInfo
+from heaplab.abi import LAST_SIGNAL, SA_NOCLDWAIT, SI_KERNEL, SIG_IGN, SigInfo
 from heaplab.errors import KernelPanic, OutOfMemory
 from heaplab.kernel.sigqueue import look_for_signals, send
 from heaplab.kernel.system import System
@@ -215,4 +215,4 @@ def _hang_up_orphaned_jobs(group: Group, parent: Group) -> None:
     if any(member.stop_signal for member in members):
         for signum in (SIGHUP, SIGCONT):
             for member in members:
-                send(member, SigInfo(signum))
+                send(member, SigInfo(signum, SI_KERNEL))

@@ -5,6 +5,8 @@ import signal
 
 import pytest
 
+from heaplab.abi import SI_KERNEL, SigInfo
+
 
 def refused(code, call, *args):
     with pytest.raises(OSError) as caught:
@@ -77,6 +79,18 @@ def test_stopped_jobs_are_hung_up_on_when_the_shell_ends(shell):
     shell.kill(other.pid, signal.SIGSTOP)
     shell.exit(0)
     assert (job.state, other.state) == ("X", "X")
+
+
+def test_it_is_the_kernel_that_hangs_up(shell):
+    job = shell.fork()
+    job.setpgid(0, 0)
+    caught = []
+    for signum in (signal.SIGHUP, signal.SIGCONT):
+        job.sigaction(signum, lambda _, info: caught.append(info))
+    shell.kill(job.pid, signal.SIGSTOP)
+    shell.exit(0)
+    # the handler that was set up last runs first
+    assert caught == [SigInfo(signal.SIGCONT, SI_KERNEL), SigInfo(signal.SIGHUP, SI_KERNEL)]
 
 
 def test_a_dead_child_may_have_been_the_last_tie_of_a_jobs_group(process):
