@@ -26,7 +26,7 @@ from heaplab.abi import (
 from heaplab.process import THREAD_FLAGS
 from heaplab.testing.conform.file_rules import NOWHERE, fewer_descriptors
 from heaplab.testing.conform.images import images
-from heaplab.testing.conform.process_rules import born
+from heaplab.testing.conform.process_rules import born, catch
 from heaplab.testing.conform.scene import ARENA, MOST, PRIVATE, RW, Scene
 from heaplab.testing.conform.steps import (
     PAGE,
@@ -156,8 +156,8 @@ def meet(scene: Scene) -> Iterator[Step]:
     for _ in range(scene.chance.randint(1, 3)):
         for size in scene.one(_MEETING):
             yield write(scene, sink, size + scene.one((0, 0, PAGE)), at)
-        if scene.likely(0.5):
-            yield read(scene, source, scene.one((1, 100, PAGE - 1, PAGE)), at)
+            if scene.likely(0.3):
+                yield read(scene, source, scene.one((1, 100, PAGE - 1, PAGE)), at)
     yield write(scene, sink, _FULL, at)
     yield write(scene, sink, scene.one((1, 100, PAGE + 1, PAGE + 100)), at)
     for _ in range(scene.chance.randint(1, 3)):
@@ -203,7 +203,7 @@ def the_end(scene: Scene) -> Iterator[Step]:
 
 
 def without_readers(scene: Scene) -> Iterator[Step]:
-    """A write that nobody could read: SIGPIPE kills, is ignored, or waits until it is let through."""
+    """A write that nobody could read: SIGPIPE kills, is ignored, caught, or waits until let through."""
     pid = scene.pid
     if scene.likely(0.6) and len(scene.world.views) < MOST:
         child = yield from born(scene, Fork(pid))
@@ -222,6 +222,7 @@ def without_readers(scene: Scene) -> Iterator[Step]:
         yield scene.one(
             (
                 Sigaction(pid, SIGPIPE, SIG_IGN),
+                catch(scene, pid, SIGPIPE),
                 Sigprocmask(pid, SIG_BLOCK, bit),
                 Sigprocmask(pid, SIG_UNBLOCK, bit),
                 Sigaction(pid, SIGPIPE, SIG_DFL),

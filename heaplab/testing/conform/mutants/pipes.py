@@ -184,6 +184,20 @@ ENDS: Final = (
         ),
     ),
     Mutant(
+        "sigpipe-is-nobodys",
+        "files",
+        "What comes with SIGPIPE does not say who wrote.",
+        "send_sig(SIGPIPE, current, 0): SEND_SIG_NOINFO, which fills si_pid in",
+        (
+            Edit(
+                "pipe.Pipe.transmit",
+                "SigInfo(SIGPIPE, pid=task.tgid)",
+                "SigInfo(SIGPIPE)",
+                when="callable(task.group.sighand[SIGPIPE].handler)",
+            ),
+        ),
+    ),
+    Mutant(
         "nothing-needs-a-reader",
         "files",
         "A write of nothing without readers is EPIPE.",
