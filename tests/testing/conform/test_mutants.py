@@ -124,7 +124,7 @@ def made_up_play(monkeypatch):
     """Sequences without a kernel: what `play` does at the end of each, given its number."""
 
     def use(play):
-        def play_once(source):
+        def play_once(source, every):
             while source(World(Start(0, (0, 0), ()))) is not None:
                 pass
             return play()
