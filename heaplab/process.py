@@ -363,8 +363,9 @@ class Process:
     ) -> int | Callable[..., object]:
         """Say what a signal is to do: SIG_DFL, SIG_IGN or a function of (signum, SigInfo); None only asks.
 
-        By hand a handler runs as soon as the signal arrives.  One of SIGSEGV or SIGBUS runs at the access,
-        which is then tried again: it has to mend what was wrong.
+        By hand a handler runs as soon as the signal arrives; of several, the one set up last, for the highest
+        number, runs first.  Kernel.current is the task that runs it.  One of SIGSEGV or SIGBUS runs at the
+        access, which is then tried again: it has to mend what was wrong.
         Returns: what it did so far; a number above SIG_IGN is the address of machine code, which the model
         keeps but cannot run.  Raises: OSError EINVAL.
         """
