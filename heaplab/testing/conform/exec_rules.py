@@ -6,10 +6,10 @@ from typing import Final
 
 from heaplab.abi import SIG_IGN, SIG_SETMASK, WALL, WNOHANG, Rlimit
 from heaplab.process import THREAD_FLAGS
+from heaplab.testing.conform.codec import PAGE
 from heaplab.testing.conform.images import images
 from heaplab.testing.conform.scene import MOST, Scene
 from heaplab.testing.conform.steps import (
-    PAGE,
     Brk,
     Clone,
     Exec,

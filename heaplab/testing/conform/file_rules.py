@@ -22,11 +22,11 @@ from heaplab.abi import (
     WNOHANG,
     Rlimit,
 )
+from heaplab.testing.conform.codec import PAGE
 from heaplab.testing.conform.observe import Vma
 from heaplab.testing.conform.scene import MOST, RW, Scene
 from heaplab.testing.conform.steps import (
     FILES,
-    PAGE,
     SCRATCH,
     Close,
     Dup,

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from heaplab.abi import MAP_FIXED, MAP_FIXED_NOREPLACE
 from heaplab.testing.conform.agents import AGENT_END, AGENT_START
+from heaplab.testing.conform.codec import PAGE
 from heaplab.testing.conform.exec_rules import EXEC
 from heaplab.testing.conform.file_rules import FILE
 from heaplab.testing.conform.memory_rules import MEMORY
@@ -14,7 +15,7 @@ from heaplab.testing.conform.play import World, ends_init, is_open
 from heaplab.testing.conform.process_rules import PROCESS, exit_, reap_all
 from heaplab.testing.conform.remap_rules import REMAP
 from heaplab.testing.conform.scene import Scene
-from heaplab.testing.conform.steps import PAGE, Brk, Fork, Mmap, Mremap, Munmap, Step
+from heaplab.testing.conform.steps import Brk, Fork, Mmap, Mremap, Munmap, Step
 
 #: the fields of steps that are addresses
 _ADDRESSES: Final = ("addr", "new_addr", "buf", "status_addr", "parent_tid", "child_tid")

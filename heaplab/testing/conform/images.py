@@ -13,7 +13,7 @@ from typing import Final
 from heaplab.abi import PROT_EXEC, PROT_READ, PROT_WRITE
 from heaplab.kernel.elf import Part, assemble_elf, make_elf, room
 from heaplab.testing.conform.agents import trampoline
-from heaplab.testing.conform.steps import PAGE
+from heaplab.testing.conform.codec import PAGE
 
 _BASE: Final = 0x500000  # clear of the agent's own memory
 _R, _RX, _RW = PROT_READ, PROT_READ | PROT_EXEC, PROT_READ | PROT_WRITE

@@ -22,9 +22,9 @@ from heaplab.abi import (
     PROT_NONE,
     PROT_READ,
 )
+from heaplab.testing.conform.codec import PAGE
 from heaplab.testing.conform.scene import ARENA, MOST, PRIVATE, RW, SHARED, TASK_SIZE, Scene
 from heaplab.testing.conform.steps import (
-    PAGE,
     Brk,
     Fork,
     Load,

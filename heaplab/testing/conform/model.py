@@ -27,6 +27,7 @@ from heaplab.machine import FrameFlag, FrameKind, Pte, Space
 from heaplab.process import Process
 from heaplab.testing.conform import details
 from heaplab.testing.conform.agents import AGENT_END, AGENT_START
+from heaplab.testing.conform.codec import CATCHER, PAGE
 from heaplab.testing.conform.images import images, what_lies_on
 from heaplab.testing.conform.observe import (
     Caught,
@@ -40,19 +41,7 @@ from heaplab.testing.conform.observe import (
     parse_maps,
 )
 from heaplab.testing.conform.shared_files import contents
-from heaplab.testing.conform.steps import (
-    CATCHER,
-    PAGE,
-    UNWRITTEN,
-    Access,
-    Birth,
-    Call,
-    Exec,
-    Exit,
-    Leave,
-    Step,
-    Store,
-)
+from heaplab.testing.conform.steps import UNWRITTEN, Access, Birth, Call, Exec, Exit, Leave, Step, Store
 
 
 class _GivenUp(Exception):

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from heaplab.testing.conform.steps import PAGE
+from heaplab.testing.conform.codec import PAGE
 
 #: the result of a call that has not come back
 SLEEPS: Final = -(1 << 63)

@@ -24,12 +24,12 @@ from heaplab.abi import (
     Rlimit,
 )
 from heaplab.process import THREAD_FLAGS
+from heaplab.testing.conform.codec import PAGE
 from heaplab.testing.conform.file_rules import NOWHERE, fewer_descriptors
 from heaplab.testing.conform.images import images
-from heaplab.testing.conform.process_rules import born, catch
-from heaplab.testing.conform.scene import ARENA, MOST, PRIVATE, RW, Scene
+from heaplab.testing.conform.scene import ARENA, MOST, PRIVATE, RW, Scene, born
+from heaplab.testing.conform.signal_rules import catch
 from heaplab.testing.conform.steps import (
-    PAGE,
     SCRATCH,
     Clone,
     Close,

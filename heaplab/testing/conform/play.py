@@ -18,6 +18,7 @@ from heaplab.abi import (
 )
 from heaplab.errors import WouldBlock
 from heaplab.testing.conform import details
+from heaplab.testing.conform.codec import CATCHER
 from heaplab.testing.conform.observe import (
     Difference,
     Outcome,
@@ -33,7 +34,6 @@ from heaplab.testing.conform.observe import (
     spans_of,
 )
 from heaplab.testing.conform.steps import (
-    CATCHER,
     Access,
     Birth,
     Brk,

@@ -11,6 +11,7 @@ from heaplab._core import ffi, lib
 from heaplab.abi import CLONE_THREAD, Rlimit, Sys
 from heaplab.testing.conform import details
 from heaplab.testing.conform.agents import AGENT_END, Agents, Stat
+from heaplab.testing.conform.codec import PAGE
 from heaplab.testing.conform.images import images, what_lies_on
 from heaplab.testing.conform.observe import (
     SLEEPS,
@@ -27,18 +28,7 @@ from heaplab.testing.conform.observe import (
     parse_maps,
 )
 from heaplab.testing.conform.shared_files import SharedFiles
-from heaplab.testing.conform.steps import (
-    PAGE,
-    UNWRITTEN,
-    Access,
-    Birth,
-    Call,
-    Exec,
-    Exit,
-    Leave,
-    Step,
-    Store,
-)
+from heaplab.testing.conform.steps import UNWRITTEN, Access, Birth, Call, Exec, Exit, Leave, Step, Store
 
 _MADV_COLD: Final = 20
 _CHUNK, _LONG_RECORD = 4096, 1024  # /proc gives out whole lines, of smaps whole areas, a page at most

@@ -32,9 +32,9 @@ from heaplab.abi import (
     Rlimit,
 )
 from heaplab.testing.conform.agents import AGENT_END, AGENT_START
+from heaplab.testing.conform.codec import PAGE
 from heaplab.testing.conform.scene import ARENA, MOST, PRIVATE, RW, SHARED, TASK_SIZE, Scene
 from heaplab.testing.conform.steps import (
-    PAGE,
     Fork,
     Getrlimit,
     Load,

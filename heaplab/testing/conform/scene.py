@@ -1,6 +1,6 @@
 """What a rule of the generator sees, and how it draws what it needs: mostly valid, and often at an edge."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from random import Random
 from typing import Final, TypeVar
 
@@ -15,9 +15,10 @@ from heaplab.abi import (
     PROT_READ,
     PROT_WRITE,
 )
+from heaplab.testing.conform.codec import PAGE
 from heaplab.testing.conform.observe import Vma
 from heaplab.testing.conform.play import Known, World
-from heaplab.testing.conform.steps import PAGE
+from heaplab.testing.conform.steps import Birth, Step
 
 T = TypeVar("T")
 
@@ -214,3 +215,15 @@ class Scene:
         elif self.likely(0.5):
             end = min(end, vma.end)
         return start, max(end - start, PAGE)
+
+
+def born(scene: Scene, birth: Birth) -> Generator[Step, None, int | None]:
+    """Let a task be made; the value of `yield from` is its pid, None when it was not."""
+    before = set(scene.world.views)
+    yield birth
+    return next((pid for pid in scene.world.views if pid not in before), None)
+
+
+def others(scene: Scene) -> list[int]:
+    """The children of the process."""
+    return [pid for pid, view in scene.world.views.items() if view.ppid == scene.pid]

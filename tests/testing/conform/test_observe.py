@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from heaplab.testing.conform.codec import PAGE
 from heaplab.testing.conform.observe import (
     SLEEPS,
     Caught,
@@ -20,7 +21,6 @@ from heaplab.testing.conform.observe import (
     parse_maps,
     spans_of,
 )
-from heaplab.testing.conform.steps import PAGE
 
 SPANS = [(2, 0x1000, 2), (3, 0x1000, 2)]
 

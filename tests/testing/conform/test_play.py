@@ -7,13 +7,13 @@ import pytest
 
 from heaplab.abi import CLONE_FILES, MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, WNOHANG
 from heaplab.errors import WouldBlock
+from heaplab.testing.conform.codec import PAGE
 from heaplab.testing.conform.generate import PROFILES, Generator
 from heaplab.testing.conform.observe import Outcome
 from heaplab.testing.conform.play import PageTables, World, play, replay
 from heaplab.testing.conform.scene import Scene
 from heaplab.testing.conform.shrink import shrink
 from heaplab.testing.conform.steps import (
-    PAGE,
     Brk,
     Clone,
     Close,
