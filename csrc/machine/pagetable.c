@@ -314,6 +314,21 @@ static uint64_t leaf_table_end(const hl_machine *m, uint64_t va, uint64_t end)
     return entry_end(m, va, 1, end);
 }
 
+/* Where `from` has an entry at `level` for addresses in [start, end), `to` gets the tables down to the one whose
+ * entries are at level `made`, for the same addresses moved by `by`.  -1 when there is no frame for one. */
+static int make_tables_alike(hl_space *from, uint64_t start, uint64_t end, hl_space *to, uint64_t by, int level,
+                             int made)
+{
+    hl_machine *m = from->machine;
+    for (uint64_t va = start, stop; next_entry(from, &va, end, level); va = stop) {
+        stop = entry_end(m, va, level, end);
+        for (uint64_t at = va + by; at < stop + by; at = entry_end(m, at, level, stop + by))
+            if (!entry_at(to, at, made, MAKE))
+                return -1;
+    }
+    return 0;
+}
+
 static uint64_t clip(const hl_machine *m, uint64_t end)
 {
     uint64_t limit = 1ull << m->va_bits;
@@ -429,6 +444,9 @@ int64_t hl_fork_range(hl_space *parent, hl_space *child, uint64_t start, uint64_
     uint64_t shared = cow ? ~(HL_PTE_W | HL_PTE_EXCLUSIVE) : ~0ull;
     uint64_t fresh = cow ? ~HL_PTE_A : ~(HL_PTE_A | HL_PTE_D);
     end = clip(m, end);
+    if (make_tables_alike(parent, start, end, child, 0, 3, 2) < 0 ||
+        make_tables_alike(parent, start, end, child, 0, 2, 1) < 0)
+        return -1;
     for (uint64_t va = start, stop; next_upper(parent, &va, end); va = stop) {
         uint64_t *from = leaf(parent, va, CHANGE), *to = leaf(child, va, MAKE), counts[HL_KINDS] = {0};
         stop = leaf_table_end(m, va, end);
@@ -510,13 +528,9 @@ int64_t hl_move_range(hl_space *s, uint64_t old_start, uint64_t length, uint64_t
     /* tables first, so that running out of frames moves nothing: one for each there was, if it was empty too */
     if (hl_own_range(s, old_start, end) < 0)
         return -1;
-    for (uint64_t stop; next_upper(s, &va, end); va = stop) {
-        stop = leaf_table_end(m, va, end);
-        uint64_t to = new_start + (va - old_start), last = to + (stop - va);
-        for (; to < last; to = leaf_table_end(m, to, last))
-            if (!leaf(s, to, MAKE))
-                return -1;
-    }
+    uint64_t by = new_start - old_start;
+    if (make_tables_alike(s, va, end, s, by, 2, 2) < 0 || make_tables_alike(s, va, end, s, by, 1, 0) < 0)
+        return -1;
     for (va = old_start; (entry = next_leaf(s, &va, end)); va += m->page_size, count++) {
         uint64_t *to = leaf(s, new_start + (va - old_start), CHANGE);
         uint64_t from_table = table_of(m, entry), to_table = table_of(m, to);

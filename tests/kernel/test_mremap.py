@@ -312,3 +312,15 @@ def test_dontunmap_unlocks_and_goes_on_counting(kernel, process, area):
     process.munmap(at, 30 * SIZE)
     assert locked() == 8
     kernel.check()
+
+
+def test_tables_above_are_made_though_there_is_none_of_pages(boot):
+    """Measured, Linux 6.18: VmPTE grows by a page, for the table that shows the upper levels of the new place."""
+    kernel = boot(page_size=4096)
+    process = kernel.init.fork()
+    near = process.mmap(4096, 0x1000_0000, flags=PRIVATE | MAP_FIXED)
+    process.store64(near, 1)  # so that there are tables of the upper levels
+    old = process.mmap(4096, near + (2 << 20), flags=PRIVATE | MAP_FIXED)
+    tables = process.context.space.tables
+    process.mremap(old, 4096, 4096, TO, 0x5555_5555_5000)
+    assert process.context.space.tables == tables + 1

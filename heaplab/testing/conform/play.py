@@ -274,7 +274,7 @@ class _Match:
             return step, [Difference("the model broke", str(self.real.perform(step)), said)]
         outcome = self.real.perform(step)
         self.world.note(step, outcome)
-        if isinstance(step, Birth | Exec) and outcome.result > 0:
+        if isinstance(step, Birth | Exec) and outcome.result == expected.result > 0:
             who = outcome.result if isinstance(step, Birth) else self.world.of(step.pid).tgid
             self.model.set_minflt(who, self.real.minflt(who))
         before = self.world.tables
