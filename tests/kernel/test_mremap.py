@@ -315,7 +315,7 @@ def test_dontunmap_unlocks_and_goes_on_counting(kernel, process, area):
 
 
 def test_tables_above_are_made_though_there_is_none_of_pages(boot):
-    """Measured, Linux 6.18: VmPTE grows by a page, for the table that shows the upper levels of the new place."""
+    """Measured, Linux 6.18: VmPTE grows by a page, for a table of the upper levels at the new place."""
     kernel = boot(page_size=4096)
     process = kernel.init.fork()
     near = process.mmap(4096, 0x1000_0000, flags=PRIVATE | MAP_FIXED)
