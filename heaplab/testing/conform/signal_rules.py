@@ -364,14 +364,16 @@ def heard_of_children(scene: Scene) -> Iterator[Step]:
     if len(scene.world.views) >= MOST:
         return
     sig = scene.one((SIGCHLD, SIGCHLD, SIGUSR1))
-    yield catch(scene, pid, sig)
-    if scene.likely(0.2):
+    ignores, deaf = Sigaction(pid, sig, SIG_IGN), Sigaction(pid, sig, CATCHER, SA_NOCLDSTOP)
+    yield scene.one((catch(scene, pid, sig), catch(scene, pid, sig), deaf, ignores))
+    if scene.likely(0.4):
         yield Sigprocmask(pid, SIG_BLOCK, sigset([sig]))
     child = yield from born(scene, scene.one((Fork(pid), Clone(pid, sig), Clone(pid, sig | CLONE_PARENT))))
     if child is None:
         return
-    for _ in range(scene.chance.randint(0, 2)):
-        yield Kill(1, child, scene.one((SIGSTOP, SIGCONT, SIGCONT, SIGTSTP)))
+    for change in scene.one(((), (SIGSTOP,), (SIGSTOP, SIGCONT), (SIGTSTP, SIGCONT), (SIGCONT,))):
+        yield Kill(1, child, change)
+    yield Sigpending(pid)
     yield scene.one((Exit(child, 5), Exit(child, 0), Kill(pid, child, SIGKILL), Kill(pid, child, SIGTERM)))
     yield Sigprocmask(pid, SIG_SETMASK, 0)
     yield Waitid(pid, P_ALL, 0, WNOHANG | WEXITED | WSTOPPED | WCONTINUED)
@@ -385,14 +387,14 @@ SIGNAL: Final = {
     told_once: 3,
     continue_all: 5,
     blocked_in_child: 3,
-    signals_in_vfork: 3,
+    signals_in_vfork: 5,
     jobs: 5,
     to_group: 2,
     orphaned_job: 3,
     last_ties: 2,
     actions: 5,
     masks: 4,
-    handlers: 6,
+    handlers: 8,
     which_thread: 3,
-    heard_of_children: 4,
+    heard_of_children: 8,
 }
