@@ -236,13 +236,15 @@ def orphaned_job(scene: Scene) -> Iterator[Step]:
 
 
 def last_ties(scene: Scene) -> Iterator[Step]:
-    """A stopped job whose group has a tie to the session left: the parent of one that is dead already."""
-    pid = scene.pid
-    if pid == 1 or len(scene.world.views) >= MOST - 3:
+    """A stopped job whose group has one tie to its session left: the parent of one that is dead already."""
+    if len(scene.world.views) >= MOST - 3:
         return
-    yield Setpgid(pid, 0, 0)
-    stopped = yield from born(scene, Fork(pid))
-    keeper = yield from born(scene, Fork(pid))
+    leader = yield from born(scene, Fork(scene.pid))
+    if leader is None:
+        return
+    yield Setsid(leader)
+    stopped = yield from born(scene, Fork(leader))
+    keeper = yield from born(scene, Fork(leader))
     if stopped is None or keeper is None:
         return
     dead = yield from born(scene, Fork(keeper))
@@ -250,8 +252,9 @@ def last_ties(scene: Scene) -> Iterator[Step]:
         yield Exit(dead, 0)
     yield Setpgid(keeper, 0, 0)
     yield Kill(1, stopped, SIGSTOP)
-    yield Exit(scene.one((keeper, keeper, pid)), 0)
+    yield Exit(scene.one((keeper, keeper, leader)), 0)
     yield Kill(1, stopped, scene.one((0, SIGCONT, SIGKILL)))
+    yield Exit(leader, 0)
 
 
 def actions(scene: Scene) -> Iterator[Step]:
