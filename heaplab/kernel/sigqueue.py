@@ -78,10 +78,8 @@ def _choose(group: Group, signum: int, candidates: list[Task]) -> None:
         return
     if len(candidates) > 1 and chosen is not candidates[0]:
         group.target = chosen
-    ends = signum == SIGKILL or (
-        signum not in IGNORED | STOPPING | _CORE and group.sighand[signum].handler == SIG_DFL
-    )
-    if ends and not group.doomed:
+    ends = signum not in STOPPING | _CORE and group.sighand[signum].handler == SIG_DFL
+    if ends and not ignores(group, signum) and not group.doomed:
         group.doomed = signum
     look_for_signals(chosen)
 

@@ -434,3 +434,16 @@ def test_who_dies_as_soon_as_it_goes_on_is_heard_of_once(process):
     process.kill(child.pid, signal.SIGCONT)
     assert heard == [CLD_STOPPED, CLD_CONTINUED]
     assert child.state == "Z"
+
+
+def test_pid_1_hears_signals_after_one_that_a_thread_of_it_blocked(kernel):
+    """A fatal one, which it has no handler for, is not its end, and nothing is left of it."""
+    thread = kernel.init.spawn_thread()
+    thread.sigprocmask({signal.SIGHUP})
+    thread.kill(thread.tid, signal.SIGHUP)
+    heard = []
+    kernel.init.sigaction(signal.SIGUSR1, lambda number, _: heard.append(number))
+    thread.kill(1, signal.SIGUSR1)
+    assert heard == [signal.SIGUSR1]
+    assert (kernel.init.state, kernel.init.sigpending()) == ("R", set())
+    thread.exit_thread(0)
