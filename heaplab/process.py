@@ -363,11 +363,12 @@ class Process:
     ) -> int | Callable[..., object]:
         """Say what a signal is to do: SIG_DFL, SIG_IGN or a function of (signum, SigInfo); None only asks.
 
-        By hand a handler runs as soon as the signal arrives; of several, the one set up last, for the highest
-        number, runs first.  Kernel.current is the task that runs it.  One of SIGSEGV or SIGBUS runs at the
-        access, which is then tried again: it has to mend what was wrong.
+        By hand a handler runs as soon as the signal arrives; of several, the one set up last runs first,
+        mostly that of the highest number.  Kernel.current is the task that runs it; a child forked in it
+        stays in it, with what it blocks.  One of SIGSEGV or SIGBUS runs at the access, which is then tried
+        again: it has to mend what was wrong.
         Returns: what it did so far; a number above SIG_IGN is the address of machine code, which the model
-        keeps but cannot run.  Raises: OSError EINVAL.
+        keeps but cannot run.  Raises: OSError EINVAL; UsageError for what is no handler.
         """
         old: int | Callable[..., object]
         old = self._direct("rt_sigaction", signum, handler, flags, frozenset(mask))

@@ -1,5 +1,6 @@
 """`heaplab conform`: the kernel model judged by the real kernel."""
 
+import difflib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,7 +108,9 @@ def _chosen(names: str, only: str) -> list[mutants.Mutant]:
     """The mutants that are named, all without a name; of them those whose profile is `only`."""
     unknown = [name for name in names.split(",") if name and name not in mutants.MUTANTS]
     if unknown:
-        raise UsageError(f"there is no mutant {unknown[0]!r}: --mutants alone shows the names of all")
+        near = difflib.get_close_matches(unknown[0], mutants.MUTANTS, 1)
+        hint = f"did you mean {near[0]}?" if near else "heaplab.testing.conform.mutants.MUTANTS has all names"
+        raise UsageError(f"there is no mutant {unknown[0]!r}: {hint}")
     chosen = [mutants.MUTANTS[name] for name in names.split(",") if name]
     for mutant in chosen:
         if only not in ("all", mutant.profile):

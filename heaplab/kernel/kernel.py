@@ -136,7 +136,7 @@ class Kernel:
 
         disk: whether a new one is on the disk; else it lives in memory alone, as on Linux's tmpfs.
         """
-        files = self.system.files
+        files, data = self.system.files, bytes(data)
         if path in files:
             inode = files.find(path)
             inode.truncate(0)

@@ -149,7 +149,9 @@ class Scheduler:
     # one step
 
     def _step(self, thread: Thread) -> None:
-        caught = signals.caught(thread.task)
+        # what a call slept for is looked at first: then it does not matter that a signal came too
+        woken = thread.blocked is not None and thread.blocked.ready()
+        caught = signals.caught(thread.task) if not woken else None
         if caught is not None:
             info, action = caught
             handler = cast(Program, action.handler)

@@ -268,11 +268,15 @@ def sigaction(task: Task, signum: int, action: Action | None) -> Action:
     """
     if not 1 <= signum <= LAST_SIGNAL or (action is not None and signum in _UNSTOPPABLE):
         fail(errno.EINVAL)
+    if action is not None and not callable(action.handler) and not isinstance(action.handler, int):
+        raise UsageError(
+            f"{action.handler!r} is no handler: give a function of (signum, SigInfo), SIG_DFL or SIG_IGN"
+        )
     sighand = task.group.sighand
     old = sighand[signum]
     if action is not None:
         sighand.actions[signum] = dataclasses.replace(
-            action, flags=action.flags & _KNOWN_FLAGS, mask=action.mask - _UNSTOPPABLE
+            action, flags=action.flags & _KNOWN_FLAGS, mask=frozenset(_checked(action.mask) - _UNSTOPPABLE)
         )
         if ignores(task.group, signum):  # POSIX 3.3.1.3: what is ignored does not stay pending
             for pending in (task.group.pending, *(each.pending for each in task.group.living.values())):
@@ -287,7 +291,7 @@ def sigprocmask(task: Task, how: int, signums: Iterable[int] | None) -> set[int]
     """
     old = set(task.blocked)
     if signums is not None:
-        given = set(signums) - _UNSTOPPABLE
+        given = _checked(signums) - _UNSTOPPABLE
         if how == SIG_BLOCK:
             task.blocked |= given
         elif how == SIG_UNBLOCK:
@@ -298,6 +302,14 @@ def sigprocmask(task: Task, how: int, signums: Iterable[int] | None) -> set[int]
             fail(errno.EINVAL)
         look_for_signals(task)
     return old
+
+
+def _checked(signums: Iterable[int]) -> set[int]:
+    """Return a set of signals.  Raises: OSError EINVAL for a number that is none."""
+    given = set(signums)
+    if not all(1 <= signum <= LAST_SIGNAL for signum in given):
+        fail(errno.EINVAL)
+    return given
 
 
 def sigpending(task: Task) -> set[int]:

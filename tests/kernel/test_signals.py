@@ -16,7 +16,7 @@ from heaplab.abi import (
     SI_USER,
     SigInfo,
 )
-from heaplab.errors import SegmentationFault, WouldBlock
+from heaplab.errors import SegmentationFault, UsageError, WouldBlock
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGUSR1, 34])
@@ -447,3 +447,17 @@ def test_pid_1_hears_signals_after_one_that_a_thread_of_it_blocked(kernel):
     assert heard == [signal.SIGUSR1]
     assert (kernel.init.state, kernel.init.sigpending()) == ("R", set())
     thread.exit_thread(0)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 65])
+def test_a_mask_has_signals_that_there_are(process, wrong):
+    for call in (lambda: process.sigprocmask({wrong}), lambda: process.sigaction(10, str, mask={wrong})):
+        with pytest.raises(OSError) as caught:
+            call()
+        assert caught.value.errno == errno.EINVAL
+    assert "SigBlk:\t0000000000000000" in process.status()
+
+
+def test_what_is_no_handler(process):
+    with pytest.raises(UsageError, match="'x' is no handler: give a function"):
+        process.sigaction(signal.SIGUSR1, "x")

@@ -354,8 +354,23 @@ def few_descriptors(scene: Scene) -> Iterator[Step]:
     yield Setrlimit(pid, Rlimit.NOFILE, 1024, 1024)
 
 
+def offset_of_two(scene: Scene) -> Iterator[Step]:
+    """Two descriptors of one open file have one offset."""
+    pid, fd = scene.pid, scene.fd()
+    before = set(scene.known.fds)
+    yield Dup(pid, fd)
+    others = [each for each in scene.known.fds if each not in before]
+    if others:
+        one, other = scene.chance.sample((fd, others[0]), 2)
+        yield Lseek(pid, one, scene.one((1, 100, PAGE)), os.SEEK_SET)
+        yield Lseek(pid, other, 0, os.SEEK_CUR)
+        yield scene.one((Write(pid, other, 10), Read(pid, other, 10)))
+        yield Lseek(pid, one, 0, os.SEEK_CUR)
+
+
 #: rules, and how often each is taken
 FILE: Final = {
+    offset_of_two: 2,
     new_file: 14,
     map_file: 20,
     window: 6,
