@@ -691,6 +691,16 @@ def parse(line: str) -> Step:
 
 
 def parse_all(text: str) -> list[Step]:
-    """Read a sequence, a step a line; empty lines and what follows a # are left out."""
-    lines = (line.partition("#")[0].strip() for line in text.splitlines())
-    return [parse(line) for line in lines if line]
+    """Read a sequence, a step a line; empty lines and what follows a # are left out.
+
+    Raises: UsageError, with the line's number, for what is no step.
+    """
+    steps = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        step = line.partition("#")[0].strip()
+        if step:
+            try:
+                steps.append(parse(step))
+            except UsageError as error:
+                raise UsageError(f"line {number}: {error}") from None
+    return steps

@@ -69,3 +69,8 @@ def test_making_a_step_simpler_comes_to_an_end(kind):
         assert step not in simpler
         step, rounds = simpler[-1], rounds + 1
         assert rounds < 100
+
+
+def test_the_line_of_what_is_no_step_is_told():
+    with pytest.raises(UsageError, match="line 3: .*spoon"):
+        parse_all("# all\n[1] fork()\n[2] spoon()\n")
