@@ -72,5 +72,5 @@ def test_making_a_step_simpler_comes_to_an_end(kind):
 
 
 def test_the_line_of_what_is_no_step_is_told():
-    with pytest.raises(UsageError, match="line 3: .*spoon"):
+    with pytest.raises(UsageError, match=r"line 3: .*spoon"):
         parse_all("# all\n[1] fork()\n[2] spoon()\n")
