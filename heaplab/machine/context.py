@@ -24,6 +24,12 @@ def _checked(size: int) -> int:
     return size
 
 
+_IN_VAIN = (
+    "the access faulted again and again, and was to be tried again each time: who answers the trap, like a "
+    "handler of SIGSEGV, has to mend what was wrong"
+)
+
+
 class TrapHandler(Protocol):
     """Who answers a context's traps: the kernel's side of a task."""
 
@@ -125,11 +131,7 @@ class Context:
         """Raise what the trap handler raised, if the last access failed."""
         if self.raw.failed:
             self.raw.failed = 0
-            raise (
-                _waiting.pop()
-                if _waiting
-                else MemoryError("the trap handler said 'try again' but never made the access possible")
-            )
+            raise _waiting.pop() if _waiting else MemoryError(_IN_VAIN)
 
     def load(self, va: int, size: int = 8) -> int:
         """Return the `size` (1, 2, 4, 8) bytes at `va`."""
