@@ -24,7 +24,7 @@ def _checked(size: int) -> int:
     return size
 
 
-_IN_VAIN = (
+_IN_VAIN: Final = (
     "the access faulted again and again, and was to be tried again each time: who answers the trap, like a "
     "handler of SIGSEGV, has to mend what was wrong"
 )
