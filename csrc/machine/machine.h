@@ -182,6 +182,8 @@ uint64_t hl_map_copy(hl_space *s, uint64_t va, uint64_t flags);
 /* Changes bits of the leaf entry: 1; 0 when there is none, or no frame for a table to change it in. */
 int hl_pte_update(hl_space *s, uint64_t va, uint64_t clear, uint64_t set);
 
+/* Makes the tables above va's leaf table, as a page fault does before it knows more; 0, or -1 without a frame. */
+int hl_make_upper_tables(hl_space *s, uint64_t va);
 /* Makes the leaf tables over [start, end) the space's own: 0, or -1 when there was no frame for one. */
 int hl_own_range(hl_space *s, uint64_t start, uint64_t end);
 /* Over every leaf entry present in [start, end); each -1, with nothing changed, when there was no frame to

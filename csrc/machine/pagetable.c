@@ -350,6 +350,8 @@ static int holds_only(const hl_machine *m, const uint64_t *upper, uint64_t va, u
     return found == m->mapcount[table];
 }
 
+int hl_make_upper_tables(hl_space *s, uint64_t va) { return entry_at(s, va, 1, MAKE) ? 0 : -1; }
+
 int hl_own_range(hl_space *s, uint64_t start, uint64_t end)
 {
     hl_machine *m = s->machine;

@@ -73,6 +73,7 @@ def mend(task: Task, va: int, error_code: int) -> Refusal | None:
             elif vma.private:
                 mm.prepare_anon_vma(vma)  # for the copy, before it is known whether there is a page
             if pgoff >= vma.file.inode.page_count:
+                mm.space.make_upper_tables(va)  # they are there before the file is asked
                 return _BEYOND_FILE
             made = _file_page(mm, vma, va, pgoff, write=write)
         elif error_code & WRITE:

@@ -115,6 +115,10 @@ class Space:
         """Change bits of the entry of `va`; False when there is none."""
         return bool(lib.hl_pte_update(self.raw, va, clear, set))
 
+    def make_upper_tables(self, va: int) -> bool:
+        """Make the tables above the leaf table of `va`; False when there was no frame for one."""
+        return int(lib.hl_make_upper_tables(self.raw, va)) == 0
+
     def own_range(self, start: int, end: int) -> bool:
         """Make the leaf tables over [start, end) this space's own; False when no frame is left for one.
 

@@ -402,3 +402,15 @@ def test_shared_anonymous_memory_has_no_offset(process):
     address = process.mmap(SIZE, flags=MAP_SHARED | MAP_ANONYMOUS, offset=SIZE)
     process.store64(address, 1)
     assert vmas(process) == [(1, "rw-s", 0)]
+
+
+def test_a_fault_behind_the_file_leaves_the_upper_page_tables(kernel, process):
+    """Measured, Linux 6.18: VmPTE counts them; who maps nothing more there gives them back by munmap."""
+    process.sigaction(signal.SIGBUS, given_up)
+    area = process.mmap(SIZE, 0x100000, flags=MAP_SHARED | MAP_FIXED, fd=process.memfd_create("empty"))
+    tables = process.context.space.tables
+    with pytest.raises(GivenUp):
+        process.load64(area)
+    assert process.context.space.tables > tables
+    process.munmap(area, SIZE)
+    assert process.context.space.tables == tables

@@ -74,6 +74,7 @@ int hl_map(hl_space *s, uint64_t va, uint64_t frame, uint64_t flags);
 uint64_t hl_map_zeroed(hl_space *s, uint64_t va, int kind, uint64_t flags);
 uint64_t hl_map_copy(hl_space *s, uint64_t va, uint64_t flags);
 int hl_pte_update(hl_space *s, uint64_t va, uint64_t clear, uint64_t set);
+int hl_make_upper_tables(hl_space *s, uint64_t va);
 int hl_own_range(hl_space *s, uint64_t start, uint64_t end);
 int64_t hl_unmap_range(hl_space *s, uint64_t start, uint64_t end);
 int64_t hl_protect_range(hl_space *s, uint64_t start, uint64_t end, uint64_t having, uint64_t clear,

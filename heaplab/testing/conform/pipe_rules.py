@@ -153,7 +153,12 @@ def meet(scene: Scene) -> Iterator[Step]:
         return
     source, sink = ends
     at = yield from block(scene)
-    for _ in range(scene.chance.randint(1, 3)):
+    if scene.likely(0.4):
+        # what was read of a buffer makes no room in it
+        yield write(scene, sink, PAGE - 96, at)
+        yield read(scene, source, scene.one((100, 3000)), at)
+        yield write(scene, sink, scene.one((96, 97, 500)), at)
+    for _ in range(scene.chance.randint(0, 2)):
         for size in scene.one(_MEETING):
             yield write(scene, sink, size + scene.one((0, 0, PAGE)), at)
             if scene.likely(0.3):
