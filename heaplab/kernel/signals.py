@@ -31,7 +31,15 @@ from heaplab.abi import (
 )
 from heaplab.errors import BusError, SegmentationFault, UsageError, WouldBlock
 from heaplab.kernel.exit import exit_group, is_orphaned
-from heaplab.kernel.sigqueue import STOPPING, ignores, look_for_signals, send, stop, tell_of_resume
+from heaplab.kernel.sigqueue import (
+    STOPPING,
+    ignores,
+    is_ignored,
+    look_for_signals,
+    send,
+    stop,
+    tell_of_resume,
+)
 from heaplab.kernel.system import System, fail
 from heaplab.kernel.task import Action, Group, SignalFrame, Task
 
@@ -278,7 +286,7 @@ def sigaction(task: Task, signum: int, action: Action | None) -> Action:
         sighand.actions[signum] = dataclasses.replace(
             action, flags=action.flags & _KNOWN_FLAGS, mask=frozenset(_checked(action.mask) - _UNSTOPPABLE)
         )
-        if ignores(task.group, signum):  # POSIX 3.3.1.3: what is ignored does not stay pending
+        if is_ignored(task.group, signum):  # POSIX 3.3.1.3: what is ignored does not stay pending
             for pending in (task.group.pending, *(each.pending for each in task.group.living.values())):
                 pending.discard(frozenset({signum}))
     return old

@@ -99,10 +99,14 @@ def look_for_signals(task: Task) -> None:
 
 def ignores(group: Group, signum: int) -> bool:
     """Whether the signal would have no effect.  pid 1 is reached only by what it has handlers for."""
+    is_init = group is group.leader.system.init.group
+    return is_ignored(group, signum) or (is_init and group.sighand[signum].handler == SIG_DFL)
+
+
+def is_ignored(group: Group, signum: int) -> bool:
+    """Whether the process ignores the signal, whoever it is."""
     handler = group.sighand[signum].handler
-    if handler != SIG_DFL:
-        return handler == SIG_IGN
-    return signum in IGNORED or group is group.leader.system.init.group
+    return handler == SIG_IGN or (handler == SIG_DFL and signum in IGNORED)
 
 
 def resume(group: Group) -> None:

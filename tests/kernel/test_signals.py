@@ -461,3 +461,14 @@ def test_a_mask_has_signals_that_there_are(process, wrong):
 def test_what_is_no_handler(process):
     with pytest.raises(UsageError, match="'x' is no handler: give a function"):
         process.sigaction(signal.SIGUSR1, "x")
+
+
+def test_what_waits_for_pid_1_stays_when_it_asks_for_the_default(kernel):
+    """It would have no effect on it, but it is not ignored (Linux: sig_handler_ignored)."""
+    init = kernel.init
+    init.sigprocmask({signal.SIGTERM, signal.SIGCHLD})
+    init.kill(1, signal.SIGTERM)
+    init.kill(1, signal.SIGCHLD)
+    for sig in (signal.SIGTERM, signal.SIGCHLD):
+        init.sigaction(sig, signal.SIG_DFL)
+    assert init.sigpending() == {signal.SIGTERM}

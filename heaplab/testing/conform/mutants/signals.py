@@ -54,8 +54,22 @@ SIGNALS: Final = (
         (
             Edit(
                 "sigqueue.ignores",
-                "return signum in IGNORED or group is group.leader.system.init.group",
-                "return signum in IGNORED",
+                "is_init = group is group.leader.system.init.group",
+                "is_init = False",
+            ),
+        ),
+    ),
+    Mutant(
+        "init-forgets-what-waits",
+        "process",
+        "What waits for pid 1 goes when it asks for the default, which does nothing to it.",
+        "kernel/signal.c, do_sigaction: only what is ignored goes",
+        (
+            Edit(
+                "signals.sigaction",
+                "if is_ignored(task.group, signum):",
+                "if ignores(task.group, signum):",
+                when="ignores(task.group, signum) and not is_ignored(task.group, signum)",
             ),
         ),
     ),
