@@ -383,6 +383,17 @@ def heard_of_children(scene: Scene) -> Iterator[Step]:
     yield Sigaction(pid, sig, SIG_DFL)
 
 
+def asked_of_init(scene: Scene) -> Iterator[Step]:
+    """A signal that pid 1 blocks, and what becomes of it when it asks for the default, or ignores it."""
+    sig = scene.one((SIGTERM, SIGHUP, SIGUSR1, SIGCHLD))
+    yield Sigprocmask(1, SIG_BLOCK, sigset([sig]))
+    yield Kill(scene.pid, 1, sig)
+    yield Sigaction(1, sig, scene.one((SIG_DFL, SIG_DFL, SIG_IGN)))
+    yield Sigpending(1)
+    yield Sigaction(1, sig, SIG_DFL)
+    yield Sigprocmask(1, SIG_UNBLOCK, sigset([sig]))
+
+
 #: rules, and how often each is taken
 SIGNAL: Final = {
     kill: 8,
@@ -400,4 +411,5 @@ SIGNAL: Final = {
     handlers: 8,
     which_thread: 3,
     heard_of_children: 8,
+    asked_of_init: 2,
 }
