@@ -61,7 +61,7 @@ COUNTS: Final = (
     ),
     Mutant(
         "populate-write-leaves-pages-clean",
-        "mm",
+        "files",
         "A page that is there already is not dirty after MADV_POPULATE_WRITE.",
         "mm/gup.c, follow_page_pte: folio_mark_dirty",
         (
