@@ -52,7 +52,7 @@ MERGING: Final = (
     ),
     Mutant(
         "inherited-is-lent",
-        "all",
+        "mm",
         "The first write to a VMA takes the anon_vma of a neighbour that came through fork.",
         "mm/vma.c, anon_vma_compatible: not one behind which a fork lies",
         (
