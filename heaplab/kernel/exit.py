@@ -13,7 +13,7 @@ from signal import SIGCHLD, SIGCONT, SIGHUP
 
 from heaplab.abi import LAST_SIGNAL, SA_NOCLDWAIT, SI_KERNEL, SIG_IGN, SigInfo
 from heaplab.errors import KernelPanic, OutOfMemory
-from heaplab.kernel.sigqueue import look_for_signals, send
+from heaplab.kernel.sigqueue import complete_stop, look_for_signals, send
 from heaplab.kernel.system import System
 from heaplab.kernel.task import Group, Task
 from heaplab.kernel.uaccess import copy_from_user, put_user
@@ -107,6 +107,7 @@ def end_vfork(child: Task) -> None:
     if parent is not None:
         parent.vfork_child = None
         parent.take_or_leave_cpu()
+        complete_stop(parent.group)
         if parent.sigpending:
             look_for_signals(parent)  # what came in its sleep
 

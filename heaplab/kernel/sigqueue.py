@@ -112,9 +112,10 @@ def is_ignored(group: Group, signum: int) -> bool:
 def resume(group: Group) -> None:
     """Let a stopped process go on."""
     if group.stop_signal:
-        group.stop_signal = 0
+        # of a stop that never was complete the parent hears only now
+        group.untold = (CLD_STOPPED, 0) if group.stopping else (CLD_CONTINUED, int(SIGCONT))
+        group.stop_signal, group.stopping = 0, False
         _note_change(group, CLD_CONTINUED)
-        group.untold = True
         for task in group.living.values():
             task.take_or_leave_cpu()
             task.system.signalled.pop(task, None)
@@ -122,21 +123,28 @@ def resume(group: Group) -> None:
 
 
 def stop(group: Group, signum: int) -> None:
-    """Let a process stop."""
-    group.stop_signal = signum
+    """Let a process stop; its parent hears of it when the last of its tasks has, asleep in vfork or not."""
+    group.stop_signal, group.stopping = signum, True
     for task in group.living.values():
         task.take_or_leave_cpu()
         if task.vfork_child is not None:
             task.sigpending = True  # it stops when it wakes, and until then takes no other signal
-    _note_change(group, CLD_STOPPED)
-    _tell_parent(group, CLD_STOPPED, signum)
+    complete_stop(group)
+
+
+def complete_stop(group: Group) -> None:
+    """Let the parent hear of a stop, once no task is left that has yet to stop."""
+    if group.stopping and all(task.vfork_child is None for task in group.living.values()):
+        group.stopping = False
+        _note_change(group, CLD_STOPPED)
+        _tell_parent(group, CLD_STOPPED, group.stop_signal)
 
 
 def tell_of_resume(group: Group) -> None:
     """Tell the parent by SIGCHLD that the process goes on: it does so itself, once it runs."""
-    if group.untold:
-        group.untold = False
-        _tell_parent(group, CLD_CONTINUED, SIGCONT)
+    if group.untold is not None:
+        (code, status), group.untold = group.untold, None
+        _tell_parent(group, code, status)
 
 
 def _note_change(group: Group, code: int) -> None:

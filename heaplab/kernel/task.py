@@ -143,7 +143,8 @@ class Group:
         target        the task where the search for one that takes a signal begins
         doomed        a signal sent that is the end of the process; 0: none
         stop_signal   what stopped it; 0: it is not stopped
-        untold        it goes on after a stop, and the parent has not had SIGCHLD for that yet
+        stopping      some of its tasks have yet to stop
+        untold        it goes on after a stop: what SIGCHLD is to tell the parent of that, (CLD_*, status)
         subreaper     it takes in its descendants' orphans (PR_SET_CHILD_SUBREAPER)
     until it is collected
         leader        also when it has exited before the others
@@ -187,6 +188,7 @@ class Group:
         "sid",
         "sighand",
         "stop_signal",
+        "stopping",
         "subreaper",
         "target",
         "tgid",
@@ -216,7 +218,8 @@ class Group:
         self.exit_code = 0
         self.ending: int | None = None
         self.stop_signal = 0
-        self.untold = False
+        self.stopping = False
+        self.untold: tuple[int, int] | None = None
         self.job_event = 0
         self.subreaper = False
         self.used = self.children_used = _NOTHING_USED

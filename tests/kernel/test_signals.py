@@ -14,6 +14,8 @@ from heaplab.abi import (
     SEGV_ACCERR,
     SI_TKILL,
     SI_USER,
+    WNOHANG,
+    WUNTRACED,
     SigInfo,
 )
 from heaplab.errors import SegmentationFault, UsageError, WouldBlock
@@ -472,3 +474,16 @@ def test_what_waits_for_pid_1_stays_when_it_asks_for_the_default(kernel):
     for sig in (signal.SIGTERM, signal.SIGCHLD):
         init.sigaction(sig, signal.SIG_DFL)
     assert init.sigpending() == {signal.SIGTERM}
+
+
+def test_a_stop_is_complete_when_the_last_task_has_stopped(process):
+    """One asleep in vfork stops when it wakes; until then wait has nothing to tell."""
+    parent = process.fork()
+    thread = parent.spawn_thread()
+    child = thread.vfork()
+    process.kill(parent.pid, signal.SIGSTOP)
+    assert (parent.state, thread.state) == ("T", "D")
+    assert process.waitpid(parent.pid, WNOHANG | WUNTRACED) == (0, 0)
+    child.exit(0)
+    assert (parent.state, thread.state) == ("T", "T")
+    assert process.waitpid(parent.pid, WNOHANG | WUNTRACED) == (parent.pid, 0x137F)
