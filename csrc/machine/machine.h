@@ -182,7 +182,8 @@ uint64_t hl_map_copy(hl_space *s, uint64_t va, uint64_t flags);
 /* Changes bits of the leaf entry: 1; 0 when there is none, or no frame for a table to change it in. */
 int hl_pte_update(hl_space *s, uint64_t va, uint64_t clear, uint64_t set);
 
-/* Makes the tables above va's leaf table, as a page fault does before it knows more; 0, or -1 without a frame. */
+/* Makes the tables above va's leaf table, as a page fault does before it knows more: 0, or -1 when there was no
+ * frame for one. */
 int hl_make_upper_tables(hl_space *s, uint64_t va);
 /* Makes the leaf tables over [start, end) the space's own: 0, or -1 when there was no frame for one. */
 int hl_own_range(hl_space *s, uint64_t start, uint64_t end);
@@ -192,8 +193,9 @@ int64_t hl_unmap_range(hl_space *s, uint64_t start, uint64_t end);   /* drop; re
 /* Change bits of those that have all bits of `having`; returns how many. */
 int64_t hl_protect_range(hl_space *s, uint64_t start, uint64_t end, uint64_t having, uint64_t clear,
                          uint64_t set);
-/* Copies the entries to the child's tables, one for each of the parent's, and takes references.  With `cow` both sides lose W and X.  The
- * child's entries are not accessed, and not dirty unless `cow` (Linux, copy_present_ptes).
+/* Copies the entries to the child's tables, one for each of the parent's, and takes references.  With `cow`
+ * both sides lose W and X.  The child's entries are not accessed, and not dirty unless `cow` (Linux,
+ * copy_present_ptes).
  * Returns how many, or -1 when a table could not be had (the child is left with a part). */
 int64_t hl_fork_range(hl_space *parent, hl_space *child, uint64_t start, uint64_t end, int cow);
 /* Copies the pages themselves: the child gets an ANON frame for each of the parent's, the other kinds as

@@ -314,8 +314,9 @@ static uint64_t leaf_table_end(const hl_machine *m, uint64_t va, uint64_t end)
     return entry_end(m, va, 1, end);
 }
 
-/* Where `from` has an entry at `level` for addresses in [start, end), `to` gets the tables down to the one whose
- * entries are at level `made`, for the same addresses moved by `by`.  -1 when there is no frame for one. */
+/* Where `from` has an entry at `level` for addresses in [start, end), `to` gets the tables down to the one
+ * whose entries are at level `made`, for the same addresses moved by `by`.  -1 when there is no frame for
+ * one. */
 static int make_tables_alike(hl_space *from, uint64_t start, uint64_t end, hl_space *to, uint64_t by, int level,
                              int made)
 {

@@ -59,7 +59,7 @@ def conform(
         except KeyboardInterrupt:
             interrupted = True
     for found in report.found:
-        _show_found(found)
+        _show_found(found, interrupted)
     click.echo(
         f"{report.steps:,} steps over {report.seeds} seeds, "
         f"{report.steps / (report.seconds or 1):,.0f} steps/s, {len(report.found) or 'no'} difference"
@@ -87,13 +87,15 @@ def _replay(path: Path) -> int:
     return DIFFERENT if played.differences else OK
 
 
-def _show_found(found: judge.Found) -> None:
+def _show_found(found: judge.Found, interrupted: bool) -> None:
     click.echo(f"seed {found.seed} differs after {len(found.first.steps)} steps.")
     if found.shortest is None:
-        click.echo("Played again it does not: the real kernel did not answer the same twice.")
+        if not interrupted:
+            click.echo("Played again it does not: the real kernel did not answer the same twice.")
         _show_steps(found.first)
     else:
-        click.echo("The shortest sequence that differs, for --replay:")
+        so_far = " so far" if interrupted else ""
+        click.echo(f"The shortest sequence{so_far} that differs, for --replay:")
         _show_steps(found.shortest)
 
 

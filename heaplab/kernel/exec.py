@@ -81,7 +81,7 @@ def execve(task: Task, path: str, argv: Sequence[bytes], envp: Sequence[bytes]) 
     fails later ends the process with SIGSEGV.
     """
     system = task.system
-    system.files.find(path)
+    system.files.find(path)  # what is not there fails before anything else
     strings = [*(argv or [b""]), *envp, os.fsencode(path)]
     layout = Layout.choose(system.machine, system.layout_chance, task.limits.soft(Rlimit.STACK))
     if sum(len(each) + 9 for each in strings) > max(layout.stack_limit // 4, layout.stack_size):

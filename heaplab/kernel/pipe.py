@@ -10,6 +10,7 @@ Source: Linux 6.18, fs/pipe.c (anon_pipe_read, anon_pipe_write); pipe(7).
 
 import errno
 import os
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from signal import SIGPIPE
@@ -32,25 +33,25 @@ Get = Callable[[int, int], bytes]
 Put = Callable[[int, bytes], int]
 
 
-class StreamInode(Inode):
+class StreamInode(Inode, ABC):
     """A file without places in it: the base of pipes and the console."""
 
     seekable = False
     max_bytes = (1 << 64) - 1  # Linux, mm/mmap.c, file_mmap_size_max: it is no regular file
 
+    @abstractmethod
     def receive(self, task: Task, flags: int, count: int, put: Put) -> int:
         """Pass on up to `count` bytes; return how many: none at the end.
 
         flags: of the open file.  Raises: OSError EAGAIN, EFAULT; WouldBlock.
         """
-        return 0
 
+    @abstractmethod
     def transmit(self, task: Task, flags: int, count: int, get: Get) -> int:
         """Take some of `count` bytes at least; return how many.
 
         flags: of the open file.  Raises: OSError EPIPE, EAGAIN, EFAULT; WouldBlock.
         """
-        raise NotImplementedError
 
 
 class Console(StreamInode):
@@ -59,6 +60,10 @@ class Console(StreamInode):
     def __init__(self, system: System) -> None:
         super().__init__(system, "/dev/console")
         self.output = bytearray()
+
+    def receive(self, task: Task, flags: int, count: int, put: Put) -> int:
+        """Nobody types anything: the end."""
+        return 0
 
     def transmit(self, task: Task, flags: int, count: int, get: Get) -> int:
         """Keep what was written."""

@@ -17,6 +17,7 @@ from heaplab.abi import (
     PROT_READ,
     PROT_WRITE,
     SI_KERNEL,
+    Rusage,
     SigInfo,
     sigset,
 )
@@ -227,9 +228,13 @@ class ModelSide:
         return details.of(procfs.status(task), procfs.smaps(task))
 
     def set_minflt(self, pid: int, total: int) -> None:
-        """Let the faults of a process be so many: what its agent did before its first step is its own."""
+        """Let the faults of a process be so many, where they are its agent's business or the scheduler's."""
         task = self._tasks[pid]
-        task.minflt += total - task.group.rusage.minflt
+        missing = total - task.group.rusage.minflt
+        if task.mm is not None:
+            task.minflt += missing
+        else:
+            task.group.used += Rusage(missing)
 
     def _note(self, signum: int, info: SigInfo) -> None:
         """The handler that steps ask for, as the agent has one."""

@@ -295,6 +295,10 @@ class _Match:
     def observe(self) -> list[Difference]:
         """Look at both sides; return how they differ."""
         views, theirs = self.real.views(), self.model.views()
+        for pid in self._ended_together(views):
+            if pid in theirs:
+                self.model.set_minflt(pid, views[pid].minflt)
+                theirs[pid] = replace(theirs[pid], minflt=views[pid].minflt)
         for tasks in self._woken_together(views):
             views, theirs = (caught_by_any(tasks, each) for each in (views, theirs))
         if differences := compare_views(views, theirs):
@@ -303,6 +307,19 @@ class _Match:
         tables = PageTables(spans, self.real.pages(spans), self.model.pages(spans))
         self.world.views, self.world.tables = views, tables
         return compare_pages(spans, tables.real, tables.model)
+
+    def _ended_together(self, views: Views) -> list[int]:
+        """Return the processes of which several tasks ended in the last step.
+
+        One that is to zero a word at its end (CLONE_CHILD_CLEARTID) may fault for it, unless it is the last:
+        who that is the scheduler decides.
+        """
+        before = self.world.views
+        return [
+            pid
+            for pid, view in views.items()
+            if view.state == "Z" and pid in before and before[pid].state != "Z" and before[pid].threads > 1
+        ]
 
     def _woken_together(self, views: Views) -> list[list[int]]:
         """Return the tasks of each process that was stopped: who of them runs first takes what waits."""

@@ -1,6 +1,7 @@
 """Sequences on sides made up: played, generated, shrunk."""
 
 import os
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -105,6 +106,26 @@ def test_now_and_then_a_process_is_looked_at_in_full_and_all_at_the_end(made_up,
     steps = [Getpid(2), Getpid(3), Getpid(2)]
     assert play(replay(steps), Watched(), made_up(), made_up.start, every=every).differences == []
     assert looked == looks
+
+
+@pytest.mark.parametrize(("threads", "same"), [(2, True), (1, False)])
+def test_how_often_tasks_that_end_together_fault_is_open(made_up, threads, same):
+    class Ends(made_up):
+        faults = 20
+
+        def views(self):
+            views = super().views()
+            ended = replace(views[3], state="Z", minflt=self.faults)
+            return views | {3: ended if self.done else replace(views[3], threads=threads, minflt=20)}
+
+        def set_minflt(self, pid, total):
+            self.set = pid, total
+
+    real, model = Ends(), Ends()
+    real.faults = 21
+    differences = play(replay([Kill(2, 3, 9)]), real, model, real.start).differences
+    assert [str(found.what) for found in differences] == ([] if same else ["process 3: minor faults"])
+    assert model.set == ((3, 21) if same else (1, 0))
 
 
 def test_details_that_differ_end_a_sequence(made_up):

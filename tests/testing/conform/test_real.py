@@ -8,12 +8,15 @@ import pytest
 from click.testing import CliRunner
 
 from heaplab.cli import main
+from heaplab.cli.conform import _show_found
 from heaplab.errors import UsageError
 from heaplab.testing import conform
 from heaplab.testing.conform import run
 from heaplab.testing.conform.agents import AGENT_END
 from heaplab.testing.conform.generate import Generator
 from heaplab.testing.conform.images import images
+from heaplab.testing.conform.observe import Difference
+from heaplab.testing.conform.play import Played
 from heaplab.testing.conform.real import RealSide
 from heaplab.testing.conform.steps import parse_all
 
@@ -331,3 +334,13 @@ def test_elsewhere_it_says_so(monkeypatch):
     monkeypatch.setattr("sys.platform", "darwin")
     with pytest.raises(UsageError, match="Linux on x86-64"):
         run.demand_rights()
+
+
+@pytest.mark.parametrize(("interrupted", "said"), [(True, False), (False, True)])
+def test_an_interrupted_run_does_not_say_that_a_difference_did_not_show_again(capsys, interrupted, said):
+    steps = parse_all("[1] fork()")
+    found = conform.Found(7, Played(steps, [Difference("parent", "1", "2")]))
+    _show_found(found, interrupted)
+    out = capsys.readouterr().out
+    assert ("did not answer the same twice" in out) is said
+    assert "[1] fork()" in out
