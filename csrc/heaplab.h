@@ -2,9 +2,11 @@
 #ifndef HEAPLAB_H
 #define HEAPLAB_H
 #include "conform/agent.h"
-#include "heap/entry.h"
+#include "entry/model.h"
 #include "machine/machine.h"
 #include "replay/native.h"
 #include "replay/replay.h"
+#include "parts/seal.h"
+#include "sources/brk.h"
 
 #endif

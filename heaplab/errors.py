@@ -50,6 +50,7 @@ class Rule(IntEnum):
     BROKEN_INDEX = 6
     BROKEN_ROOT = 7
     UNCOALESCED = 8
+    NO_PROGRESS = 9
 
     @property
     def text(self) -> str:
@@ -66,6 +67,7 @@ _RULE_TEXT = {
     Rule.BROKEN_INDEX: "broken index: the free blocks found by walking are not the ones in the index",
     Rule.BROKEN_ROOT: "broken root: the heap's root does not carry this design's magic and bounds",
     Rule.UNCOALESCED: "free neighbours: two free blocks side by side were not made one",
+    Rule.NO_PROGRESS: "no progress: the walk over the heap came back to this block, or it has no bytes",
 }
 
 

@@ -449,6 +449,12 @@ class Process:
     # what can be seen of it, at no cost
 
     @property
+    def secret(self) -> int:
+        """The random bytes that the kernel gave the program at its start (AT_RANDOM), 64 bits; 0 once it is dead."""
+        space = self.context.space
+        return space.secret if space is not None else 0
+
+    @property
     def errno(self) -> int:
         """The C library's errno of this process."""
         return int(self.context.raw.err)

@@ -88,7 +88,7 @@ def upward_imports(modules: dict[str, tuple[str, bool]]) -> list[str]:
 
 def test_imports_go_downwards() -> None:
     modules = modules_of_package()
-    assert {"heaplab.cli", "heaplab.machine.machine", "heaplab.allocators.buddy"} <= set(modules)
+    assert {"heaplab.cli", "heaplab.machine.machine", "heaplab.allocators.designs.buddy"} <= set(modules)
     assert upward_imports(modules) == []
 
 

@@ -119,6 +119,7 @@ typedef struct hl_space {
     uint64_t vm_pages;      /* pages of all VMAs; kept by the kernel */
     uint64_t heap_pages;    /* of these, what brk and anonymous mmap gave; kept by the kernel */
     uint64_t brk;           /* the program break; kept by the kernel, read by sbrk as libc reads its own */
+    uint64_t secret;        /* the random bytes that the kernel hands a new program (AT_RANDOM) */
 } hl_space;
 
 /* What of a CPU belongs to one task: its address space, who answers its traps, and its counters. */
@@ -141,6 +142,7 @@ typedef struct hl_context {
     uint64_t faults;   /* handed to the kernel, whether it could help or not */
     int failed;        /* 1: the last access failed; cleared by whoever reports it */
     int err;           /* the C library's errno, for the allocators of both languages */
+    uint32_t thread;   /* which thread of the process runs, for allocators that ask; nothing here reads it */
 } hl_context;
 
 /* ---- frames.c ---- */

@@ -206,7 +206,7 @@ static int bad(hl_replay *r, uint64_t id, uint64_t address, uint64_t offset, int
 
 static int aligned(uint64_t address, uint64_t align)
 {
-    return (address & ((align > HL_ALIGN ? align : HL_ALIGN) - 1)) == 0;
+    return (address & ((align > HEAP_ALIGN ? align : HEAP_ALIGN) - 1)) == 0;
 }
 
 static int allocate(hl_replay *r, hl_replay_process *p, int op, uint32_t id, uint64_t size, uint64_t align)

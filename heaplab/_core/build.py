@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [
     *(
         source
-        for room in ("machine", "seam", "heap", "replay")
+        for room in ("machine", "env", "sources", "front", "designs", "entry", "replay")
         for source in (ROOT / "csrc" / room).glob("*.c")
     ),
     ROOT / "csrc" / "conform" / "driver.c",  # the agent beside it is a program of its own

@@ -2,19 +2,20 @@
 
 create(spec, process, language="python")   an empty heap
 parse(spec), parse_list(specs), names()    specs
-Allocator, Block, State                    the contract
+Allocator, Span, State, Trait              the contract
 """
 
-from heaplab.allocators.base import Allocator, Block, Option, State
+from heaplab.allocators.base import Allocator, Option, Span, State, Trait
 from heaplab.allocators.registry import LANGUAGES, Spec, create, names, parse, parse_list
 
 __all__ = [
     "LANGUAGES",
     "Allocator",
-    "Block",
     "Option",
+    "Span",
     "Spec",
     "State",
+    "Trait",
     "create",
     "names",
     "parse",

@@ -1,22 +1,15 @@
-"""The contract of every allocator, and what all designs share.
+"""The contract of every allocator, in whatever language it is written.
 
 An allocator's whole state lives in simulated memory; the object holds the process through which it reaches
 that memory, the address of its root, and the parameters of its spec.  So fork copies a heap by copying
 pages, `attach` finds it again in the child, and metadata has a price that can be counted.
 
-    root -> +0   magic         which design, so that attaching to something else is noticed
-            +8   end           the break as the heap knows it: end of its part of the address space
-            +16  large         the first large block's payload, 0 when there is none
-            +24  ...           the design's own
-
-The root stands where the break was when the heap was created.  pyheap.py and csrc/heap/heap.c
-implement this for the designs in Python and in C: the same loads and stores in the same order, so that
-both leave the same bytes and count the same mems.
+What both languages have to agree on is said in C (csrc/heap/heap.h) and read from there.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 from heaplab._core import lib
@@ -29,48 +22,92 @@ ALIGN = 16
 #: the largest request, in bytes: PTRDIFF_MAX, as in glibc
 MOST = 2**63 - 1
 SIZE_MAX = 2**64 - 1
-
-ROOT_MAGIC, ROOT_END, ROOT_LARGE, ROOT_DESIGN = 0, 8, 16, 24
+#: the user's half of the addresses of x86-64: no heap has a block as large as this
+ADDRESSES = 1 << 47
 
 
 class State(IntEnum):
-    """What a block is: free, allocated from the heap, or allocated in a mapping of its own."""
+    """What a span of a heap is."""
 
-    FREE = lib.HL_BLOCK_FREE
-    ALLOCATED = lib.HL_BLOCK_ALLOCATED
-    LARGE = lib.HL_BLOCK_LARGE
+    FREE = lib.HEAP_FREE  # a later request can have it
+    ALLOCATED = lib.HEAP_ALLOCATED  # a program's
+    LARGE = lib.HEAP_LARGE  # a program's, in a mapping of its own
+    CACHED = (
+        lib.HEAP_CACHED
+    )  # given back by the program, held back by the design for a thread or to merge it later
+    METADATA = lib.HEAP_METADATA  # the design's own, apart from the blocks
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the span is a block that a program has."""
+        return self in (State.ALLOCATED, State.LARGE)
 
 
-class Block(NamedTuple):
-    """One step of a walk: payload address, bytes of the whole block, bytes of payload, state."""
+class Span(NamedTuple):
+    """One step of a walk: `size` bytes from `start` on; a block has room for `usable` bytes from `payload` on.
 
-    address: int
+    A span of METADATA has no payload: `payload` is `start`, and `usable` is 0.
+    """
+
+    start: int
     size: int
+    payload: int
     usable: int
     state: State
 
+    @property
+    def end(self) -> int:
+        """The first address behind the span."""
+        return self.start + self.size
+
+
+class Trait(IntFlag):
+    """What a design promises besides POSIX: which clauses of the contract apply to it."""
+
+    TRIMS = lib.HEAP_TRIMS  # gives free memory back to the kernel
+    COALESCES = lib.HEAP_COALESCES  # merges free neighbours at once
+    REUSES = lib.HEAP_REUSES  # memory of a freed block serves later requests
+    ANY_ORDER = lib.HEAP_ANY_ORDER  # blocks may be freed in any order; without it, the newest first
+    DETECTS = lib.HEAP_DETECTS  # notices double frees, foreign pointers and broken metadata
+    HEADERS = lib.HEAP_HEADERS  # a header stands in front of each payload: an overflow meets the next one's
+    CONTIGUOUS = lib.HEAP_CONTIGUOUS  # grows by brk alone: the walk of what is not large has no holes
+    MAPS_LARGE = lib.HEAP_MAPS_LARGE  # requests from mmap_threshold on have a mapping each
+    THREADS = lib.HEAP_THREADS  # keeps something for each thread, and hears when a thread ends
+    RESIZES = lib.HEAP_RESIZES  # realloc stays in place where the block has room or the next one is free
+
+
+class Checks(IntEnum):
+    """What a heap verifies before it believes it: nothing, its links, or all metadata."""
+
+    NONE = lib.HEAP_CHECKS_NONE
+    LINKS = lib.HEAP_CHECKS_LINKS
+    ALL = lib.HEAP_CHECKS_ALL
+
 
 class Option(NamedTuple):
-    """A parameter of a spec: bytes when `choices` is empty, else one of the choices."""
+    """A parameter of a spec: bytes when `choices` is empty, else one of the choices.
+
+    word: may stand for bytes, and is then the value SIZE_MAX.  most: the largest number of bytes.
+    """
 
     name: str
     default: str
     doc: str
     choices: tuple[str, ...] = ()
-    #: the largest number of bytes
     most: int = SIZE_MAX
+    word: str = ""
 
     def encode(self, value: str) -> int:
-        """The value as a number: bytes, or the position among the choices."""
-        return self.choices.index(value) if self.choices else parse_size(value)
+        """Return the value as a number: bytes, or the position among the choices.
 
+        Raises: UsageError when `value` is no size.
 
-#: the options that every design has
-COMMON_OPTIONS = (
-    Option("mmap_threshold", "128KiB", "requests from here on get a mapping of their own"),
-    Option("trim_threshold", "128KiB", "a free end of the heap from here on is given back to the kernel"),
-    Option("top_pad", "128KiB", "asked for beyond what a growth needs, and kept when trimming", most=1 << 46),
-)
+        >>> Option("top_pad", "128KiB", "").encode("4k"), Option("fit", "first", "", ("first", "next")).encode("next")
+        (4096, 1)
+        """
+        if self.choices:
+            return self.choices.index(value)
+        return SIZE_MAX if self.word and value == self.word else parse_size(value)
 
 
 def round_up(n: int, unit: int) -> int:
@@ -100,8 +137,11 @@ class Allocator(ABC):
 
     NAME: ClassVar[str]
     LANGUAGE: ClassVar[str] = "python"
-    #: the design's own options; those of COMMON_OPTIONS come on top
+    TRAITS: ClassVar[Trait]
+    #: the parameters that a spec can give
     OPTIONS: ClassVar[tuple[Option, ...]] = ()
+    #: bytes of the smallest block
+    SMALLEST: ClassVar[int] = ALIGN
 
     def __init__(self, process: "Process", options: Mapping[str, int], root: int) -> None:
         self.process = process
@@ -111,7 +151,7 @@ class Allocator(ABC):
     @classmethod
     @abstractmethod
     def create(cls, process: "Process", options: Mapping[str, int]) -> Self:
-        """Build an empty heap at the break of `process`.  Raises: MemoryError when the kernel refuses."""
+        """Build an empty heap in the memory of `process`.  Raises: MemoryError when the kernel refuses."""
 
     def attach(self, process: "Process") -> Self:
         """Return the same heap as another process sees it: a forked child, or a thread.
@@ -152,9 +192,12 @@ class Allocator(ABC):
     def usable_size(self, p: int) -> int:
         """Return how many bytes of payload the block at p has room for; 0 for p = 0."""
 
+    def thread_exit(self, thread: int) -> None:
+        """Hear that a thread has ended: what was kept for this thread goes to all."""
+
     @abstractmethod
-    def walk(self) -> Iterator[Block]:
-        """Yield every block, free, allocated and large, in address order."""
+    def walk(self) -> Iterator[Span]:
+        """Yield every span of the heap in address order: blocks of every state, and metadata."""
 
     @abstractmethod
     def check(self) -> None:

@@ -3,24 +3,27 @@
 A spec is `name[:key=value]...`, as in `freelist:fit=best:order=address`; commas list specs.  The name is a
 design of heaplab's, one that another package offers under the entry point group "heaplab.allocators", or
 the path of a Python file that defines one Allocator class.
+
+heaplab's own designs are found where they stand: in Python, the modules of heaplab.allocators.designs; in C, what
+the linker gathered from csrc/designs.  Nothing is registered by hand.
 """
 
 import difflib
+import importlib
 import importlib.metadata
 import importlib.util
 import inspect
-from collections.abc import Iterable
+import pkgutil
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-from heaplab.allocators.base import COMMON_OPTIONS, Allocator, Option
-from heaplab.allocators.binheap import BinHeap
-from heaplab.allocators.buddy import Buddy
-from heaplab.allocators.ccore import CAllocator
-from heaplab.allocators.freelist import FreeList
-from heaplab.allocators.rbtree import RBTree
+from heaplab.allocators import designs, stated
+from heaplab.allocators.base import Allocator, Option
+from heaplab.allocators.core import c_design
 from heaplab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +50,7 @@ class Spec:
     @classmethod
     def of(cls, design: type[Allocator]) -> "Spec":
         """Return the spec of a class that is under no name, with its default parameters."""
-        options = {option.name: option.encode(option.default) for option in _options(design)}
+        options = {option.name: option.encode(option.default) for option in design.OPTIONS}
         return cls(design.__name__, design.LANGUAGE, design, options)
 
     def create(self, process: "Process") -> Allocator:
@@ -55,25 +58,33 @@ class Spec:
         return self.design.create(process, self.options)
 
 
-#: heaplab's own designs in Python; each has a twin of the same name in csrc/heap
-BUILTIN: tuple[type[Allocator], ...] = (FreeList, Buddy, BinHeap, RBTree)
-
-
 @cache
 def _designs(language: str) -> dict[str, type[Allocator]]:
-    python = {design.NAME: design for design in BUILTIN}
-    if language == "c":
-        found: dict[str, type[Allocator]] = {
-            name: type(f"C{design.__name__}", (CAllocator,), {"NAME": name, "OPTIONS": design.OPTIONS})
-            for name, design in python.items()
-        }
-    else:
-        found = dict(python)
+    found = _own_in_c() if language == "c" else _own_in_python()
     for entry in importlib.metadata.entry_points(group="heaplab.allocators"):
         design = entry.load()
         if design.LANGUAGE == language:
             found[entry.name] = design
     return found
+
+
+def _own_in_c() -> dict[str, type[Allocator]]:
+    return {name: c_design(name) for name in stated.designs()}
+
+
+def _own_in_python() -> dict[str, type[Allocator]]:
+    modules = [
+        importlib.import_module(f"{designs.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(designs.__path__)
+    ]
+    return {design.NAME: design for module in modules for design in _defined_in(module)}
+
+
+def _defined_in(module: ModuleType) -> Iterator[type[Allocator]]:
+    """The Allocator classes that the module itself defines."""
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, Allocator) and value.__module__ == module.__name__:
+            yield value
 
 
 def names(language: str = "python") -> list[str]:
@@ -87,14 +98,14 @@ def parse(text: str, language: str = "python") -> Spec:
     Raises: UsageError for an unknown design, option or value, with the nearest match.
 
     >>> spec = parse("freelist:fit=best")
-    >>> str(spec), spec.options["mmap_threshold"]
+    >>> str(spec), spec.options["top_pad"]
     ('freelist:fit=best', 131072)
     """
     if language not in LANGUAGES:
         raise UsageError(f"there are no allocators in {language!r}: write python or c")
     name, *pairs = text.strip().split(":")
     design = _from_file(name) if name.endswith(".py") else _from_name(name, language)
-    known = {option.name: option for option in _options(design)}
+    known = {option.name: option for option in design.OPTIONS}
     values = {option.name: option.default for option in known.values()}
     given: dict[str, str] = {}
     for pair in pairs:
@@ -122,10 +133,6 @@ def create(text: str, process: "Process", language: str = "python") -> Allocator
     return parse(text, language).create(process)
 
 
-def _options(design: type[Allocator]) -> tuple[Option, ...]:
-    return (*design.OPTIONS, *COMMON_OPTIONS)
-
-
 def _from_name(name: str, language: str) -> type[Allocator]:
     designs = _designs(language)
     if name not in designs:
@@ -142,11 +149,7 @@ def _from_file(path: str) -> type[Allocator]:
         module_spec.loader.exec_module(module)
     except Exception as error:
         raise UsageError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
-    found = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Allocator) and value.__module__ == module.__name__
-    ]
+    found = list(_defined_in(module))
     if len(found) != 1:
         raise UsageError(f"{path} defines {len(found)} Allocator classes: it has to define one")
     if inspect.isabstract(found[0]):
@@ -159,7 +162,9 @@ def _verify_value(name: str, option: Option, value: str) -> None:
     if option.choices and value not in option.choices:
         near = _near(value, option.choices)
         raise UsageError(f"{name} has no {option.name} {value!r}{near}")
-    if option.encode(value) > option.most:
+    if option.word and value == option.word:
+        return
+    if not option.choices and option.encode(value) > option.most:
         raise UsageError(f"{option.name}={value} is too much for {name}: write {option.most} bytes or less")
 
 

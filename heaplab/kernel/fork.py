@@ -149,6 +149,7 @@ def dup_mm(old: Mm) -> Mm:
     fork_pages = POLICIES[old.system.settings.fork]
     new = Mm(old.system, old.layout)
     new.set_brk(old.brk)
+    new.space.secret = old.space.secret
     new.start_stack = old.start_stack
     try:
         for vma in old.vmas:

@@ -86,7 +86,13 @@ class Kernel:
             fork=fork,
         )
         self.system = System(
-            self.machine, settings, chance, zero_frame, pid_max=pid_max, init_reaps=init_reaps
+            self.machine,
+            settings,
+            chance,
+            random.Random(f"secrets {seed}"),
+            zero_frame,
+            pid_max=pid_max,
+            init_reaps=init_reaps,
         )
         self.system.files = FileSystem(self.system)
         self.system.layout_chance = chance if aslr else None

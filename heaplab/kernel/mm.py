@@ -51,6 +51,7 @@ class Mm:
         self.system = system
         self.layout = layout
         self.space = Space(system.machine)
+        self.space.secret = system.secrets.getrandbits(64)
         self.page_size = system.machine.page_size
         self.page_shift = system.machine.page_shift
         self.page_mask = REGISTER & ~(self.page_size - 1)  # lengths wrap as a register does

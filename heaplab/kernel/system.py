@@ -38,7 +38,8 @@ class Settings:
 class System:
     """The state the kernel's parts share.
 
-    fixed at boot: machine, settings, chance (every random choice of the kernel), layout_chance (the same, or
+    fixed at boot: machine, settings, chance (every random choice of the kernel), secrets (the random bytes
+    that new programs get: apart, so that they move nothing else), layout_chance (the same as chance, or
     None: address spaces are not randomised), zero_frame (the one frame that all unwritten memory reads; its
     owner is the kernel)
     while it runs: pids; tasks, by pid, in the order of their birth, the dead not yet waited for included;
@@ -57,6 +58,7 @@ class System:
         machine: Machine,
         settings: Settings,
         chance: random.Random,
+        secrets: random.Random,
         zero_frame: int,
         *,
         pid_max: int,
@@ -65,6 +67,7 @@ class System:
         self.machine = machine
         self.settings = settings
         self.chance = chance
+        self.secrets = secrets
         self.zero_frame = zero_frame
         self.pids = PidAllocator(pid_max)
         self.tasks: dict[int, Task] = {}

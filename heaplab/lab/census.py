@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from heaplab._core import ffi, lib
 from heaplab.allocators import Allocator, State
-from heaplab.allocators.ccore import CAllocator
+from heaplab.allocators.core import SPAN, CAllocator
 from heaplab.lab.record import HeapMap
 
 #: the most cells of a map
@@ -18,8 +17,6 @@ CELLS = 4096
 
 #: blocks looked at together
 _AT_ONCE = 65536
-#: hl_block of csrc/heap/heap.h
-_BLOCK = np.dtype([("address", "<u8"), ("size", "<u8"), ("usable", "<u8"), ("state", "<i4"), ("", "<i4")])
 #: hl_slot of csrc/replay/slots.h; `size` has the stamp in its high 16 bits
 SLOT = np.dtype([("address", "<u8"), ("size", "<u8")])
 _SIZE = np.uint64(2**48 - 1)
@@ -31,8 +28,7 @@ Array = npt.NDArray[Any]
 class Census:
     """The allocated blocks of a heap.
 
-    spans: a row (start, end) for each, in address order; what of a block is no payload is taken to lie in
-    front of it.  large: which of them have a mapping of their own.
+    spans: a row (start, end) for each, in address order.  large: which of them have a mapping of their own.
     """
 
     spans: Array
@@ -51,9 +47,9 @@ def take(heap: Allocator) -> Census:
     Raises: HeapCorruption when the walk breaks off.
     """
     spans, large = [], []
-    for blocks in _walk_c(heap) if isinstance(heap, CAllocator) else _walk_python(heap):
-        taken = blocks[blocks["state"] != State.FREE]
-        start = (taken["address"] - (taken["size"] - taken["usable"])).astype(np.int64)
+    for rows in heap.walk_rows(_AT_ONCE) if isinstance(heap, CAllocator) else _walk_python(heap):
+        taken = rows[(rows["state"] == State.ALLOCATED) | (rows["state"] == State.LARGE)]
+        start = taken["start"].astype(np.int64)
         spans.append(np.stack((start, start + taken["size"].astype(np.int64)), axis=1))
         large.append(taken["state"] == State.LARGE)
     all_spans = np.concatenate([np.empty((0, 2), np.int64), *spans])
@@ -65,18 +61,8 @@ def take(heap: Allocator) -> Census:
 
 def _walk_python(heap: Allocator) -> Iterator[Array]:
     walk = iter(heap.walk())
-    while rows := [(*block, 0) for block in islice(walk, _AT_ONCE)]:
-        yield np.array(rows, _BLOCK)
-
-
-def _walk_c(heap: CAllocator) -> Iterator[Array]:
-    """What heap.walk() gives, without an object for each block."""
-    cursor, blocks = ffi.new("uint64_t[2]"), np.empty(_AT_ONCE, _BLOCK)
-    out = ffi.cast("hl_block *", blocks.ctypes.data)
-    while count := lib.hl_heap_walk(heap.raw, cursor, out, len(blocks)):
-        if count < 0:
-            heap.raise_failure()
-        yield blocks[:count]
+    while rows := [(*span, 0) for span in islice(walk, _AT_ONCE)]:
+        yield np.array(rows, SPAN)
 
 
 def draw(heap: Allocator, census: Census, slots: Array, *, process: int, event: int) -> HeapMap:

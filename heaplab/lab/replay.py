@@ -15,7 +15,7 @@ import numpy as np
 
 from heaplab._core import ffi, lib
 from heaplab.allocators import Allocator, Spec
-from heaplab.allocators.ccore import CAllocator
+from heaplab.allocators.core import CAllocator
 from heaplab.errors import HeaplabError
 from heaplab.kernel import Kernel
 from heaplab.lab import census

@@ -52,7 +52,7 @@ def hl_py_fault(handle: Any, va: int, error_code: int) -> int:
     return ffi.from_handle(handle).fault(va, error_code)  # type: ignore[no-any-return]
 
 
-@ffi.def_extern(error=lib.SEAM_TRAP_RAISED, onerror=_keep)  # type: ignore[untyped-decorator]
+@ffi.def_extern(error=lib.ENV_TRAP_RAISED, onerror=_keep)  # type: ignore[untyped-decorator]
 def hl_py_syscall(handle: Any, nr: int, *args: int) -> int:
     return ffi.from_handle(handle).syscall(nr, *args)  # type: ignore[no-any-return]
 

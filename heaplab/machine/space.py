@@ -72,6 +72,15 @@ class Space:
         return int(self.raw.root)
 
     @property
+    def secret(self) -> int:
+        """The random bytes that the kernel hands the program (AT_RANDOM), 64 bits."""
+        return int(self.raw.secret)
+
+    @secret.setter
+    def secret(self, secret: int) -> None:
+        self.raw.secret = secret
+
+    @property
     def tables(self) -> int:
         """Frames used for tables, the root included."""
         return int(self.raw.tables)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import NamedTuple
 
-from heaplab.allocators import Allocator, Spec, State, parse
+from heaplab.allocators import Allocator, Spec, parse
 from heaplab.kernel import Kernel
 from heaplab.process import Process
 from heaplab.traces import Event, Op
@@ -205,11 +205,11 @@ class Trial:
         heap, live = self.heaps[number], self.live[number]
         heap.check()
         allocated, end = {}, 0
-        for block in heap.walk():
-            assert block.address >= end, f"the walk's block at {block.address:#x} overlaps the one before"
-            end = block.address + block.usable
-            if block.state != State.FREE:
-                allocated[block.address] = block.usable
+        for span in heap.walk():
+            assert span.start >= end, f"the walk's span at {span.start:#x} overlaps the one before"
+            end = span.end
+            if span.state.is_live:
+                allocated[span.payload] = span.usable
         for slot, payload in live.items():
             assert payload.address % 16 == 0, f"block {slot} is at {payload.address:#x}, no multiple of 16"
             usable = allocated.pop(payload.address, None)

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from heaplab import allocators
-from heaplab.allocators.rbtree import RBTree
+from heaplab.allocators.designs.rbtree import RBTree
 from heaplab.errors import HeapCorruption
 from heaplab.testing.heap_machine import heap_machine
 from heaplab.testing.steps import Fork, Free, Malloc, Trial
@@ -48,7 +48,7 @@ class Forgetful(RBTree):
 
     def _release(self, block, size, prev_size):
         if prev_size:
-            self._index.remove = lambda block, size, found=None: None
+            self._index.remove = lambda block, size, where=None: None
         super()._release(block, size, prev_size)
         vars(self._index).pop("remove", None)
 
@@ -69,7 +69,7 @@ def test_a_planted_fault_shrinks_to_the_smallest_trace_that_shows_it():
 def test_an_allocator_written_this_morning_is_named_by_its_file(tmp_path):
     mine = tmp_path / "mine.py"
     mine.write_text(
-        "from heaplab.allocators.freelist import FreeList\n"
+        "from heaplab.allocators.designs.freelist import FreeList\n"
         "class Mine(FreeList):\n"
         "    NAME = 'mine'\n"
         "    def aligned_alloc(self, alignment, size):\n"

@@ -9,12 +9,14 @@ from random import Random
 
 import pytest
 
-from heaplab.allocators import large, parse
-from heaplab.allocators.binheap import BinaryHeap
-from heaplab.allocators.freelist import FreeListIndex
-from heaplab.allocators.pyheap import PythonAllocator
-from heaplab.allocators.rbtree import RedBlackTree
-from heaplab.allocators.tagged import TaggedAllocator as Tagged
+from heaplab.allocators import parse
+from heaplab.allocators.design import Design
+from heaplab.allocators.parts.binheap import BinaryHeap
+from heaplab.allocators.parts.list import FreeBlockList
+from heaplab.allocators.parts.rbtree import RedBlackTree
+from heaplab.allocators.parts.tagged import TaggedDesign as Tagged
+from heaplab.allocators.sources.brk import Brk
+from heaplab.allocators.sources.large import Large
 from heaplab.errors import HeaplabError
 from heaplab.testing import contract
 from heaplab.testing.contract import Desk
@@ -35,13 +37,13 @@ MUTANTS = {
     "splits off what is too small": (
         Tagged, "_carve", "rest >= self._min_block", "rest >= 16", LIFO),
     "does not tell the next block that its neighbour is allocated": (
-        Tagged, "_carve", "with_prev_allocated(next_block, next_word)", "next_word", LIFO),
+        Tagged, "_carve", "with_prev_allocated(self._seal, next_block, next_word)", "next_word", LIFO),
     "does not tell the next block that its neighbour is free": (
-        Tagged, "_release", "with_prev_free(next_block, next_word)", "next_word", LIFO),
+        Tagged, "_release", "with_prev_free(self._seal, next_block, next_word)", "next_word", LIFO),
     "loses the block after when it merges with both": (
         Tagged, "_release", "index.remove(next_block, next_size)", "pass", ADDRESS),
     "leaves the header of a swallowed block": (
-        Tagged, "_release", "self._store(block, tombstone(block))", "pass", LIFO),
+        Tagged, "_release", "self._store(block, tombstone(self._seal, block))", "pass", LIFO),
     "forgets in realloc that the block before is free": (
         Tagged, "_resize", "(PREV_ALLOCATED if prev_is_allocated(word) else 0)", "PREV_ALLOCATED", LIFO),
     "grows into a neighbour that is too small": (
@@ -49,51 +51,55 @@ MUTANTS = {
     "grows into a neighbour that is not free": (
         Tagged, "_take_after", "0 if is_allocated(word) else size_of(word)", "size_of(word)", LIFO),
     "loses what is split off for alignment": (
-        Tagged, "_aligned_alloc", "self._index.insert(front, lead)", "pass", LIFO),
+        Tagged, "_allocate_aligned", "self._index.insert(front, lead)", "pass", LIFO),
     "takes what is split off for alignment for allocated": (
-        Tagged, "_aligned_alloc", "(0 if lead else PREV_ALLOCATED)", "PREV_ALLOCATED", LIFO),
+        Tagged, "_allocate_aligned", "(0 if lead else PREV_ALLOCATED)", "PREV_ALLOCATED", LIFO),
     "aligns the block, not the payload": (
-        Tagged, "_aligned_alloc", "round_up(front + HEADER, alignment) - HEADER", "front", LIFO),
+        Tagged, "_allocate_aligned", "round_up(front + HEADER, alignment) - HEADER", "front", LIFO),
     "trims what is in use": (
-        Tagged, "_release", "if last and total", "if total", LIFO),
+        Tagged, "_release", "if last and self._brk.trims(total)", "if self._brk.trims(total)", LIFO),
     "does not say which block is the last": (
         Tagged, "_carve", "word & LAST", "0", LIFO),
     "trims to where the last block begins": (
         Tagged, "_trim", "block + self._min_block + HEADER", "block", LIFO),
     "does not trim": (
-        Tagged, "_release", "total >= self._trim_threshold", "False", LIFO),
+        Tagged, "_release", "self._brk.trims(total)", "False", LIFO),
     "does not tell the index what trimming left": (
         Tagged, "_trim", "self._index.shrink(block, size, block, rest)", "pass", "binheap"),
     "grows as if nothing were free at the end": (
         Tagged, "_extend", "block, total = epilogue - last, last + grown[1]",
         "last, block, total = 0, epilogue, grown[1]", LIFO),
     "takes a double free for a free": (
-        Tagged, "_demand", "not is_allocated(word) or", "", LIFO),
+        Tagged, "_header_of_allocated", "not is_allocated(word) or", "", LIFO),
     "believes every header": (
-        Tagged, "_demand", "not is_sealed(p - HEADER, word)", "False", LIFO),
+        Tagged, "_header_of_allocated", "not self._seal.holds(p - HEADER, word)", "False", LIFO),
     "copies too little": (
-        PythonAllocator, "realloc", "min(usable, size)", "min(usable, size) - 1", LIFO),
+        Design, "realloc", "min(usable, size)", "min(usable, size) - 1", LIFO),
     "clears too little": (
-        PythonAllocator, "calloc", "fill(p, 0, n_bytes)", "fill(p, 0, n_bytes - (n_bytes > 0))", LIFO),
+        Design, "calloc", "fill(p, 0, n_bytes)", "fill(p, 0, n_bytes - (n_bytes > 0))", LIFO),
     "lets a product wrap around": (
-        PythonAllocator, "calloc", "min(size_t(n) * size_t(size), SIZE_MAX)",
+        Design, "calloc", "min(size_t(n) * size_t(size), SIZE_MAX)",
         "size_t(n) * size_t(size) % 2**64", LIFO),
     "loses a block in realloc": (
-        PythonAllocator, "realloc", "    self.free(p)\n    return to", "    return to", LIFO),
+        Design, "realloc", "    self.free(p)\n    return to", "    return to", LIFO),
     "believes that the break is its own": (
-        PythonAllocator, "_grow", "process.sbrk(0) != end", "False", LIFO),
-    "does not unlink the next large block": (
-        large, "free", "store(following - PREV, preceding)", "pass", LIFO),
+        Brk, "grow", "process.sbrk(0) != end", "False", LIFO),
+    "keeps the slot of a large block that it unmaps": (
+        Large, "free", "self._empty(table, n)", "pass", LIFO),
+    "leaves a hole in the way to a large block": (
+        Large, "_empty", "(at - table.home(p)) & mask >= (at - hole) & mask", "False", LIFO),
+    "loses large blocks when their table grows": (
+        Large, "_reserve", "process.copy(table.slot(self._search(table, p)[0]), old.slot(n), SLOT)", "pass", LIFO),
     "unmaps too little": (
-        large, "free", "munmap(base, length)", "munmap(base, length // 2 // 4096 * 4096 or 4096)", LIFO),
+        Large, "free", "munmap(base, length)", "munmap(base, length // 2 // 4096 * 4096 or 4096)", LIFO),
     "links one way only": (
-        FreeListIndex, "_link", "store(following + PREV, block)", "pass", LIFO),
+        FreeBlockList, "_link", "store(following + PREV, block)", "pass", LIFO),
     "sorts the wrong way": (
-        FreeListIndex, "insert", "following < block", "following > block", ADDRESS),
+        FreeBlockList, "insert", "following < block", "following > block", ADDRESS),
     "leaves the rover behind": (
-        FreeListIndex, "_leave", "self._store(self._rover, to)", "pass", NEXT),
+        FreeBlockList, "_leave", "self._store(self._rover, to)", "pass", NEXT),
     "moves a block without telling its neighbours": (
-        FreeListIndex, "_move", "self._link(to, prev, following)", "pass", ADDRESS),
+        FreeBlockList, "_move", "self._link(to, prev, following)", "pass", ADDRESS),
     "never sifts up what fills a hole": (
         BinaryHeap, "remove", "is_above(last_size, last, size, block)", "False", "binheap"),
     "sifts down past the smaller child": (
@@ -117,7 +123,7 @@ MUTANTS = {
     "keeps a block in its place whatever it has grown to": (
         RedBlackTree, "grow", "if following and", "if False and", "rbtree"),
     "keeps a block in its place whatever is left of it": (
-        RedBlackTree, "shrink", "found and rest > found[FLOOR]", "True", "rbtree"),
+        RedBlackTree, "shrink", "where and rest > where[FLOOR]", "True", "rbtree"),
 }  # fmt: skip
 
 

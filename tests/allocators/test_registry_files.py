@@ -9,8 +9,8 @@ from heaplab.errors import UsageError
 def test_a_class_that_is_not_finished_is_told_what_it_lacks(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(
-        "from heaplab.allocators.pyheap import PythonAllocator\n"
-        "class Mine(PythonAllocator):\n"
+        "from heaplab.allocators.design import Design\n"
+        "class Mine(Design):\n"
         "    def _malloc(self, size): return 0\n"
     )
     with pytest.raises(UsageError, match=r"Mine still has to define _aligned_alloc, .*_usable_size"):

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from heaplab import allocators
-from heaplab.allocators import ccore
+from heaplab.allocators import core
 from heaplab.errors import SegmentationFault
 from heaplab.kernel import Kernel
 from heaplab.lab.run import run
@@ -114,5 +114,5 @@ def test_every_design_in_python_has_a_twin_in_c():
     assert allocators.names("python") == allocators.names("c")
     for name in allocators.names():
         design = allocators.parse(name, "c").design
-        assert issubclass(design, ccore.CAllocator)
+        assert issubclass(design, core.CAllocator)
         assert design.LANGUAGE == "c"

@@ -94,7 +94,7 @@ def test_the_limit_is_told_when_it_was_hit(trace):
 def test_a_heap_that_breaks_the_contract_is_status_1(trace, tmp_path):
     design = tmp_path / "d.py"
     design.write_text(
-        "from heaplab.allocators.buddy import Buddy\n"
+        "from heaplab.allocators.designs.buddy import Buddy\n"
         "class Same(Buddy):\n"
         "    NAME = 'same'\n"
         "    def malloc(self, size):\n"
@@ -157,7 +157,7 @@ def test_ctrl_c_shows_and_writes_what_is_finished(trace, tmp_path):
     slow = tmp_path / "slow.py"
     slow.write_text(
         "import time\n"
-        "from heaplab.allocators.buddy import Buddy\n"
+        "from heaplab.allocators.designs.buddy import Buddy\n"
         "class Slow(Buddy):\n"
         "    NAME = 'slow'\n"
         "    def malloc(self, size):\n"

@@ -4,15 +4,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from heaplab.allocators import Block, Spec, State
-from heaplab.allocators.base import COMMON_OPTIONS, ROOT_DESIGN, ROOT_END, Allocator, round_up
-from heaplab.allocators.pyheap import PythonAllocator
+from heaplab.allocators import Allocator, Span, Spec, State, Trait
+from heaplab.allocators.base import round_up
+from heaplab.allocators.design import ROOT_DESIGN, Design
+from heaplab.allocators.sources import brk
 
 HEADER = 16
 ROOT_TOP = ROOT_DESIGN
 
 
-class Shelf(PythonAllocator):
+class Shelf(Design):
     """Puts block behind block and never takes one back: free only marks.
 
         block: | size of the payload | 1 allocated, 0 free | payload, rounded up to 16 bytes |
@@ -22,20 +23,31 @@ class Shelf(PythonAllocator):
 
     NAME = "shelf"
     MAGIC = 0x5E1F
-    ROOT_SIZE = 32
+    TRAITS = Trait.ANY_ORDER | Trait.CONTIGUOUS
+    OPTIONS = brk.OPTIONS
+    ROOT_SIZE = round_up(ROOT_DESIGN + 8, 16)
 
-    def _init(self, end: int) -> None:
+    @classmethod
+    def _begin(cls, process, options):
+        return brk.begin(process, options, cls.ROOT_SIZE, cls.MAGIC)
+
+    def _init(self) -> None:
         self._store(self.root + ROOT_TOP, self._start)
 
-    def _malloc(self, size: int) -> int:
-        return self._aligned_alloc(16, size)
+    @property
+    def _start(self) -> int:
+        return self.root + self.ROOT_SIZE
 
-    def _aligned_alloc(self, alignment: int, size: int) -> int:
+    @property
+    def _brk(self) -> brk.Brk:
+        return brk.Brk(self.process, self.options, self.root)
+
+    def _malloc(self, size: int, alignment: int) -> int:
         top = self._load(self.root + ROOT_TOP)
         p = round_up(top + HEADER, alignment)
         after = round_up(p + size, 16)
-        end = self._load(self.root + ROOT_END)
-        if after > end and not self._grow(after - end):
+        end = self._brk.end()
+        if after > end and not self._brk.grow(after - end):
             return 0
         self._store(p - 16, size)
         self._store(p - 8, 1)
@@ -46,18 +58,15 @@ class Shelf(PythonAllocator):
         self._load(p - 8)
         self._store(p - 8, 0)
 
-    def _usable_size(self, p: int) -> int:
+    def _usable(self, p: int) -> int:
         return round_up(self._load(p - 16), 16)
 
-    def _resize(self, p: int, size: int) -> bool:
-        return False
-
-    def _blocks(self) -> Iterator[Block]:
+    def _walk(self) -> Iterator[Span]:
         p, top = self._start + HEADER, self._load(self.root + ROOT_TOP)
         while p < top:
             usable = round_up(self._load(p - 16), 16)
             state = State.ALLOCATED if self._load(p - 8) else State.FREE
-            yield Block(p, usable + HEADER, usable, state)
+            yield Span(p - HEADER, usable + HEADER, p, usable, state)
             p += usable + HEADER
 
     def _check(self) -> None:
@@ -69,7 +78,7 @@ def spec_of() -> Callable[..., Spec]:
     """Return the spec of a design that the registry does not know; options are bytes."""
 
     def spec_of(design: type[Allocator] = Shelf, **given: int) -> Spec:
-        options = {option.name: option.encode(option.default) for option in COMMON_OPTIONS}
+        options = {option.name: option.encode(option.default) for option in design.OPTIONS}
         return Spec(design.NAME, design.LANGUAGE, design, {**options, "top_pad": 0, **given})
 
     return spec_of

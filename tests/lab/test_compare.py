@@ -17,7 +17,7 @@ from heaplab.traces import Event, Op, Provenance, Trace, TraceWriter, synthetic
 
 CRASHING = """
 import os, signal
-from heaplab.allocators.buddy import Buddy
+from heaplab.allocators.designs.buddy import Buddy
 
 class Crashing(Buddy):
     NAME = "crashing"

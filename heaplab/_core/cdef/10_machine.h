@@ -43,6 +43,7 @@ typedef struct {
     uint64_t vm_pages;
     uint64_t heap_pages;
     uint64_t brk;
+    uint64_t secret;
     ...;
 } hl_space;
 
@@ -56,6 +57,7 @@ typedef struct {
     uint64_t faults;
     int failed;
     int err;
+    uint32_t thread;
     ...;
 } hl_context;
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from heaplab.allocators import Allocator, Block, Spec, State
+from heaplab.allocators import Allocator, Span, Spec
 from heaplab.errors import HeapCorruption
 from heaplab.kernel import Kernel
 from heaplab.testing.steps import spec_of
@@ -22,9 +22,9 @@ class Desk:
         return self.spec.design.create(process, {**self.spec.options, **options})
 
 
-def allocated(heap: Allocator) -> dict[int, Block]:
-    """The blocks that are not free, by address."""
-    return {block.address: block for block in heap.walk() if block.state != State.FREE}
+def allocated(heap: Allocator) -> dict[int, Span]:
+    """The blocks that a program has, by the address of their payload."""
+    return {span.payload: span for span in heap.walk() if span.state.is_live}
 
 
 def raised(call: Callable[..., object], *args: int) -> HeapCorruption | None:

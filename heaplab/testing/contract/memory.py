@@ -6,7 +6,7 @@ from random import Random
 
 from heaplab.abi import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, PROT_WRITE
 from heaplab.allocators import State
-from heaplab.allocators.base import ROOT_MAGIC
+from heaplab.allocators.design import ROOT_MAGIC
 from heaplab.errors import Rule
 from heaplab.testing.contract.desk import KIB, Clause, Desk, allocated, fill, holds, raised
 from heaplab.testing.steps import HUGE, Trial, random_step
@@ -159,13 +159,13 @@ def the_walk_covers_the_heap(desk: Desk) -> None:
         blocks.remove(p)
     walk = list(heap.walk())
     assert sorted(allocated(heap)) == sorted(blocks)
-    small = [block for block in walk if block.state != State.LARGE]
-    for block, following in pairwise(small):
-        assert block.address + block.size == following.address, "the walk has a hole"
-    for block in walk:
-        assert 0 < block.usable < block.size
-        if block.state != State.FREE:
-            assert heap.usable_size(block.address) == block.usable
+    small = [span for span in walk if span.state in (State.ALLOCATED, State.FREE)]
+    for span, following in pairwise(small):
+        assert span.end == following.start, "the walk has a hole"
+    for span in walk:
+        assert span.start <= span.payload and span.payload + span.usable <= span.end
+        if span.state.is_live:
+            assert heap.usable_size(span.payload) == span.usable
     assert walk == sorted(walk)
 
 

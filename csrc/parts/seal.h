@@ -1,0 +1,37 @@
+/* Sealed headers: eight bytes that say whether they are what was once written at this address.
+ *
+ *   63          48 47                                  0
+ *   +-------------+------------------------------------+
+ *   |    seal     |  tag: whatever the design keeps    |
+ *   +-------------+------------------------------------+
+ *
+ * heaplab/allocators/parts/seal.py is the twin, and says what gets through.
+ */
+#ifndef HL_SEAL_H
+#define HL_SEAL_H
+
+#include "../heap/heap.h"
+
+#define SEAL_FACTOR 0x9E3779B97F4A7C15ull
+#define SEAL_TAG ((1ull << 48) - 1)
+
+/* off: factor 0, and so all seals are 0.  public: the golden ratio.  keyed: two secrets, the factor odd. */
+static inline void seal_begin(hl_heap *h)
+{
+    uint64_t secret = h->seal == HEAP_SEAL_KEYED ? env_random(h->env) : 0;
+    h->seal_key = secret * SEAL_FACTOR;
+    h->seal_factor = h->seal == HEAP_SEAL_OFF ? 0 : h->seal == HEAP_SEAL_PUBLIC ? SEAL_FACTOR : secret | 1;
+}
+
+/* The header that carries `tag` (48 bits) for the block at `address`. */
+static inline uint64_t seal(const hl_heap *h, uint64_t address, uint64_t tag)
+{
+    return tag | (((address ^ tag ^ h->seal_key) * h->seal_factor) & ~SEAL_TAG);
+}
+
+static inline int is_sealed(const hl_heap *h, uint64_t address, uint64_t header)
+{
+    return header == seal(h, address, header & SEAL_TAG);
+}
+
+#endif

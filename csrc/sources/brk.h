@@ -1,0 +1,50 @@
+/* Memory in one piece that grows and shrinks at its end: the root, then the design's part, up to the break.
+ *
+ *   break when the heap was made                            the break
+ *   |                                                           |
+ *   | root |  the design's part                                 |
+ *   root                                                        end (root + 8)
+ *
+ * The break belongs to one heap.  When somebody else moves it, the heap can no longer grow or shrink.
+ *
+ * Trimming has a distance to growing: a free end goes back only when that gives trim_threshold bytes back and
+ * keeps top_pad bytes.  So a block that is taken and freed at the end of the heap moves the break twice only if
+ * it is larger than trim_threshold.  By default that is twice the threshold of large blocks, as in glibc.
+ *
+ * heaplab/allocators/sources/brk.py is the twin.
+ */
+#ifndef HL_BRK_H
+#define HL_BRK_H
+
+#include "large.h"
+
+#define BRK_DYNAMIC UINT64_MAX
+
+#define BRK_OPTIONS                                                                                           \
+    HEAP_BYTES(trim_threshold, "trim_threshold", "dynamic", "dynamic", INT64_MAX,                             \
+               "a trim gives back this much or more; dynamic: twice the threshold of large blocks"),          \
+        HEAP_BYTES(top_pad, "top_pad", "128KiB", NULL, 1ull << 46,                                            \
+                   "asked for beyond what a growth needs, and kept when trimming")
+
+/* Makes the root at the break, and behind its `root_size` bytes (a multiple of 16) top_pad bytes and the rest
+ * of the page.  The end of all, or 0 with errno; h->root is set, and the root's word of the end. */
+uint64_t brk_begin(hl_heap *h, uint64_t root_size);
+/* Moves the break up by at least `need` bytes: top_pad is added, and the rest of the page.  The old end,
+ * and in *grown by how much; 0 with errno when the kernel refuses. */
+uint64_t brk_grow(hl_heap *h, uint64_t need, uint64_t *grown);
+/* Moves the break down to `end`, a multiple of the page size: 1, or 0 when somebody else has moved it. */
+int brk_shrink(hl_heap *h, uint64_t end);
+
+static inline uint64_t brk_end(hl_heap *h) { return heap_load(h, h->root + ROOT_END); }
+
+/* Whether a free end of `tail` bytes is worth a trim.  Mostly that costs no reference. */
+static inline int brk_trims(hl_heap *h, uint64_t tail)
+{
+    int dynamic = h->trim_threshold == BRK_DYNAMIC;
+    uint64_t least = dynamic ? 2 * LARGE_LEAST : h->trim_threshold;
+    if (tail < h->top_pad || tail - h->top_pad < least)
+        return 0;
+    return !dynamic || tail - h->top_pad >= 2 * heap_load(h, h->root + LARGE_THRESHOLD);
+}
+
+#endif

@@ -1,0 +1,1 @@
+"""The designs, one a module; registry.py finds them here."""

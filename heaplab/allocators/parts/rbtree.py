@@ -1,0 +1,362 @@
+"""An index as a red-black tree: the free blocks are its nodes, in the order of size, then address.
+
+    base -> the tree's root, 0 when it is empty
+
+    block  +0         +8       +16      +24                           size - 8
+           | header   | left   | right  | parent, red in bit 0  | ... | footer |       a free block
+
+Three things spare references.  The children of a red node are black, so the word that holds their parent is
+known without loading it.  Who goes down the tree remembers the way, and finds nothing out again on the way
+back.  And the search for the best fit ends right behind the largest node that is too small: what is left of
+the block found keeps its place in the order, and so in the tree, while it is larger.
+
+Source: Cormen et al., Introduction to Algorithms, 13; Guibas and Sedgewick (1978).
+The twin is csrc/parts/rbtree.h.
+"""
+
+from typing import Final
+
+from heaplab.allocators.parts.index import Found, Index, Survey
+from heaplab.allocators.parts.tags import HEADER, size_of
+from heaplab.errors import HeapCorruption, Rule
+
+# from the node
+LEFT, RIGHT, PARENT = 8, 16, 24
+BOTH: Final = LEFT + RIGHT  # the other side of `side` is BOTH - side
+RED: Final = 1
+
+#: what a search learns on its way: the largest size it passed that was too small, the address of the word that
+#: points to the block, the block's left child
+Way = tuple[int, int, int]
+FLOOR, LINK, CHILD = 0, 1, 2
+
+#: no tree of 2**48 nodes is higher: 2 log2(n + 1)
+HIGHEST: Final = 96
+
+#: a node's left and right child, its parent with its own colour, the address of the word that points to it
+Links = tuple[int, int, int, int]
+#: size and address: the order of the nodes
+Key = tuple[int, int]
+NO_KEY: Final = (0, 0)
+LAST_KEY: Final = (1 << 48, 0)
+
+
+class RedBlackTree(Index):
+    """A red-black tree of nodes that live in any memory; its root is the word at `base`.
+
+    A node is an address, 8 mod 16, where a header with the node's size stands (blocks.py).
+
+    >>> from types import SimpleNamespace
+    >>> from heaplab.allocators.parts.seal import Seal
+    >>> from heaplab.allocators.parts.tags import header
+    >>> words = {}
+    >>> tree = RedBlackTree(SimpleNamespace(load64=words.__getitem__, store64=words.__setitem__), 0, {})
+    >>> tree.init(0)
+    >>> for node, size in (0x108, 64), (0x208, 48), (0x308, 96):
+    ...     words[node] = header(Seal(), node, size, 0)
+    ...     tree.insert(node, size)
+    >>> hex(tree.find(50)[0]), tree.find(97)[0]
+    ('0x108', 0)
+    """
+
+    MIN_BLOCK = 48
+    WORDS = 1
+
+    def init(self, heap_bytes: int) -> None:
+        self._store(self._base, 0)
+
+    # ---- the index ----
+
+    def find(self, need: int) -> Found:
+        """Return the best fit, its header, and the way to it."""
+        load = self._load
+        best = best_word = best_link = best_left = floor = 0
+        link = self._base
+        node = load(link)
+        while node:
+            word = load(node)
+            size = size_of(word)
+            if size < need:
+                floor = size
+                link = node + RIGHT
+                node = load(link)
+            else:
+                best, best_word, best_link = node, word, link
+                link = node + LEFT
+                node = best_left = load(link)
+        return best, best_word, (floor, best_link, best_left)
+
+    def insert(self, block: int, size: int) -> None:
+        load, store = self._load, self._store
+        links = [self._base]
+        node = load(self._base)
+        while node:
+            other = size_of(load(node))
+            if len(links) > HIGHEST:
+                raise HeapCorruption(node + HEADER, Rule.BROKEN_INDEX)
+            links.append(node + (LEFT if size < other or (size == other and block < node) else RIGHT))
+            node = load(links[-1])
+        parent = self._owner(links[-1])
+        store(block + LEFT, 0)
+        store(block + RIGHT, 0)
+        store(links[-1], block)
+        store(block + PARENT, parent and parent | RED)
+        if parent:
+            self._mend_red(block, links)
+
+    def remove(self, block: int, size: int, where: Way | None = None) -> None:
+        self._take_out(self._links(block, where))
+
+    def shrink(self, block: int, size: int, to: int, rest: int, where: Way | None = None) -> None:
+        if where and rest > where[FLOOR]:
+            self._move(self._links(block, where), to)
+        else:
+            self.remove(block, size, where)
+            self.insert(to, rest)
+
+    def grow(self, block: int, size: int, to: int, total: int) -> None:
+        links = self._links(block)
+        following = self._next(block, links)
+        if following and (total, to) > (size_of(self._load(following)), following):
+            self._take_out(links)
+            self.insert(to, total)
+        elif to != block:
+            self._move(links, to)
+
+    def _take_out(self, links: Links) -> None:
+        """Take out the node with these links."""
+        left, right, word, link = links
+        if left and right:
+            self._replace_by_next(links)
+            return
+        child = left or right
+        self._store(link, child)
+        if child:  # red, without children; and so the node was black
+            self._store(child + PARENT, word)
+        elif word and not word & RED:
+            self._mend_black(word, link - word)
+
+    def _move(self, links: Links, to: int) -> None:
+        """Let `to` take the place of the node with these links."""
+        load, store = self._load, self._store
+        left, right, word, link = links
+        store(link, to)
+        store(to + LEFT, left)
+        store(to + RIGHT, right)
+        store(to + PARENT, word)
+        for child in left, right:
+            if child:
+                store(child + PARENT, to | load(child + PARENT) & RED)
+
+    # ---- links ----
+
+    def _owner(self, link: int) -> int:
+        """Return the node whose word stands at `link`; 0 for the root's."""
+        if link == self._base:
+            return 0
+        return link - (RIGHT if link % 16 else LEFT)  # nodes stand at 8 mod 16
+
+    def _links(self, node: int, where: Way | None = None) -> Links:
+        load, is_link = self._load, self._is_link
+        left = where[CHILD] if where else load(node + LEFT)
+        right, word = load(node + RIGHT), load(node + PARENT)
+        parent = word & ~RED
+        if (left and not is_link(left)) or (right and not is_link(right)) or (parent and not is_link(parent)):
+            raise HeapCorruption(node + HEADER, Rule.BROKEN_LINK)
+        link = where[LINK] if where else self._link_to(node, parent)
+        if self._owner(link) != parent:
+            raise HeapCorruption(node + HEADER, Rule.BROKEN_LINK)
+        return left, right, word, link
+
+    def _next(self, node: int, links: Links) -> int:
+        """Return the next node in order, 0 after the last."""
+        load = self._load
+        _, right, word, link = links
+        if right:
+            while smaller := load(right + LEFT):
+                right = smaller
+            return right
+        parent = word & ~RED
+        if not parent or link == parent + LEFT:
+            return parent
+        while True:
+            node, parent = parent, load(parent + PARENT) & ~RED
+            if not parent or load(parent + LEFT) == node:
+                return parent
+
+    def _link_to(self, node: int, parent: int) -> int:
+        """Return the address of the word that points to `node`."""
+        load = self._load
+        if not parent:
+            if load(self._base) == node:
+                return self._base
+        elif load(parent + LEFT) == node:
+            return parent + LEFT
+        elif load(parent + RIGHT) == node:
+            return parent + RIGHT
+        raise HeapCorruption(node + HEADER, Rule.BROKEN_LINK)
+
+    def _replace_by_next(self, links: Links) -> None:
+        """Take out a node with two children: the next in order takes its place."""
+        load, store = self._load, self._store
+        left, right, word, link = links
+        parent, node = 0, right
+        while smaller := load(node + LEFT):
+            parent, node = node, smaller
+        child, gone = load(node + RIGHT), load(node + PARENT)
+        store(link, node)
+        store(node + PARENT, word)
+        store(node + LEFT, left)
+        store(left + PARENT, node | load(left + PARENT) & RED)
+        if parent:
+            side = LEFT
+            store(parent + LEFT, child)
+            store(node + RIGHT, right)
+            store(right + PARENT, node | load(right + PARENT) & RED)
+        else:
+            side, parent = RIGHT, node
+        if child:  # red, without children; and so the node that moved was black
+            store(child + PARENT, parent)
+        elif not gone & RED:
+            self._mend_black(parent, side)
+
+    # ---- colours ----
+
+    def _mend_red(self, node: int, links: list[int]) -> None:
+        """A new leaf is red: no red node may have a red parent.
+
+        links: the addresses of the words that point to the nodes on the way down, and to the new one.
+        """
+        load, store = self._load, self._store
+        depth = leaf = len(links) - 1
+        while True:
+            parent = self._owner(links[depth])
+            if not load(parent + PARENT) & RED:
+                return
+            if depth < 2:
+                raise HeapCorruption(parent + HEADER, Rule.BROKEN_INDEX)  # the root is black
+            grand = self._owner(links[depth - 1])
+            side = links[depth - 1] - grand
+            uncle = load(grand + BOTH - side)
+            # beside the parent of a new leaf there is nothing, or a red leaf
+            if not uncle or (depth < leaf and not load(uncle + PARENT) & RED):
+                break
+            store(uncle + PARENT, grand)
+            store(parent + PARENT, grand)
+            node, depth = grand, depth - 2
+            if not depth:
+                return
+            store(node + PARENT, self._owner(links[depth]) | RED)
+        # the middle one of grand, parent and node comes to the top, black; the others are below it, red
+        link, other = links[depth - 2], BOTH - side
+        if links[depth] == parent + side:
+            top, far = parent, 0 if depth == leaf else load(parent + other)
+        else:
+            top, near, far = node, 0, 0
+            if depth < leaf:
+                near, far = load(node + side), load(node + other)
+            store(parent + other, near)
+            if near:
+                store(near + PARENT, parent)
+            store(top + side, parent)
+            store(parent + PARENT, top | RED)
+        store(grand + side, far)
+        if far:
+            store(far + PARENT, grand)
+        store(top + other, grand)
+        store(grand + PARENT, top | RED)
+        store(top + PARENT, self._owner(link))
+        store(link, top)
+
+    def _mend_black(self, parent: int, side: int) -> None:
+        """The paths through the `side` of `parent` have one black node too few."""
+        load, store = self._load, self._store
+        while True:
+            other = BOTH - side
+            sibling, word = load(parent + other), load(parent + PARENT)
+            if load(sibling + PARENT) & RED:  # and so parent is black: make the sibling so
+                link, near = self._link_to(parent, word), load(sibling + side)
+                store(parent + other, near)
+                store(near + PARENT, parent)
+                store(sibling + side, parent)
+                store(sibling + PARENT, word)
+                store(link, sibling)
+                word, sibling = sibling | RED, near
+                store(parent + PARENT, word)
+            far, near = load(sibling + other), load(sibling + side)
+            if far and load(far + PARENT) & RED:
+                link = self._link_to(parent, word & ~RED)
+                store(parent + other, near)
+                if near:
+                    store(near + PARENT, parent | load(near + PARENT) & RED)
+                store(far + PARENT, sibling)
+                top = sibling
+            elif near and load(near + PARENT) & RED:
+                link = self._link_to(parent, word & ~RED)
+                inner, outer = load(near + side), load(near + other)
+                store(parent + other, inner)
+                if inner:
+                    store(inner + PARENT, parent)
+                store(sibling + side, outer)
+                if outer:
+                    store(outer + PARENT, sibling)
+                store(near + other, sibling)
+                store(sibling + PARENT, near)
+                top = near
+            else:
+                store(sibling + PARENT, parent | RED)
+                if word & RED:
+                    store(parent + PARENT, word & ~RED)
+                    return
+                if not word:
+                    return
+                side = LEFT if load(word + LEFT) == parent else RIGHT
+                parent = word
+                continue
+            store(top + side, parent)
+            store(parent + PARENT, top)
+            store(top + PARENT, word)
+            store(link, top)
+            return
+
+    # ---- check ----
+
+    def check_links(self, survey: Survey, block: int) -> None:
+        load = self._load
+        left, right, word = load(block + LEFT), load(block + RIGHT), load(block + PARENT)
+        for child in left, right:
+            if child and not (survey.is_block(child) and load(child + PARENT) & ~RED == block):
+                raise HeapCorruption(block + HEADER, Rule.BROKEN_LINK)
+        parent = word & ~RED
+        if parent and not survey.is_block(parent):
+            raise HeapCorruption(block + HEADER, Rule.BROKEN_LINK)
+        self._link_to(block, parent)
+
+    def check(self, survey: Survey) -> None:
+        root = self._load(self._base)
+        if root:
+            self._check_subtree(survey, root, 0, 0, (NO_KEY, LAST_KEY))
+
+    def _check_subtree(
+        self, survey: Survey, node: int, above: int, depth: int, between: tuple[Key, Key]
+    ) -> int:
+        """Check the nodes from `node` down, whose keys lie between two.
+
+        above: the parent, with its colour.  Returns: how many black nodes each path down has.
+        """
+        load, (low, high) = self._load, between
+        parent = above & ~RED
+        size = survey.indexed(node, parent or self._base - HEADER)
+        word = load(node + PARENT)
+        if word & ~RED != parent:
+            raise HeapCorruption(node + HEADER, Rule.BROKEN_LINK)
+        red, key = word & RED, (size, node)
+        if not low < key < high or (red and (above & RED or not parent)) or depth == HIGHEST:
+            raise HeapCorruption(node + HEADER, Rule.BROKEN_INDEX)
+        heights = [
+            self._check_subtree(survey, child, node | red, depth + 1, keys) if child else 0
+            for child, keys in ((load(node + LEFT), (low, key)), (load(node + RIGHT), (key, high)))
+        ]
+        if heights[0] != heights[1]:
+            raise HeapCorruption(node + HEADER, Rule.BROKEN_INDEX)
+        return heights[0] + (not red)
