@@ -306,19 +306,25 @@ static int buddy_resize(hl_heap *h, uint64_t p, uint64_t size)
 
 /* ---- walk and check ---- */
 
-/* place[0]: the next block; place[1]: the next slot of the large blocks, once the blocks are done. */
+/* place[0]: where the walk is in the part that grows by brk: 0, a block, or behind the fence.
+ * place[1]: how far it is in the large blocks. */
 static int buddy_walk(hl_heap *h, uint64_t place[4], hl_span *out)
 {
-    uint64_t p = place[0] ? place[0] : first_of(h);
-    if (p >= brk_end(h))
-        return place[0] = p, large_walk(h, &place[1], out);
-    unsigned tag = tag_of(h, p);
-    out->start = p - HEADER;
-    out->size = power(tag & ORDER);
-    out->payload = p;
-    out->usable = out->size - HEADER;
-    out->state = tag & ALLOCATED ? HEAP_ALLOCATED : HEAP_FREE;
-    place[0] = p + out->size;
+    uint64_t p = place[0], end = brk_end(h);
+    if (!p) {
+        *out = heap_metadata(h->root, first_of(h) - HEADER - h->root);
+        place[0] = first_of(h);
+    } else if (p < end) {
+        unsigned tag = tag_of(h, p);
+        uint64_t size = power(tag & ORDER);
+        *out = (hl_span){p - HEADER, size, p, size - HEADER, tag & ALLOCATED ? HEAP_ALLOCATED : HEAP_FREE};
+        place[0] = p + size;
+    } else if (p == end) {
+        *out = heap_metadata(end - HEADER, HEADER); /* the fence */
+        place[0] = p + HEADER;
+    } else {
+        return large_walk(h, &place[1], out);
+    }
     return 1;
 }
 

@@ -49,7 +49,8 @@ enum {
     HEAP_METADATA   /* the design's own, apart from the blocks */
 };
 
-/* One step of a walk: `size` bytes from `start` on; a block has room for `usable` bytes from `payload` on. */
+/* One step of a walk: `size` bytes from `start` on; a block has room for `usable` bytes from `payload` on.
+ * The spans of a heap are all memory that the env gave it, each byte once. */
 typedef struct hl_span {
     uint64_t start;
     uint64_t size;
@@ -88,7 +89,7 @@ typedef struct hl_heap {
     uint64_t mmap_threshold; /* bytes, or LARGE_DYNAMIC */
     uint64_t trim_threshold; /* bytes, or BRK_DYNAMIC */
     uint64_t top_pad;        /* bytes */
-    uint64_t option[4];      /* the design's own */
+    uint64_t option[8];      /* the design's own */
     /* what `seal` means for the arithmetic (parts/seal.h); heap_begin and heap_attach set them */
     uint64_t seal_factor, seal_key;
     /* a malloc's second result: the block is known to be zero */
@@ -192,6 +193,12 @@ static inline void heap_store(hl_heap *h, uint64_t address, uint64_t value)
 }
 
 static inline uint64_t heap_round_up(uint64_t n, uint64_t unit) { return (n + unit - 1) & ~(unit - 1); }
+
+/* The span of a design's own bytes, apart from the blocks. */
+static inline hl_span heap_metadata(uint64_t start, uint64_t size)
+{
+    return (hl_span){.start = start, .size = size, .payload = start, .state = HEAP_METADATA};
+}
 
 static inline int heap_checks_links(const hl_heap *h) { return h->checks >= HEAP_CHECKS_LINKS; }
 

@@ -198,8 +198,7 @@ static void index_check(hl_heap *h, survey *s)
 static int index_walk(hl_heap *h, hl_span *out)
 {
     uint64_t bytes = WORD * heap_load(h, h->root + CAPACITY);
-    *out = (hl_span){heap_load(h, h->root + ARRAY), bytes, 0, 0, HEAP_METADATA};
-    out->payload = out->start;
+    *out = heap_metadata(heap_load(h, h->root + ARRAY), bytes);
     return bytes != 0;
 }
 #define INDEX_WALKS

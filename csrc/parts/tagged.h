@@ -355,27 +355,30 @@ static int tagged_resize(hl_heap *h, uint64_t p, uint64_t size)
 
 /* ---- walking ---- */
 
-/* place[0]: the next block; then place[2]: whether the index's memory was shown; then place[1]: the next slot
- * of the large blocks. */
+/* place[0]: where the walk is in the part that grows by brk: 0, a block, or behind the epilogue.
+ * place[1]: how far it is in the large blocks.  place[2]: whether the index's memory was shown. */
 static int tagged_walk(hl_heap *h, uint64_t place[4], hl_span *out)
 {
-    uint64_t block = place[0] ? place[0] : heap_load(h, h->root + ROOT_FIRST);
-    uint64_t word = header_at(h, block), size = block_size(word);
-    if (!size) {
-        place[0] = block; /* the epilogue */
-#ifdef INDEX_WALKS
-        if (!place[2]++ && index_walk(h, out))
-            return 1;
-#endif
-        return large_walk(h, &place[1], out);
+    uint64_t first = heap_load(h, h->root + ROOT_FIRST);
+    if (!place[0]) {
+        *out = heap_metadata(h->root, first - h->root);
+        place[0] = first;
+        return 1;
     }
-    out->start = block;
-    out->size = size;
-    out->payload = block + BLOCK_HEADER;
-    out->usable = size - BLOCK_HEADER;
-    out->state = block_is_allocated(word) ? HEAP_ALLOCATED : HEAP_FREE;
-    place[0] = block + size;
-    return 1;
+    if (place[0] % HEAP_ALIGN == BLOCK_HEADER) {
+        uint64_t block = place[0], word = header_at(h, block), size = block_size(word);
+        *out = heap_metadata(block, BLOCK_HEADER); /* the epilogue */
+        if (size)
+            *out = (hl_span){block, size, block + BLOCK_HEADER, size - BLOCK_HEADER,
+                             block_is_allocated(word) ? HEAP_ALLOCATED : HEAP_FREE};
+        place[0] = block + out->size;
+        return 1;
+    }
+#ifdef INDEX_WALKS
+    if (!place[2]++ && index_walk(h, out))
+        return 1;
+#endif
+    return large_walk(h, &place[1], out);
 }
 
 static void tagged_check(hl_heap *h)

@@ -180,8 +180,15 @@ int large_resize(hl_heap *h, uint64_t p, uint64_t size)
 int large_walk(hl_heap *h, uint64_t *n, hl_span *out)
 {
     table t = load_table(h);
-    for (; *n < t.slots; ++*n) {
-        uint64_t slot = slot_at(&t, *n), p = heap_load(h, slot + PAYLOAD);
+    if (!t.slots)
+        return 0;
+    if (!*n) {
+        *out = heap_metadata(t.at, heap_round_up(SLOT * t.slots, t.page));
+        ++*n;
+        return 1;
+    }
+    for (; *n <= t.slots; ++*n) {
+        uint64_t slot = slot_at(&t, *n - 1), p = heap_load(h, slot + PAYLOAD);
         if (!p)
             continue;
         out->start = heap_load(h, slot + BASE);

@@ -60,7 +60,7 @@ void large_free(hl_heap *h, uint64_t p);
 uint64_t large_usable(hl_heap *h, uint64_t p);
 /* Shrinks by giving the pages behind the new end back; grows only into the rest of the last page. */
 int large_resize(hl_heap *h, uint64_t p, uint64_t size);
-/* The large block in the slots from number *n on, and moves *n behind it: 1, or 0 after the last. */
+/* The table, when *n is 0, then each block; moves *n on: 1, or 0 after the last. */
 int large_walk(hl_heap *h, uint64_t *n, hl_span *out);
 void large_check(hl_heap *h);
 

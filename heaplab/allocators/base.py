@@ -55,6 +55,11 @@ class Span(NamedTuple):
     usable: int
     state: State
 
+    @classmethod
+    def metadata(cls, start: int, size: int) -> "Span":
+        """Return the span of a design's own bytes."""
+        return cls(start, size, start, 0, State.METADATA)
+
     @property
     def end(self) -> int:
         """The first address behind the span."""
@@ -197,7 +202,11 @@ class Allocator(ABC):
 
     @abstractmethod
     def walk(self) -> Iterator[Span]:
-        """Yield every span of the heap in address order: blocks of every state, and metadata."""
+        """Yield all memory that the heap has, each byte once, in address order: blocks and metadata."""
+
+    def blocks(self) -> Iterator[Span]:
+        """Yield the spans of the walk that are blocks, of every state: all but metadata."""
+        return (span for span in self.walk() if span.state != State.METADATA)
 
     @abstractmethod
     def check(self) -> None:

@@ -306,6 +306,7 @@ class Buddy(Design):
     # walk and check
 
     def _walk(self) -> Iterator[Span]:
+        yield Span.metadata(self.root, self._first - HEADER - self.root)
         p = self._first
         while p < self._brk.end():
             tag = self._tag(p)
@@ -313,6 +314,7 @@ class Buddy(Design):
             state = State.ALLOCATED if tag & ALLOCATED else State.FREE
             yield Span(p - HEADER, size, p, size - HEADER, state)
             p += size
+        yield Span.metadata(p - HEADER, HEADER)  # the fence
         yield from self._large.walk()
 
     def _check(self) -> None:

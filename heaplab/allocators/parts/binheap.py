@@ -24,7 +24,7 @@ The twin is csrc/parts/binheap.h.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
-from heaplab.allocators.base import ADDRESSES, Span, State, round_up
+from heaplab.allocators.base import ADDRESSES, Span, round_up
 from heaplab.allocators.parts.index import NOTHING, Found, Index, Memory, Survey
 from heaplab.allocators.parts.tags import HEADER, size_of
 from heaplab.errors import HeapCorruption, Rule
@@ -173,8 +173,7 @@ class BinaryHeap(Index):
 
     def walk(self) -> Iterator[Span]:
         if n_bytes := WORD * self._load(self._base + CAPACITY):
-            array = self._load(self._base + ARRAY)
-            yield Span(array, n_bytes, array, 0, State.METADATA)
+            yield Span.metadata(self._load(self._base + ARRAY), n_bytes)
 
     # ---- check ----
 

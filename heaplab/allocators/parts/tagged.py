@@ -329,10 +329,12 @@ class TaggedDesign(Design):
 
     def _walk(self) -> Iterator[Span]:
         block = self._load(self.root + ROOT_FIRST)
+        yield Span.metadata(self.root, block - self.root)
         while size := size_of(word := self._header(block)):
             state = State.ALLOCATED if is_allocated(word) else State.FREE
             yield Span(block, size, block + HEADER, size - HEADER, state)
             block += size
+        yield Span.metadata(block, HEADER)  # the epilogue
         yield from self._index.walk()
         yield from self._large.walk()
 

@@ -142,8 +142,10 @@ class Large:
         return True
 
     def walk(self) -> Iterator[Span]:
-        """Yield the blocks in the order of the table."""
+        """Yield the table, then the blocks in its order."""
         load, table = self._load, self._table()
+        if table.slots:
+            yield Span.metadata(table.at, round_up(SLOT * table.slots, table.page))
         for n in range(table.slots):
             slot = table.slot(n)
             if p := load(slot + PAYLOAD):
