@@ -6,6 +6,8 @@
         HeapCorruption      an allocator's metadata contradicts itself, or a pointer is not its own
         ProcessDied         a signal ended the process whose access or call this was
             SegmentationFault, BusError, OutOfMemory
+        OutOfFuel           a budget of memory references is spent
+        Unreadable          somebody looks where no read is allowed
         KernelPanic         the model's kernel cannot go on: pid 1 is gone, or no memory and nobody to kill
 
 System calls that fail raise OSError with Linux's errno, as Python's os module does.
@@ -37,6 +39,25 @@ class WouldBlock(UsageError):
 
 class KernelPanic(HeaplabError):
     """The modelled kernel cannot go on."""
+
+
+class OutOfFuel(HeaplabError):
+    """A context has made all references of its budget, and one more was to be made.  `budget`: how many."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        super().__init__(
+            f"the budget of {budget:,} memory references is spent: what makes more goes round in a loop, or "
+            "needs a larger budget"
+        )
+
+
+class Unreadable(HeaplabError):
+    """The memory at `address` cannot be looked at: nothing there may be read."""
+
+    def __init__(self, address: int) -> None:
+        self.address = address
+        super().__init__(f"nothing at {address:#x} may be read")
 
 
 class Rule(IntEnum):

@@ -31,7 +31,8 @@ from heaplab.abi import (
     SigInfo,
     Sys,
 )
-from heaplab.machine import REGISTER, Context
+from heaplab.errors import Unreadable, UsageError
+from heaplab.machine import REGISTER, Context, Looking
 
 #: what threads of one process share: everything
 THREAD_FLAGS: Final = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
@@ -68,8 +69,52 @@ class KernelSide(Protocol):
     def syscall(self, nr: int, *args: int) -> int: ...
     def direct(self, name: str, *args: Any) -> Any: ...
     def process(self, pid: int) -> "Process": ...
+    def look(self) -> Looking: ...
+    def frame_of(self, va: int) -> int | None: ...
     def maps(self) -> str: ...
     def status(self) -> str: ...
+
+
+class Look:
+    """A process's memory, looked at from outside; nothing in the model can tell that somebody did.
+
+    load64(va), load(va, size) of 1, 2, 4 or 8 bytes, read(va, n), page_size, and sbrk(0), which asks for the
+    break, are as of a process, so that code that only reads takes either.  A page that was never touched
+    shows what a read would find.  Raises: Unreadable where a read is not allowed.
+    A look is at one address space, as it is at that moment; after exec ask for another.  When the address
+    space is gone, nothing can be read.
+
+    >>> from heaplab.kernel import Kernel
+    >>> process = Kernel(ram="1 MiB").init.fork()
+    >>> page = process.mmap(2 * 4096)
+    >>> process.store64(page, 7)
+    >>> look = process.look()
+    >>> look.load64(page), look.load64(page + 4096), process.minflt, process.context.loads
+    (7, 0, 1, 0)
+    >>> look.load64(0)
+    Traceback (most recent call last):
+    heaplab.errors.Unreadable: nothing at 0x0 may be read
+    """
+
+    def __init__(self, context: Looking) -> None:
+        #: the MMU as it is looked through; its counters and its `fuel` are the look's own
+        self.context = context
+        self.page_size = context.machine.page_size
+        self.load64: Callable[[int], int] = context.load64
+        self.load: Callable[..., int] = context.load
+        self.read: Callable[[int, int], bytes] = context.read
+
+    def store64(self, va: int, value: int) -> NoReturn:
+        """Refuse, so that code that only reads at times takes a look too.  Raises: UsageError."""
+        raise UsageError(
+            f"a store at {va:#x} through a look, which changes nothing: make it through the process"
+        )
+
+    def sbrk(self, increment: int) -> int:
+        """Return where the break is: 0 once the address space is gone.  Raises: UsageError to move it."""
+        if increment:
+            raise UsageError("a look moves no break: it changes nothing")
+        return int(self.context.raw.space.brk)
 
 
 class Process:
@@ -447,6 +492,51 @@ class Process:
         raise OSError(code, os.strerror(code))
 
     # what can be seen of it, at no cost
+
+    def look(self) -> Look:
+        """Return the memory to look at without a trace.  Raises: ProcessLookupError of a dead process."""
+        return Look(self._kernel.look())
+
+    def peek(self, va: int, n: int) -> bytes | None:
+        """Return n bytes from `va` on, seen without a trace; None where not all of them may be read.
+
+        >>> from heaplab.kernel import Kernel
+        >>> process = Kernel(ram="1 MiB").init.fork()
+        >>> page = process.mmap(4096)
+        >>> process.peek(page, 4), process.peek(page + 4094, 4), process.frame_of(page)
+        (b'\\x00\\x00\\x00\\x00', None, None)
+        """
+        try:
+            return self.look().read(va, n)
+        except Unreadable:
+            return None
+
+    def frame_of(self, va: int) -> int | None:
+        """Return the frame that the page at `va` is mapped to; None where there is no entry.
+
+        Frame 0 is an answer: the frame of zeros.  Raises: ProcessLookupError of a dead process.
+        """
+        return self._kernel.frame_of(va & REGISTER)
+
+    @property
+    def fuel(self) -> int | None:
+        """How many memory references this thread may still make; None: any number.
+
+        It is the fuel of `context`.
+
+        >>> from heaplab.kernel import Kernel
+        >>> process = Kernel(ram="1 MiB").init.fork()
+        >>> page, process.fuel = process.mmap(4096), 2
+        >>> for at in range(page, page + 4096, 8):
+        ...     process.store64(at, 1)
+        Traceback (most recent call last):
+        heaplab.errors.OutOfFuel: the budget of 2 memory references is spent: ...
+        """
+        return self.context.fuel
+
+    @fuel.setter
+    def fuel(self, references: int | None) -> None:
+        self.context.fuel = references
 
     @property
     def secret(self) -> int:

@@ -20,7 +20,7 @@ static int64_t trap(env *e, int nr, uint64_t a0, uint64_t a1, uint64_t a2, uint6
 {
     int64_t result = e->machine->on_syscall(e->handle, nr, a0, a1, a2, a3, a4, 0);
     if (result == ENV_TRAP_RAISED) {
-        e->failed = 1;
+        e->failed = HL_REFUSED;
         env_escape(e);
     }
     return result;

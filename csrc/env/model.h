@@ -15,14 +15,13 @@ _Noreturn void env_escape(env *e);
 
 static inline uint64_t env_load(env *e, uint64_t address)
 {
-    e->loads++;
-    return hl_load64_inline(e, address);
+    return hl_count_load(e) ? HL_BAD_LOAD : hl_load64_inline(e, address);
 }
 
 static inline void env_store(env *e, uint64_t address, uint64_t value)
 {
-    e->stores++;
-    hl_store64_inline(e, address, value);
+    if (!hl_count_store(e))
+        hl_store64_inline(e, address, value);
 }
 
 /* One thread of the model runs at a time, and none is interrupted inside the heap. */

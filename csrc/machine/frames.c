@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "machine.h"
+#include "look.h"
 
 #define ASIDS 65536
 #define JUNK 0xA5 /* what a freed frame holds when the machine poisons */
@@ -79,7 +79,10 @@ void hl_machine_delete(hl_machine *m)
         return;
     if (m->spaces)
         for (uint64_t asid = 0; asid < ASIDS; asid++)
-            free(m->spaces[asid]);
+            if (m->spaces[asid]) {
+                hl_look_away(m->spaces[asid]);
+                free(m->spaces[asid]);
+            }
     if (m->ram)
         munmap(m->ram, m->frame_count * m->page_size);
     release(m->refcount, m->frame_count, sizeof *m->refcount);

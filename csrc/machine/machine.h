@@ -61,6 +61,22 @@ enum {
 /* What hl_load64 gives when the access failed; the context's `failed` tells it from data. */
 #define HL_BAD_LOAD 0xBADC0DEDBADC0DEDull
 
+/* Why an access failed: what the context's `failed` says. */
+enum {
+    HL_REFUSED = 1,     /* whoever answers the traps refused it */
+    HL_OUT_OF_FUEL = 2, /* the budget of references is spent: the access was not made */
+    HL_UNREADABLE = 3,  /* looking: no read is allowed at fault_address */
+    HL_LOOKS_ONLY = 4,  /* looking: a store at fault_address was not made */
+};
+
+/* A budget without end. */
+#define HL_NO_LIMIT UINT64_MAX
+
+/* What on_look gives instead of a frame. */
+#define HL_LOOK_UNREADABLE HL_NO_FRAME
+#define HL_LOOK_PAGE (UINT64_MAX - 1)   /* the page's bytes were written to `page` */
+#define HL_LOOK_RAISED (UINT64_MAX - 2) /* it failed: the load is refused */
+
 struct hl_context;
 
 /* Answers a page fault: 0 = try the access again, anything else = the access fails. */
@@ -68,6 +84,9 @@ typedef int (*hl_fault_fn)(void *handle, uint64_t va, unsigned error_code);
 /* Answers a system call: the result, or a negative errno. */
 typedef int64_t (*hl_syscall_fn)(void *handle, int nr, uint64_t a0, uint64_t a1, uint64_t a2,
                                  uint64_t a3, uint64_t a4, uint64_t a5);
+/* Says what a read at `va`, where no entry is, would show: a frame, or HL_LOOK_*.  `page` has room for the bytes of
+ * one page.  Nothing may change. */
+typedef uint64_t (*hl_look_fn)(void *handle, uint64_t va, uint8_t *page);
 
 typedef struct hl_tlb_entry {
     uint64_t read_tag;  /* asid << 48 | page address, or ~0: no entry */
@@ -105,6 +124,7 @@ typedef struct hl_machine {
 
     hl_fault_fn on_fault;
     hl_syscall_fn on_syscall;
+    hl_look_fn on_look;
 } hl_machine;
 
 /* An address space as the MMU sees it: the root table (CR3) and the tag of its TLB entries (PCID). */
@@ -120,29 +140,43 @@ typedef struct hl_space {
     uint64_t heap_pages;    /* of these, what brk and anonymous mmap gave; kept by the kernel */
     uint64_t brk;           /* the program break; kept by the kernel, read by sbrk as libc reads its own */
     uint64_t secret;        /* the random bytes that the kernel hands a new program (AT_RANDOM) */
+    struct hl_look *looks;  /* contexts that look into the space, to be told when it goes */
 } hl_space;
 
-/* What of a CPU belongs to one task: its address space, who answers its traps, and its counters. */
+/* What of a CPU belongs to one task: its address space, who answers its traps, and its counters.
+ *
+ * References (loads and stores of 1 to 8 bytes) are counted down from a budget, so that one decrement both counts
+ * and limits them.  `left` stays at 0 once the budget is spent.  Stores are counted besides; loads are the rest:
+ *
+ *   references = granted - left - charged        loads = references - stores
+ */
 typedef struct hl_context {
     hl_machine *machine;
     hl_space *space;
     void *handle;      /* handed to on_fault and on_syscall */
     void *escape;      /* jmp_buf to take when an access of C heap code fails, or NULL */
     /* what the MMU's fast path needs, here so that it need not be worked out from the machine each time */
-    uint8_t *tlb;
+    const uint8_t *tlb;  /* the machine's, or one without entries: then every access takes the slow path */
     unsigned slot_shift; /* brings an address's page number to where a TLB entry's offset has its */
     uint64_t slot_mask;
     uint64_t page_mask; /* clears the offset within a page */
     uint64_t word_mask; /* the same but for the bits that a word's address has clear */
     uint64_t asid_tag;  /* asid << 48 */
-    uint64_t loads;    /* of 1, 2, 4 or 8 bytes */
+    int64_t left;       /* references until the budget is spent */
     uint64_t stores;
+    uint64_t granted;  /* all that `left` was ever given */
+    uint64_t charged;  /* taken from `left` for what is no reference */
+    uint64_t budget;   /* the references of the budget at hand, or HL_NO_LIMIT */
     uint64_t bulk;     /* bytes moved by copy, fill, read and write */
     uint64_t tlb_misses;
     uint64_t faults;   /* handed to the kernel, whether it could help or not */
-    int failed;        /* 1: the last access failed; cleared by whoever reports it */
+    int failed;        /* not 0: the last access failed, HL_REFUSED ...; cleared by whoever reports it */
     int err;           /* the C library's errno, for the allocators of both languages */
     uint32_t thread;   /* which thread of the process runs, for allocators that ask; nothing here reads it */
+    uint64_t fault_address; /* of the last access that failed, but for want of fuel */
+    struct hl_observer *observer; /* the order of references, or NULL: nobody ever asked for it */
+    int observing;
+    struct hl_look *look; /* NULL: the context of a task */
 } hl_context;
 
 /* ---- frames.c ---- */
@@ -217,7 +251,7 @@ void hl_free_tables(hl_space *s, uint64_t start, uint64_t end, uint64_t floor, u
 
 /* ---- mmu.c ---- */
 
-/* Of a task that runs in `s`; its traps carry `handle`. */
+/* Of a task that runs in `s`; its traps carry `handle`.  Without a limit of references. */
 hl_context *hl_context_new(hl_space *s, void *handle);
 void hl_context_delete(hl_context *c);
 void hl_context_switch(hl_context *c, hl_space *s);
@@ -232,18 +266,49 @@ uint64_t hl_tlb_stale(hl_machine *m, uint64_t *va);
 /* The byte at `va` in the host's memory, good up to the page's end; NULL when the access failed. */
 uint8_t *hl_translate(hl_context *c, uint64_t va, int write);
 
-/* 1, 2, 4 or 8 bytes, little-endian, aligned or not.  On failure HL_BAD_LOAD and c->failed = 1. */
+/* 1, 2, 4 or 8 bytes, little-endian, aligned or not: one reference.  On failure HL_BAD_LOAD and c->failed set. */
 uint64_t hl_load(hl_context *c, uint64_t va, unsigned size);
-/* 0, or -1 with c->failed = 1; then nothing was stored. */
+/* 0, or -1 with c->failed set; then nothing was stored. */
 int hl_store(hl_context *c, uint64_t va, uint64_t value, unsigned size);
 uint64_t hl_load64(hl_context *c, uint64_t va);
 int hl_store64(hl_context *c, uint64_t va, uint64_t value);
 
-/* Bulk: 0, or -1 with c->failed = 1 when a page failed; pages before it are done.
- * hl_copy is memmove. */
+/* Bulk: 0, or -1 with c->failed set when a page failed; pages before it are done.  n bytes take 1 + n / 4096 from
+ * a budget, so that a loop of them ends too.  hl_copy is memmove. */
 int hl_copy(hl_context *c, uint64_t dst, uint64_t src, uint64_t n);
 int hl_fill(hl_context *c, uint64_t dst, uint8_t byte, uint64_t n);
 int hl_read(hl_context *c, uint64_t va, uint8_t *out, uint64_t n);
 int hl_write(hl_context *c, uint64_t va, const uint8_t *in, uint64_t n);
+
+/* Gives the context a budget of so many references from now on, or HL_NO_LIMIT.  The counters go on. */
+void hl_set_fuel(hl_context *c, uint64_t references);
+/* What is left of it, or HL_NO_LIMIT. */
+uint64_t hl_fuel(const hl_context *c);
+/* Takes `units` from the budget, if there is one, for work that is no reference: 0, or -1 with c->failed =
+ * HL_OUT_OF_FUEL. */
+int hl_charge(hl_context *c, uint64_t units);
+uint64_t hl_loads(const hl_context *c);
+
+/* ---- observe.c ---- */
+
+/* From now on the references of the context are observed: their order as a hash, from its beginning, and the last
+ * `keep` of them.  Every access takes the slow path meanwhile, counts and faults as ever.  0, or -1: the host has no
+ * memory. */
+int hl_observe(hl_context *c, uint64_t keep);
+/* No longer; what was found can still be asked for. */
+void hl_observe_stop(hl_context *c);
+/* A hash over (address, load or store) of all references observed; equal for equal sequences. */
+uint64_t hl_order(const hl_context *c);
+/* Writes the addresses of the last n references observed, oldest first, and whether each was a store.  Returns how
+ * many there are: n, or those that were kept.  With NULL for both it only counts. */
+uint64_t hl_recent(const hl_context *c, uint64_t n, uint64_t *addresses, uint8_t *is_store);
+
+/* ---- look.c ---- */
+
+/* A context that looks into the space and changes nothing in it: no count, no TLB entry, no accessed bit, no fault.
+ * A load where no entry is gives what on_look says.  Loads fail with HL_UNREADABLE where no read is allowed, and
+ * stores with HL_LOOKS_ONLY.  `handle` is handed to on_look and on_syscall.  NULL: the host has no memory.
+ * When the space goes, the context stays, and all of it is unreadable.  hl_context_delete ends it. */
+hl_context *hl_look_new(hl_space *s, void *handle);
 
 #endif

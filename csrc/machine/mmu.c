@@ -1,11 +1,15 @@
 /* The MMU: the TLB in front of the page walk, and the hand-over of faults to the kernel. */
 #include "mmu.h"
 
+#include "look.h"
+#include "observe.h"
+
 #include <setjmp.h>
 #include <stdlib.h>
 
 /* A kernel that says "try again" this often without mapping the page is broken, not slow. */
 #define MOST_RETRIES 64
+#define ENTRY_BITS ((unsigned)__builtin_ctzll(sizeof(hl_tlb_entry)))
 
 hl_context *hl_context_new(hl_space *s, void *handle)
 {
@@ -13,19 +17,32 @@ hl_context *hl_context_new(hl_space *s, void *handle)
     hl_context *c = calloc(1, sizeof *c);
     if (!c)
         return NULL;
-    unsigned entry_bits = (unsigned)__builtin_ctzll(sizeof *m->tlb);
     c->machine = m;
     c->handle = handle;
-    c->tlb = (uint8_t *)m->tlb;
-    c->slot_shift = m->page_shift - entry_bits;
-    c->slot_mask = (m->tlb_size - 1) << entry_bits;
+    c->slot_shift = m->page_shift - ENTRY_BITS;
     c->page_mask = ~(m->page_size - 1);
     c->word_mask = c->page_mask | 7;
+    hl_set_fuel(c, HL_NO_LIMIT);
+    hl_choose_tlb(c);
     hl_context_switch(c, s);
     return c;
 }
 
-void hl_context_delete(hl_context *c) { free(c); }
+void hl_context_delete(hl_context *c)
+{
+    hl_look_end(c);
+    free(c->observer);
+    free(c);
+}
+
+const hl_tlb_entry hl_no_tlb = {UINT64_MAX, UINT64_MAX, 0, 0};
+
+void hl_choose_tlb(hl_context *c)
+{
+    int slow = c->observing || c->look;
+    c->tlb = (const uint8_t *)(slow ? &hl_no_tlb : c->machine->tlb);
+    c->slot_mask = slow ? 0 : (c->machine->tlb_size - 1) << ENTRY_BITS;
+}
 
 void hl_context_switch(hl_context *c, hl_space *s)
 {
@@ -45,10 +62,16 @@ static void drop(hl_machine *m, hl_tlb_entry *e)
     e->read_tag = e->write_tag = UINT64_MAX;
 }
 
+/* Where the machine's TLB has the page of `va`, if it has it. */
+static hl_tlb_entry *slot(const hl_machine *m, uint64_t va)
+{
+    return &m->tlb[(va >> m->page_shift) & (m->tlb_size - 1)];
+}
+
 void hl_flush_page(hl_space *s, uint64_t va)
 {
     hl_machine *m = s->machine;
-    hl_tlb_entry *e = &m->tlb[(va >> m->page_shift) & (m->tlb_size - 1)];
+    hl_tlb_entry *e = slot(m, va);
     uint64_t tag = (va & ~(m->page_size - 1)) | s->asid << 48;
     if (e->read_tag == tag)
         drop(m, e);
@@ -118,7 +141,7 @@ static hl_tlb_entry *walk(hl_context *c, uint64_t va, int write, unsigned *error
         return NULL;
     }
     *entry |= HL_PTE_A | (write ? HL_PTE_D : 0);
-    hl_tlb_entry *e = hl_tlb_slot(c, va);
+    hl_tlb_entry *e = slot(m, va);
     uint64_t page = va & c->page_mask;
     if (!is_empty(e))
         space_of(m, e)->cached--;
@@ -129,10 +152,20 @@ static hl_tlb_entry *walk(hl_context *c, uint64_t va, int write, unsigned *error
     return e;
 }
 
+void hl_fail(hl_context *c, int why, uint64_t va)
+{
+    c->failed = why;
+    c->fault_address = va;
+    if (c->escape)
+        longjmp(*(jmp_buf *)c->escape, 1);
+}
+
 uint8_t *hl_translate(hl_context *c, uint64_t va, int write)
 {
     hl_machine *m = c->machine;
-    hl_tlb_entry *e = hl_tlb_slot(c, va);
+    if (HL_UNLIKELY(c->look != NULL))
+        return hl_look_at(c, va, write);
+    hl_tlb_entry *e = slot(m, va);
     if (!hl_hit(c, write ? e->write_tag : e->read_tag, va, c->page_mask)) {
         unsigned error = 0;
         e = NULL;
@@ -146,14 +179,47 @@ uint8_t *hl_translate(hl_context *c, uint64_t va, int write)
                 break;
         }
         if (!e) {
-            c->failed = 1;
-            if (c->escape)
-                longjmp(*(jmp_buf *)c->escape, 1);
+            hl_fail(c, HL_REFUSED, va);
             return NULL;
         }
     }
     return hl_host(e, va);
 }
+
+/* ---- fuel ---- */
+
+int hl_out_of_fuel(hl_context *c)
+{
+    c->left = 0;
+    hl_fail(c, HL_OUT_OF_FUEL, c->fault_address);
+    return -1;
+}
+
+void hl_set_fuel(hl_context *c, uint64_t references)
+{
+    int64_t given = references < INT64_MAX ? (int64_t)references : INT64_MAX;
+    c->granted += (uint64_t)given - (uint64_t)c->left;
+    c->left = given;
+    c->budget = references;
+}
+
+uint64_t hl_fuel(const hl_context *c) { return c->budget == HL_NO_LIMIT ? HL_NO_LIMIT : (uint64_t)c->left; }
+
+int hl_charge(hl_context *c, uint64_t units)
+{
+    if (c->budget == HL_NO_LIMIT)
+        return 0;
+    int enough = units <= (uint64_t)c->left;
+    uint64_t taken = enough ? units : (uint64_t)c->left;
+    c->charged += taken;
+    c->left -= (int64_t)taken;
+    return enough ? 0 : hl_out_of_fuel(c);
+}
+
+uint64_t hl_loads(const hl_context *c) { return hl_mems(c) - c->stores; }
+
+/* What moving n bytes takes from the budget. */
+static int charge_bulk(hl_context *c, uint64_t n) { return hl_charge(c, 1 + n / 4096); }
 
 /* ---- loads and stores ---- */
 
@@ -166,6 +232,8 @@ uint64_t hl_load_slow(hl_context *c, uint64_t va, unsigned size)
 {
     hl_machine *m = c->machine;
     uint64_t value = 0;
+    if (HL_UNLIKELY(c->observing))
+        hl_note(c->observer, va, 0);
     if (!crosses(m, va, size)) {
         const uint8_t *p = hl_translate(c, va, 0);
         if (!p)
@@ -185,6 +253,8 @@ uint64_t hl_load_slow(hl_context *c, uint64_t va, unsigned size)
 int hl_store_slow(hl_context *c, uint64_t va, uint64_t value, unsigned size)
 {
     hl_machine *m = c->machine;
+    if (HL_UNLIKELY(c->observing))
+        hl_note(c->observer, va, 1);
     uint8_t *p = hl_translate(c, va, 1);
     if (!p)
         return -1;
@@ -208,26 +278,22 @@ int hl_store_slow(hl_context *c, uint64_t va, uint64_t value, unsigned size)
 
 uint64_t hl_load64(hl_context *c, uint64_t va)
 {
-    c->loads++;
-    return hl_load64_inline(c, va);
+    return hl_count_load(c) ? HL_BAD_LOAD : hl_load64_inline(c, va);
 }
 
 int hl_store64(hl_context *c, uint64_t va, uint64_t value)
 {
-    c->stores++;
-    return hl_store64_inline(c, va, value);
+    return hl_count_store(c) ? -1 : hl_store64_inline(c, va, value);
 }
 
 uint64_t hl_load(hl_context *c, uint64_t va, unsigned size)
 {
-    c->loads++;
-    return hl_load_slow(c, va, size);
+    return hl_count_load(c) ? HL_BAD_LOAD : hl_load_slow(c, va, size);
 }
 
 int hl_store(hl_context *c, uint64_t va, uint64_t value, unsigned size)
 {
-    c->stores++;
-    return hl_store_slow(c, va, value, size);
+    return hl_count_store(c) ? -1 : hl_store_slow(c, va, value, size);
 }
 
 /* ---- bulk ---- */
@@ -267,6 +333,8 @@ static int copy_piece(hl_context *c, uint64_t dst, uint64_t src, uint64_t n)
 int hl_copy(hl_context *c, uint64_t dst, uint64_t src, uint64_t n)
 {
     const hl_machine *m = c->machine;
+    if (charge_bulk(c, n) < 0)
+        return -1;
     if (dst - src >= n) { /* forwards is safe: dst below src, or no overlap */
         while (n) {
             uint64_t piece = run(m, dst, run(m, src, n));
@@ -287,6 +355,8 @@ int hl_copy(hl_context *c, uint64_t dst, uint64_t src, uint64_t n)
 
 int hl_fill(hl_context *c, uint64_t dst, uint8_t byte, uint64_t n)
 {
+    if (charge_bulk(c, n) < 0)
+        return -1;
     while (n) {
         uint64_t piece = run(c->machine, dst, n);
         uint8_t *to = hl_translate(c, dst, 1);
@@ -301,6 +371,8 @@ int hl_fill(hl_context *c, uint64_t dst, uint8_t byte, uint64_t n)
 
 int hl_read(hl_context *c, uint64_t va, uint8_t *out, uint64_t n)
 {
+    if (charge_bulk(c, n) < 0)
+        return -1;
     while (n) {
         uint64_t piece = run(c->machine, va, n);
         const uint8_t *from = hl_translate(c, va, 0);
@@ -315,6 +387,8 @@ int hl_read(hl_context *c, uint64_t va, uint8_t *out, uint64_t n)
 
 int hl_write(hl_context *c, uint64_t va, const uint8_t *in, uint64_t n)
 {
+    if (charge_bulk(c, n) < 0)
+        return -1;
     while (n) {
         uint64_t piece = run(c->machine, va, n);
         uint8_t *to = hl_translate(c, va, 1);

@@ -7,14 +7,39 @@
 #include "machine.h"
 
 #define HL_LIKELY(x) __builtin_expect(!!(x), 1)
+#define HL_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
 /* Slow paths: a TLB miss, a page fault, or an access that is not aligned. */
 uint64_t hl_load_slow(hl_context *c, uint64_t va, unsigned size);
 int hl_store_slow(hl_context *c, uint64_t va, uint64_t value, unsigned size);
 
-static inline hl_tlb_entry *hl_tlb_slot(const hl_context *c, uint64_t va)
+/* The access at `va` fails: takes the escape, if there is one. */
+void hl_fail(hl_context *c, int why, uint64_t va);
+/* The budget is spent: fails, and returns -1. */
+int hl_out_of_fuel(hl_context *c);
+
+/* Count one reference: 0, or -1 when the budget is spent and the access must not be made. */
+static inline int hl_count_load(hl_context *c) { return HL_UNLIKELY(--c->left < 0) ? hl_out_of_fuel(c) : 0; }
+
+static inline int hl_count_store(hl_context *c)
 {
-    return (hl_tlb_entry *)(void *)(c->tlb + ((va >> c->slot_shift) & c->slot_mask));
+    if (HL_UNLIKELY(--c->left < 0))
+        return hl_out_of_fuel(c);
+    c->stores++;
+    return 0;
+}
+
+/* References so far. */
+static inline uint64_t hl_mems(const hl_context *c) { return c->granted - (uint64_t)c->left - c->charged; }
+
+/* A TLB that never hits, of one entry: for contexts whose accesses must all take the slow path. */
+extern const hl_tlb_entry hl_no_tlb;
+/* Lets the fast path look into the TLB that belongs to what the context is: see c->tlb. */
+void hl_choose_tlb(hl_context *c);
+
+static inline const hl_tlb_entry *hl_tlb_slot(const hl_context *c, uint64_t va)
+{
+    return (const hl_tlb_entry *)(const void *)(c->tlb + ((va >> c->slot_shift) & c->slot_mask));
 }
 
 /* Whether `tag` serves an access at `va`.  A word's address that is not aligned keeps its low bits under
@@ -30,10 +55,10 @@ static inline uint8_t *hl_host(const hl_tlb_entry *e, uint64_t va)
     return (uint8_t *)(e->host + (uintptr_t)va);
 }
 
-/* The caller counts: c->loads, c->stores. */
+/* The caller counts first. */
 static inline uint64_t hl_load64_inline(hl_context *c, uint64_t va)
 {
-    hl_tlb_entry *e = hl_tlb_slot(c, va);
+    const hl_tlb_entry *e = hl_tlb_slot(c, va);
     if (HL_LIKELY(hl_hit(c, e->read_tag, va, c->word_mask))) {
         uint64_t value;
         memcpy(&value, hl_host(e, va), 8);
@@ -44,7 +69,7 @@ static inline uint64_t hl_load64_inline(hl_context *c, uint64_t va)
 
 static inline int hl_store64_inline(hl_context *c, uint64_t va, uint64_t value)
 {
-    hl_tlb_entry *e = hl_tlb_slot(c, va);
+    const hl_tlb_entry *e = hl_tlb_slot(c, va);
     if (HL_LIKELY(hl_hit(c, e->write_tag, va, c->word_mask))) {
         memcpy(hl_host(e, va), &value, 8);
         return 0;

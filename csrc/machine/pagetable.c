@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "machine.h"
+#include "look.h"
 
 /* Entries of the upper levels allow everything; the leaf decides. */
 #define TABLE_FLAGS (HL_PTE_P | HL_PTE_W | HL_PTE_U | HL_PTE_A)
@@ -62,6 +62,7 @@ void hl_space_delete(hl_space *s)
 {
     hl_machine *m = s->machine;
     uint64_t end = 1ull << m->va_bits;
+    hl_look_away(s);
     hl_unmap_range(s, 0, end);
     hl_free_tables(s, 0, end, 0, end);
     hl_flush_space(s);

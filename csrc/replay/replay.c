@@ -174,7 +174,7 @@ static uint64_t call_heap(hl_heap *h, int op, uint64_t p, uint64_t size, uint64_
 static uint64_t call(hl_replay *r, hl_replay_process *p, int op, uint64_t address, uint64_t size, uint64_t align)
 {
     hl_context *c = p->context;
-    uint64_t before = c->loads + c->stores, result;
+    uint64_t before = hl_mems(c), result;
     if (p->heap) {
         uint64_t start = clock_ticks();
         result = call_heap(p->heap, op, address, size, align);
@@ -187,7 +187,7 @@ static uint64_t call(hl_replay *r, hl_replay_process *p, int op, uint64_t addres
         clock_add(&r->clock, start, clock_ticks());
         c->escape = escape;
     }
-    uint64_t mems = c->loads + c->stores - before;
+    uint64_t mems = hl_mems(c) - before;
     r->ops++;
     r->mems += mems;
     r->mems_count[hl_mems_bucket(mems)]++;

@@ -157,6 +157,10 @@ class Inode:
         """Return the frame of a page; None for one that was never written, and reads zero without a frame."""
         return self.pages.get(pgoff)
 
+    def look_at_page(self, pgoff: int) -> int | bytes:
+        """Return the frame of a page, or its bytes as they would be in one; nothing is made or read in."""
+        return self.pages.get(pgoff, self.system.zero_frame)
+
     def write(self, offset: int, data: bytes) -> None:
         """Write `data` from `offset` on; the file grows to hold it.
 
@@ -235,11 +239,20 @@ class DiskInode(Inode):
         self.dirty: set[int] = set()
 
     def _added(self, pgoff: int, frame: int) -> None:
-        size = self.system.machine.page_size
-        data = self.disk[pgoff * size : min((pgoff + 1) * size, self.size)]
+        data = self._on_disk(pgoff)
         self.system.machine.ram[frame, : len(data)] = data
         self.system.reclaimable[self, pgoff] = None
         self.system.disk_reads += 1
+
+    def _on_disk(self, pgoff: int) -> bytearray:
+        """Return the bytes of a page that are on the disk and within the file."""
+        size = self.system.machine.page_size
+        return self.disk[pgoff * size : min((pgoff + 1) * size, self.size)]
+
+    def look_at_page(self, pgoff: int) -> int | bytes:
+        if pgoff in self.pages:
+            return self.pages[pgoff]
+        return bytes(self._on_disk(pgoff).ljust(self.system.machine.page_size, b"\0"))
 
     def _dropped(self, pgoff: int) -> None:
         self.dirty.discard(pgoff)

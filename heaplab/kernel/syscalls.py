@@ -18,10 +18,12 @@ from heaplab.kernel import exec as exec_
 from heaplab.kernel import fileio, fork, memcalls, oom, procfs, signals, taskcalls
 from heaplab.kernel import wait as waiting
 from heaplab.kernel.fault import WRITE, mend
+from heaplab.kernel.look import look
+from heaplab.kernel.mm import Mm
 from heaplab.kernel.system import fail
 from heaplab.kernel.task import Task
 from heaplab.kernel.uaccess import put_user
-from heaplab.machine import REGISTER, Context
+from heaplab.machine import REGISTER, Context, Looking, Pte
 from heaplab.process import Process
 
 
@@ -234,9 +236,20 @@ class Entry:
     @property
     def brk(self) -> int:
         """Where the break is, as libc remembers it."""
+        return self._mm().brk
+
+    def look(self) -> Looking:
+        return look(self._mm())
+
+    def frame_of(self, va: int) -> int | None:
+        entry = self._mm().space.pte(va)
+        return Pte.frame(entry) if entry & Pte.PRESENT else None
+
+    def _mm(self) -> Mm:
+        """Return the address space.  Raises: OSError ESRCH of a dead task."""
         if self.task.mm is None:
             fail(errno.ESRCH)
-        return self.task.mm.brk
+        return self.task.mm
 
     def maps(self) -> str:
         return procfs.maps(self.task)

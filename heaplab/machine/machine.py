@@ -67,6 +67,7 @@ class Machine:
         self.raw: Any = ffi.gc(raw, lib.hl_machine_delete)
         raw.on_fault = lib.hl_py_fault
         raw.on_syscall = lib.hl_py_syscall
+        raw.on_look = lib.hl_py_look
         self.page_size: int = page_size
         self.page_shift: int = raw.page_shift
         self.index_bits: int = raw.index_bits

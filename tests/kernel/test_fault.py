@@ -22,7 +22,7 @@ from heaplab.abi import (
     Sys,
 )
 from heaplab.errors import KernelPanic, SegmentationFault
-from heaplab.machine import FrameKind, Pte
+from heaplab.machine import FrameKind
 
 PRIVATE = MAP_PRIVATE | MAP_ANONYMOUS
 SHARED = MAP_SHARED | MAP_ANONYMOUS
@@ -40,7 +40,7 @@ def test_rule_2_first_read_maps_the_zero_frame(kernel, process, faults):
     page = process.mmap(process.page_size)
     assert faults(process, process.load64, page) == 1
     space = process.context.space
-    assert Pte.frame(space.pte(page)) == kernel.system.zero_frame
+    assert process.frame_of(page) == kernel.system.zero_frame
     assert space.rss(FrameKind.ANON) == 0
     assert faults(process, process.store64, page, 7) == 1
     assert space.rss(FrameKind.ANON) == 1

@@ -19,10 +19,6 @@ def page(process):
     return page
 
 
-def frame_of(process, page):
-    return process.context.space.pte(page) >> 12 & 0xFFFFFFFF
-
-
 def test_rule_4_fork_is_free_and_so_is_reading(kernel, process, page, faults):
     process.write(page + 8, b"unchanged")
     frames = kernel.machine.used(FrameKind.ANON)
@@ -39,12 +35,12 @@ def test_rule_5_the_first_writer_copies_and_the_last_owner_reuses(
 ):
     child = process.fork()
     first, last = (process, child) if parent_first else (child, process)
-    shared = frame_of(process, page)
+    shared = process.frame_of(page)
     assert faults(first, first.store64, page, 2) == 1
-    assert frame_of(first, page) != shared
+    assert first.frame_of(page) != shared
     assert (first.load64(page), last.load64(page)) == (2, 1)
     assert faults(last, last.store64, page, 3) == 1
-    assert frame_of(last, page) == shared
+    assert last.frame_of(page) == shared
     assert (first.load64(page), last.load64(page)) == (2, 3)
     assert faults(last, last.store64, page, 4) == faults(first, first.store64, page, 4) == 0
 
@@ -54,10 +50,10 @@ def test_rule_5_the_first_writer_copies_and_the_last_owner_reuses(
 )
 def test_rule_5_reuse_after_the_other_has_left(process, page, faults, leave):
     child = process.fork()
-    shared = frame_of(process, page)
+    shared = process.frame_of(page)
     leave(child, page)
     assert faults(process, process.store64, page, 2) == 1
-    assert frame_of(process, page) == shared
+    assert process.frame_of(page) == shared
 
 
 def test_a_whole_page_is_copied(kernel, process, page):

@@ -105,12 +105,12 @@ def test_a_table_is_shared_until_it_is_written_through(boot):
     assert [p.context.space.walk(va)[3][0] for p in (child, other)] == [leaf, leaf]
     assert kernel.machine.refcount[leaf] == 3
     assert not process.context.space.walk(va)[2][1] & Pte.WRITE
-    frame = Pte.frame(process.context.space.pte(va))
+    frame = process.frame_of(va)
     assert kernel.machine.mapcount[frame] == 1  # counted in the table, not in those who share it
     child.store64(va, 5)
     assert kernel.machine.refcount[leaf] == 2
     assert kernel.machine.mapcount[frame] == 1
-    assert kernel.machine.mapcount[Pte.frame(child.context.space.pte(va + 256))] == 2
+    assert kernel.machine.mapcount[child.frame_of(va + 256)] == 2
     assert process.context.space.rss(FrameKind.ANON) == child.context.space.rss(FrameKind.ANON)
     kernel.check()
 

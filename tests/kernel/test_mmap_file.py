@@ -20,7 +20,7 @@ from heaplab.abi import (
 )
 from heaplab.errors import BusError
 from heaplab.kernel.mm import Mm
-from heaplab.machine import FrameKind, Pte
+from heaplab.machine import FrameKind
 
 SIZE = 256
 RW = PROT_READ | PROT_WRITE
@@ -155,9 +155,9 @@ def test_rule_9_even_the_only_mapping_copies(process, faults):
     address = process.mmap(SIZE, flags=MAP_PRIVATE, fd=fd)
     process.close(fd)
     process.load64(address)
-    before = Pte.frame(process.context.space.pte(address))
+    before = process.frame_of(address)
     assert faults(process, process.store64, address, 1) == 1
-    assert Pte.frame(process.context.space.pte(address)) != before
+    assert process.frame_of(address) != before
 
 
 def test_rule_10_later_shared_writes_are_seen_by_pages_not_yet_written(process):

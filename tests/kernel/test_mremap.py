@@ -23,7 +23,6 @@ from heaplab.abi import (
 )
 from heaplab.errors import BusError, SegmentationFault
 from heaplab.kernel.mm import Mm
-from heaplab.machine import Pte
 
 SIZE = 256
 RW = PROT_READ | PROT_WRITE
@@ -70,7 +69,7 @@ def fixed(process, area, page, pages=1, prot=RW, flags=PRIVATE, **kwargs):
 
 
 def frame(process, va):
-    return Pte.frame(process.context.space.pte(va))
+    return process.frame_of(va)
 
 
 def test_rule_24_in_place(kernel, process, area, vmas):

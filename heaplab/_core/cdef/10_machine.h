@@ -1,5 +1,13 @@
 #define HL_NO_FRAME ...
 #define HL_BAD_LOAD ...
+#define HL_REFUSED ...
+#define HL_OUT_OF_FUEL ...
+#define HL_UNREADABLE ...
+#define HL_LOOKS_ONLY ...
+#define HL_NO_LIMIT ...
+#define HL_LOOK_UNREADABLE ...
+#define HL_LOOK_PAGE ...
+#define HL_LOOK_RAISED ...
 #define HL_FREE ...
 #define HL_TABLE ...
 #define HL_ZERO ...
@@ -12,6 +20,13 @@
 typedef int (*hl_fault_fn)(void *handle, uint64_t va, unsigned error_code);
 typedef int64_t (*hl_syscall_fn)(void *handle, int nr, uint64_t a0, uint64_t a1, uint64_t a2,
                                  uint64_t a3, uint64_t a4, uint64_t a5);
+typedef uint64_t (*hl_look_fn)(void *handle, uint64_t va, uint8_t *page);
+
+typedef struct {
+    uint64_t read_tag;
+    uint64_t write_tag;
+    ...;
+} hl_tlb_entry;
 
 typedef struct {
     uint64_t page_size;
@@ -28,8 +43,10 @@ typedef struct {
     uint64_t fresh;
     uint64_t used[...];
     uint64_t peak_anon;
+    hl_tlb_entry *tlb;
     hl_fault_fn on_fault;
     hl_syscall_fn on_syscall;
+    hl_look_fn on_look;
     ...;
 } hl_machine;
 
@@ -50,14 +67,15 @@ typedef struct {
 typedef struct {
     hl_space *space;
     void *handle;
-    uint64_t loads;
     uint64_t stores;
+    uint64_t budget;
     uint64_t bulk;
     uint64_t tlb_misses;
     uint64_t faults;
     int failed;
     int err;
     uint32_t thread;
+    uint64_t fault_address;
     ...;
 } hl_context;
 
@@ -103,7 +121,18 @@ int hl_copy(hl_context *c, uint64_t dst, uint64_t src, uint64_t n);
 int hl_fill(hl_context *c, uint64_t dst, uint8_t byte, uint64_t n);
 int hl_read(hl_context *c, uint64_t va, uint8_t *out, uint64_t n);
 int hl_write(hl_context *c, uint64_t va, const uint8_t *in, uint64_t n);
+void hl_set_fuel(hl_context *c, uint64_t references);
+uint64_t hl_fuel(const hl_context *c);
+uint64_t hl_loads(const hl_context *c);
+
+int hl_observe(hl_context *c, uint64_t keep);
+void hl_observe_stop(hl_context *c);
+uint64_t hl_order(const hl_context *c);
+uint64_t hl_recent(const hl_context *c, uint64_t n, uint64_t *addresses, uint8_t *is_store);
+
+hl_context *hl_look_new(hl_space *s, void *handle);
 
 extern "Python" int hl_py_fault(void *handle, uint64_t va, unsigned error_code);
 extern "Python" int64_t hl_py_syscall(void *handle, int nr, uint64_t a0, uint64_t a1, uint64_t a2,
                                       uint64_t a3, uint64_t a4, uint64_t a5);
+extern "Python" uint64_t hl_py_look(void *handle, uint64_t va, uint8_t *page);
