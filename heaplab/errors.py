@@ -72,6 +72,7 @@ class Rule(IntEnum):
     BROKEN_ROOT = 7
     UNCOALESCED = 8
     NO_PROGRESS = 9
+    UNREADABLE = 10
 
     @property
     def text(self) -> str:
@@ -88,7 +89,8 @@ _RULE_TEXT = {
     Rule.BROKEN_INDEX: "broken index: the free blocks found by walking are not the ones in the index",
     Rule.BROKEN_ROOT: "broken root: the heap's root does not carry this design's magic and bounds",
     Rule.UNCOALESCED: "free neighbours: two free blocks side by side were not made one",
-    Rule.NO_PROGRESS: "no progress: the walk over the heap came back to this block, or it has no bytes",
+    Rule.NO_PROGRESS: "no progress: the heap's metadata lead round in a circle, back to this place",
+    Rule.UNREADABLE: "unreadable: the heap's metadata lead to this place, where nothing may be read",
 }
 
 

@@ -116,6 +116,11 @@ class Look:
             raise UsageError("a look moves no break: it changes nothing")
         return int(self.context.raw.space.brk)
 
+    @property
+    def secret(self) -> int:
+        """The random bytes that the kernel gave the program at its start (AT_RANDOM), 64 bits."""
+        return int(self.context.raw.space.secret)
+
 
 class Process:
     """The handle of one process.

@@ -31,6 +31,8 @@ const hl_design *hl_design_at(unsigned n)
 
 const hl_option hl_shared_options[] = {LARGE_OPTIONS, BRK_OPTIONS, HEAP_CHECK_OPTIONS, {0}};
 
+void hl_heap_begin(hl_heap *h) { heap_begin(h); }
+
 void hl_heap_set(hl_heap *h, size_t place, uint64_t value) { memcpy((char *)h + place, &value, sizeof value); }
 
 /* -1 also, with errno set, when the kernel gives no memory for the root or what belongs to it. */
@@ -40,21 +42,6 @@ int hl_heap_create(hl_heap *h)
     int stands = heap_create(h);
     LEAVE(h);
     return stands ? 0 : -1;
-}
-
-static void verify_root(hl_heap *h)
-{
-    if (heap_load(h, h->root + ROOT_MAGIC) != h->design->magic)
-        heap_corrupt(h, h->root, HEAP_BROKEN_ROOT);
-}
-
-int hl_heap_attach(hl_heap *h)
-{
-    ENTER(h, -1);
-    heap_begin(h);
-    verify_root(h);
-    LEAVE(h);
-    return 0;
 }
 
 uint64_t hl_heap_malloc(hl_heap *h, uint64_t size)
@@ -128,7 +115,6 @@ int64_t hl_heap_walk(hl_heap *h, hl_cursor *cursor, hl_span *out, uint64_t capac
 int hl_heap_check(hl_heap *h)
 {
     ENTER(h, -1);
-    verify_root(h);
     heap_check(h);
     LEAVE(h);
     return 0;

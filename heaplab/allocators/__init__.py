@@ -5,12 +5,13 @@ parse(spec), parse_list(specs), names()    specs
 Allocator, Span, State, Trait              the contract
 """
 
-from heaplab.allocators.base import Allocator, Option, Span, State, Trait
+from heaplab.allocators.base import Allocator, Entry, Option, Span, State, Trait
 from heaplab.allocators.registry import LANGUAGES, Spec, create, names, parse, parse_list
 
 __all__ = [
     "LANGUAGES",
     "Allocator",
+    "Entry",
     "Option",
     "Span",
     "Spec",

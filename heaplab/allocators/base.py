@@ -66,6 +66,14 @@ class Span(NamedTuple):
         return self.start + self.size
 
 
+class Entry(NamedTuple):
+    """A free block where the design keeps it: its span's start and bytes, and the place in words."""
+
+    start: int
+    size: int
+    place: str
+
+
 class Trait(IntFlag):
     """What a design promises besides POSIX: which clauses of the contract apply to it."""
 
@@ -168,7 +176,8 @@ class Allocator(ABC):
         return other
 
     @abstractmethod
-    def _verify_root(self) -> None: ...
+    def _verify_root(self) -> None:
+        """Raise HeapCorruption unless a heap of this design stands at the root; change nothing."""
 
     @abstractmethod
     def malloc(self, size: int) -> int:
@@ -197,17 +206,32 @@ class Allocator(ABC):
     def usable_size(self, p: int) -> int:
         """Return how many bytes of payload the block at p has room for; 0 for p = 0."""
 
-    def thread_exit(self, thread: int) -> None:
+    def thread_exit(self, thread: int) -> None:  # noqa: B027  most designs keep nothing for a thread
         """Hear that a thread has ended: what was kept for this thread goes to all."""
+
+    # ---- looking: none of these changes anything, in the heap, in the counters, or in the kernel ----
 
     @abstractmethod
     def walk(self) -> Iterator[Span]:
-        """Yield all memory that the heap has, each byte once, in address order: blocks and metadata."""
+        """Yield all memory that the heap has, each byte once, in address order: blocks and metadata.
+
+        Raises: HeapCorruption, also when broken metadata lead astray or round in a circle.
+        """
 
     def blocks(self) -> Iterator[Span]:
         """Yield the spans of the walk that are blocks, of every state: all but metadata."""
         return (span for span in self.walk() if span.state != State.METADATA)
 
     @abstractmethod
+    def index(self) -> Iterator[Entry]:
+        """Yield the free blocks where the design keeps them, in its own order: a list's, a tree's, a bin's.
+
+        Raises: HeapCorruption as for `walk`.
+        """
+
+    @abstractmethod
     def check(self) -> None:
-        """Verify every rule of the design, block by block, and that the index holds just the free blocks."""
+        """Verify every rule of the design, block by block, and that the index holds just the free blocks.
+
+        Raises: HeapCorruption as for `walk`.
+        """

@@ -1,15 +1,18 @@
 """The designs in C, seen from Python: csrc/ through the extension, with the contract of base.py."""
 
+import importlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from heaplab._core import ffi, lib
-from heaplab.allocators.base import Allocator, Span, State, size_t
+from heaplab.allocators.base import Allocator, Entry, Span, State, size_t
+from heaplab.allocators.looking import looking, verify_magic
 from heaplab.allocators.stated import designs, places, stated
-from heaplab.errors import HeapCorruption, Rule
+from heaplab.errors import HeapCorruption, Rule, UsageError
 
 if TYPE_CHECKING:
     from heaplab.process import Process
@@ -25,6 +28,7 @@ class CAllocator(Allocator):
     """A design of csrc/designs on one process's memory; `c_design` makes the class of a name."""
 
     LANGUAGE: ClassVar[str] = "c"
+    MAGIC: ClassVar[int]
 
     def __init__(self, process: "Process", options: Mapping[str, int], root: int) -> None:
         super().__init__(process, options, root)
@@ -46,15 +50,12 @@ class CAllocator(Allocator):
         return heap
 
     def _verify_root(self) -> None:
-        if lib.hl_heap_attach(self.raw):
-            self.raise_failure()
+        lib.hl_heap_begin(self.raw)
+        verify_magic(self.process, self.root, self.MAGIC)
 
     def raise_failure(self) -> None:
         """Raise what made the last call fail, if it failed: a broken rule, or the process's death."""
-        if self.raw.corrupt_rule:
-            address, rule = int(self.raw.corrupt_address), Rule(self.raw.corrupt_rule)
-            self.raw.corrupt_rule = 0
-            raise HeapCorruption(address, rule)
+        _raise_corruption(self.raw)
         self.process.context.check()
 
     def malloc(self, size: int) -> int:
@@ -95,19 +96,58 @@ class CAllocator(Allocator):
         """
         cursor, rows = ffi.new("hl_cursor *"), np.zeros(at_once, SPAN)
         out = ffi.cast("hl_span *", rows.ctypes.data)
-        while count := lib.hl_heap_walk(self.raw, cursor, out, at_once):
-            if count < 0:
-                self.raise_failure()
-            yield rows[:count]
+        with self._seen() as raw:
+            while count := lib.hl_heap_walk(raw, cursor, out, at_once):
+                if count < 0:
+                    _raise_corruption(raw)
+                    return
+                yield rows[:count]
+
+    def index(self) -> Iterator[Entry]:
+        """Yield the free blocks as the twin in Python finds them, whose bytes are the same.
+
+        Raises: UsageError when the design has no twin.
+        """
+        try:
+            module = importlib.import_module(f"heaplab.allocators.designs.{self.NAME}")
+        except ModuleNotFoundError as error:
+            raise UsageError(f"{self.NAME} has no twin in Python that knows its index") from error
+        twin = next(
+            value
+            for value in vars(module).values()
+            if isinstance(value, type)
+            and issubclass(value, Allocator)
+            and getattr(value, "NAME", "") == self.NAME
+        )
+        return twin(self.process, self.options, self.root).index()
 
     def check(self) -> None:
-        if lib.hl_heap_check(self.raw):
-            self.raise_failure()
+        self._verify_root()
+        with self._seen() as raw:
+            if lib.hl_heap_check(raw):
+                _raise_corruption(raw)
+
+    @contextmanager
+    def _seen(self) -> Iterator[Any]:
+        """Give the hl_heap of the same heap as a look sees it."""
+        with looking(self.process, self.root) as look:
+            raw = ffi.new("hl_heap *", self.raw[0])
+            raw.env = look.context.raw
+            yield raw
+            look.context.check()
 
     def _pointer(self, p: int) -> int:
         if not p:
             self.raise_failure()
         return p
+
+
+def _raise_corruption(raw: Any) -> None:
+    """Raise HeapCorruption if the last call through this hl_heap broke off for a broken rule."""
+    if raw.corrupt_rule:
+        address, rule = int(raw.corrupt_address), Rule(raw.corrupt_rule)
+        raw.corrupt_rule = 0
+        raise HeapCorruption(address, rule)
 
 
 def c_design(name: str) -> type[CAllocator]:

@@ -14,10 +14,12 @@ The twin is csrc/front/posix.c.
 import errno
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, Self
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, Self, cast
 
 from heaplab._core import lib
-from heaplab.allocators.base import ALIGN, SIZE_MAX, Allocator, Checks, Span, size_t
+from heaplab.allocators.base import ALIGN, SIZE_MAX, Allocator, Checks, Entry, Span, size_t
+from heaplab.allocators.looking import looking, verify_magic
 from heaplab.allocators.parts.seal import Seal
 from heaplab.errors import HeapCorruption, Rule
 
@@ -85,6 +87,10 @@ class Design(Allocator):
     def _walk(self) -> Iterator[Span]:
         """Yield every span, in any order; store nothing."""
 
+    def _entries(self) -> Iterator[Entry]:
+        """Yield the free blocks where the design keeps them; store nothing."""
+        return iter(())
+
     @abstractmethod
     def _check(self) -> None: ...
 
@@ -103,8 +109,7 @@ class Design(Allocator):
         return heap
 
     def _verify_root(self) -> None:
-        if self._load(self.root + ROOT_MAGIC) != self.MAGIC:
-            self._corrupt(self.root, Rule.BROKEN_ROOT)
+        verify_magic(self.process, self.root + ROOT_MAGIC, self.MAGIC)
 
     def malloc(self, size: int) -> int:
         return self._malloc(size_t(size), ALIGN)
@@ -147,11 +152,23 @@ class Design(Allocator):
         return self._usable(p) if p else 0
 
     def walk(self) -> Iterator[Span]:
-        return iter(sorted(progressing(self._walk())))
+        with self._seen() as heap:
+            return iter(sorted(progressing(heap._walk())))
+
+    def index(self) -> Iterator[Entry]:
+        with self._seen() as heap:
+            return iter(list(heap._entries()))
 
     def check(self) -> None:
         self._verify_root()
-        self._check()
+        with self._seen() as heap:
+            heap._check()
+
+    @contextmanager
+    def _seen(self) -> Iterator[Self]:
+        """Give the same heap as a look sees it."""
+        with looking(self.process, self.root) as look:
+            yield type(self)(cast("Process", look), self.options, self.root)
 
     # ---- for the designs ----
 

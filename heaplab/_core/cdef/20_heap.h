@@ -86,7 +86,7 @@ extern const hl_option hl_shared_options[];
 const hl_design *hl_design_at(unsigned n);
 void hl_heap_set(hl_heap *h, size_t place, uint64_t value);
 int hl_heap_create(hl_heap *h);
-int hl_heap_attach(hl_heap *h);
+void hl_heap_begin(hl_heap *h);
 uint64_t hl_heap_malloc(hl_heap *h, uint64_t size);
 int hl_heap_free(hl_heap *h, uint64_t p);
 uint64_t hl_heap_calloc(hl_heap *h, uint64_t n, uint64_t size);

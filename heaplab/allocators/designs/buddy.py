@@ -37,7 +37,7 @@ import errno
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
-from heaplab.allocators.base import ALIGN, Span, State, round_up
+from heaplab.allocators.base import ALIGN, Entry, Span, State, round_up
 from heaplab.allocators.design import ROOT_DESIGN, Design
 from heaplab.allocators.parts.seal import TAG
 from heaplab.allocators.sources import brk
@@ -316,6 +316,13 @@ class Buddy(Design):
             p += size
         yield Span.metadata(p - HEADER, HEADER)  # the fence
         yield from self._large.walk()
+
+    def _entries(self) -> Iterator[Entry]:
+        for k in range(LEAST, MOST + 1):
+            p, place = self._load(self._heads + 8 * k), 0
+            while p:
+                yield Entry(p - HEADER, 1 << (self._tag(p) & ORDER), f"order {k}, {place}")
+                p, place = self._load(p + NEXT), place + 1
 
     def _check(self) -> None:
         """Verify every block's header and place, that buddies are merged, and that walk == index."""

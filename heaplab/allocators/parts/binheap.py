@@ -175,6 +175,11 @@ class BinaryHeap(Index):
         if n_bytes := WORD * self._load(self._base + CAPACITY):
             yield Span.metadata(self._load(self._base + ARRAY), n_bytes)
 
+    def entries(self) -> Iterator[tuple[int, str]]:
+        array = self._load(self._base + ARRAY)
+        for slot in range(self._load(self._base + COUNT)):
+            yield self._load(array + WORD * slot), f"slot {slot}"
+
     # ---- check ----
 
     def check_links(self, survey: Survey, block: int) -> None:

@@ -144,6 +144,10 @@ class Index(ABC):
         return iter(())
 
     @abstractmethod
+    def entries(self) -> Iterator[tuple[int, str]]:
+        """Yield each block of the index and its place in words, in the index's own order."""
+
+    @abstractmethod
     def check_links(self, survey: Survey, block: int) -> None:
         """Raise HeapCorruption unless the neighbours of `block` in the index point back to it."""
 

@@ -17,7 +17,7 @@
 The twin is csrc/parts/list.h.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from heaplab.allocators.base import ADDRESSES
@@ -172,6 +172,12 @@ class FreeBlockList(Index):
         """Do not leave the rover at `block`."""
         if self._roves and self._load(self._rover) == block:
             self._store(self._rover, to)
+
+    def entries(self) -> Iterator[tuple[int, str]]:
+        block, place = self._load(self._sentinel + NEXT), 0
+        while block != self._sentinel:
+            yield block, str(place)
+            block, place = self._load(block + NEXT), place + 1
 
     # ---- check ----
 

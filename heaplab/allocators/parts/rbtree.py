@@ -14,6 +14,7 @@ Source: Cormen et al., Introduction to Algorithms, 13; Guibas and Sedgewick (197
 The twin is csrc/parts/rbtree.h.
 """
 
+from collections.abc import Iterator
 from typing import Final
 
 from heaplab.allocators.parts.index import Found, Index, Survey
@@ -318,6 +319,21 @@ class RedBlackTree(Index):
             store(top + PARENT, word)
             store(link, top)
             return
+
+    def entries(self) -> Iterator[tuple[int, str]]:
+        """Yield the nodes in order; a place is the way down from the root and the colour, as in "LR red"."""
+        pending: list[tuple[int, str]] = []
+        node, way = self._load(self._base), ""
+        while node or pending:
+            while node:
+                pending.append((node, way))
+                if len(pending) > HIGHEST:
+                    raise HeapCorruption(node + HEADER, Rule.BROKEN_INDEX)
+                node, way = self._load(node + LEFT), way + "L"
+            node, way = pending.pop()
+            colour = "red" if self._load(node + PARENT) & RED else "black"
+            yield node, f"{way or 'root'} {colour}"
+            node, way = self._load(node + RIGHT), way + "R"
 
     # ---- check ----
 

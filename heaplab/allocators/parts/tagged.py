@@ -26,7 +26,7 @@ import errno
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
-from heaplab.allocators.base import ADDRESSES, ALIGN, Span, State, round_up
+from heaplab.allocators.base import ADDRESSES, ALIGN, Entry, Span, State, round_up
 from heaplab.allocators.design import ROOT_DESIGN, Design
 from heaplab.allocators.parts.index import Index, Survey
 from heaplab.allocators.parts.tags import (
@@ -337,6 +337,10 @@ class TaggedDesign(Design):
         yield Span.metadata(block, HEADER)  # the epilogue
         yield from self._index.walk()
         yield from self._large.walk()
+
+    def _entries(self) -> Iterator[Entry]:
+        for block, place in self._index.entries():
+            yield Entry(block, size_of(self._header(block)), place)
 
     def _check(self) -> None:
         first, end = self._load(self.root + ROOT_FIRST), self._brk.end()
