@@ -91,6 +91,7 @@ SI_USER: Final = 0  # sent by kill
 SI_TKILL: Final = -6  # sent by tgkill
 CLD_EXITED: Final = 1
 CLD_KILLED: Final = 2
+CLD_DUMPED: Final = 3
 CLD_STOPPED: Final = 5
 CLD_CONTINUED: Final = 6
 
@@ -147,6 +148,7 @@ class Rlimit(IntEnum):
 
     DATA = 2
     STACK = 3
+    CORE = 4
     NPROC = 6
     NOFILE = 7
     MEMLOCK = 8

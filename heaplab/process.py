@@ -31,7 +31,7 @@ from heaplab.abi import (
     SigInfo,
     Sys,
 )
-from heaplab.errors import Unreadable, UsageError
+from heaplab.look import Core, Look
 from heaplab.machine import REGISTER, Context, Looking
 
 #: what threads of one process share: everything
@@ -71,55 +71,10 @@ class KernelSide(Protocol):
     def process(self, pid: int) -> "Process": ...
     def look(self) -> Looking: ...
     def frame_of(self, va: int) -> int | None: ...
+    @property
+    def core(self) -> Core | None: ...
     def maps(self) -> str: ...
     def status(self) -> str: ...
-
-
-class Look:
-    """A process's memory, looked at from outside; nothing in the model can tell that somebody did.
-
-    load64(va), load(va, size) of 1, 2, 4 or 8 bytes, read(va, n), page_size, and sbrk(0), which asks for the
-    break, are as of a process, so that code that only reads takes either.  A page that was never touched
-    shows what a read would find.  Raises: Unreadable where a read is not allowed.
-    A look is at one address space, as it is at that moment; after exec ask for another.  When the address
-    space is gone, nothing can be read.
-
-    >>> from heaplab.kernel import Kernel
-    >>> process = Kernel(ram="1 MiB").init.fork()
-    >>> page = process.mmap(2 * 4096)
-    >>> process.store64(page, 7)
-    >>> look = process.look()
-    >>> look.load64(page), look.load64(page + 4096), process.minflt, process.context.loads
-    (7, 0, 1, 0)
-    >>> look.load64(0)
-    Traceback (most recent call last):
-    heaplab.errors.Unreadable: nothing at 0x0 may be read
-    """
-
-    def __init__(self, context: Looking) -> None:
-        #: the MMU as it is looked through; its counters and its `fuel` are the look's own
-        self.context = context
-        self.page_size = context.machine.page_size
-        self.load64: Callable[[int], int] = context.load64
-        self.load: Callable[..., int] = context.load
-        self.read: Callable[[int, int], bytes] = context.read
-
-    def store64(self, va: int, value: int) -> NoReturn:
-        """Refuse, so that code that only reads at times takes a look too.  Raises: UsageError."""
-        raise UsageError(
-            f"a store at {va:#x} through a look, which changes nothing: make it through the process"
-        )
-
-    def sbrk(self, increment: int) -> int:
-        """Return where the break is: 0 once the address space is gone.  Raises: UsageError to move it."""
-        if increment:
-            raise UsageError("a look moves no break: it changes nothing")
-        return int(self.context.raw.space.brk)
-
-    @property
-    def secret(self) -> int:
-        """The random bytes that the kernel gave the program at its start (AT_RANDOM), 64 bits."""
-        return int(self.context.raw.space.secret)
 
 
 class Process:
@@ -511,10 +466,7 @@ class Process:
         >>> process.peek(page, 4), process.peek(page + 4094, 4), process.frame_of(page)
         (b'\\x00\\x00\\x00\\x00', None, None)
         """
-        try:
-            return self.look().read(va, n)
-        except Unreadable:
-            return None
+        return self.look().peek(va, n)
 
     def frame_of(self, va: int) -> int | None:
         """Return the frame that the page at `va` is mapped to; None where there is no entry.
@@ -522,6 +474,14 @@ class Process:
         Frame 0 is an answer: the frame of zeros.  Raises: ProcessLookupError of a dead process.
         """
         return self._kernel.frame_of(va & REGISTER)
+
+    @property
+    def core(self) -> Core | None:
+        """What a process left that a signal ended: its memory, and how it came about.
+
+        None as long as it lives, when it ended otherwise, or when RLIMIT_CORE was 0 (see Kernel's `core`).
+        """
+        return self._kernel.core
 
     @property
     def fuel(self) -> int | None:

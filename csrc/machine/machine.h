@@ -245,6 +245,8 @@ int64_t hl_fork_tables(hl_space *parent, hl_space *child, uint64_t start, uint64
 int64_t hl_move_range(hl_space *s, uint64_t old_start, uint64_t length, uint64_t new_start);
 /* Writes, for each page of [start, start + count pages), its entry or 0. */
 void hl_read_ptes(const hl_space *s, uint64_t start, uint64_t count, uint64_t *out);
+/* The address of the first page in [va, end) that has an entry, or `end`. */
+uint64_t hl_next_mapped(const hl_space *s, uint64_t va, uint64_t end);
 /* Frees the tables that serve only addresses in [floor, ceiling), looking at those that serve
  * [start, end): Linux's free_pgtables.  Their entries must be gone. */
 void hl_free_tables(hl_space *s, uint64_t start, uint64_t end, uint64_t floor, uint64_t ceiling);

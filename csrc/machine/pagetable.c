@@ -558,6 +558,12 @@ void hl_read_ptes(const hl_space *s, uint64_t start, uint64_t count, uint64_t *o
         out[(va - start) >> m->page_shift] = hl_pte(s, va);
 }
 
+uint64_t hl_next_mapped(const hl_space *s, uint64_t va, uint64_t end)
+{
+    uint64_t stop = clip(s->machine, end);
+    return next_leaf((hl_space *)s, &va, stop) ? va : end;
+}
+
 /* Frees the tables under `table` (which stands at `level` and serves from `base` on) that overlap
  * [start, end) and lie wholly in [floor, ceiling). */
 static void free_below(hl_space *s, uint64_t table, int level, uint64_t base, uint64_t start,

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from heaplab.errors import HeapCorruption, OutOfFuel, Rule, Unreadable
-from heaplab.process import Look, Process
+from heaplab.look import Look
+from heaplab.process import Process
 
 #: references that a look may make for each byte that the kernel has given the process, and in any case
 _PER_BYTE, _LEAST = 4, 1_000_000

@@ -6,7 +6,7 @@ mm         an address space                 vma, vmas, mmap, mprotect, mremap, m
 fault      what an access finds missing     uaccess    the kernel's own use of user memory
 inode      files, and the page cache        file, filesystem, fileio   open files, names, calls
 limits     resource limits, overcommit      memcalls   what registers mean, for memory and files
-procfs     /proc                            look       memory seen without a trace
+procfs     /proc                            look, coredump   memory seen without a trace
 check      the invariants                   system     what all of them share
 """
 

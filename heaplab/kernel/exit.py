@@ -22,7 +22,7 @@ from heaplab.kernel.uaccess import copy_from_user, put_user
 def exit_group(group: Group, status: int, caller: Task | None = None) -> None:
     """End all tasks of a process.
 
-    status: as wait reports it (rule 42): the exit code << 8, or the number of a signal.
+    status: as wait reports it (rule 42): the exit code << 8, or the number of a signal, with 0x80 for a core.
     caller: the task whose doing it is; it ends first, then those born after it, then the others.  Without one
     a signal does it: to whichever of the tasks is on the CPU first, then to the others as they were born.
     Measured, Linux 6.18; the order is seen by who gets the children.

@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 from signal import SIGCHLD
 
+from heaplab.abi import RLIM_INFINITY, Rlimit
 from heaplab.errors import UsageError
 from heaplab.kernel import procfs
 from heaplab.kernel.check import check
@@ -32,6 +33,8 @@ class Kernel:
     seed: of every random choice.  aslr: whether address spaces are laid out at random.
     pid_max: pids are below it.  overcommit_memory, overcommit_ratio, max_map_count: as in /proc/sys/vm.
     fork: what becomes of written pages, see heaplab.kernel.fork_policy: copy-on-write, eager, shared-tables.
+    core: processes that a fault or another such signal ends leave a core (Process.core), unless they say
+    otherwise by RLIMIT_CORE.
     init_reaps: pid 1's program is a loop of waits; False leaves it to be driven by hand.
     pid_namespace: pid 1 is that of a container: its children keep a process group from being orphaned.
     Raises: UsageError for a machine too small to boot on.
@@ -63,6 +66,7 @@ class Kernel:
         overcommit_ratio: int = 50,
         max_map_count: int = 65530,
         fork: str = "copy-on-write",
+        core: bool = False,
     ) -> None:
         if fork not in POLICIES:
             raise UsageError(f"there is no fork policy {fork!r}: choose among {', '.join(POLICIES)}")
@@ -97,6 +101,8 @@ class Kernel:
         self.system.files = FileSystem(self.system)
         self.system.layout_chance = chance if aslr else None
         self._start_init(Layout.choose(self.machine, self.system.layout_chance))
+        if core:
+            self.system.init.limits.set(Rlimit.CORE, RLIM_INFINITY, RLIM_INFINITY)
         #: the handle of pid 1
         self.init: Process = handle(self.system.init)
 

@@ -30,6 +30,7 @@ class Limits:
         """stack: bytes."""
         self._pairs = [(RLIM_INFINITY, RLIM_INFINITY)] * self.COUNT
         self._pairs[Rlimit.STACK] = stack, RLIM_INFINITY
+        self._pairs[Rlimit.CORE] = 0, RLIM_INFINITY
         self._pairs[Rlimit.NOFILE] = 1024, 4096
         self._pairs[Rlimit.MEMLOCK] = 8 << 20, 8 << 20
 

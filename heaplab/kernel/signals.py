@@ -6,7 +6,7 @@ Source: Linux, kernel/signal.c (kill_something_info, get_signal, do_sigaction, f
 import dataclasses
 import errno
 from collections.abc import Iterable
-from signal import SIGBUS, SIGKILL, SIGSEGV, SIGSTOP
+from signal import SIGBUS, SIGKILL, SIGSEGV, SIGSTOP, Signals
 from typing import Final, NoReturn
 
 from heaplab.abi import (
@@ -29,9 +29,11 @@ from heaplab.abi import (
     SIG_UNBLOCK,
     SigInfo,
 )
-from heaplab.errors import BusError, SegmentationFault, UsageError, WouldBlock
+from heaplab.errors import BusError, ProcessDied, SegmentationFault, UsageError, WouldBlock
+from heaplab.kernel.coredump import end_status
 from heaplab.kernel.exit import exit_group, is_orphaned
 from heaplab.kernel.sigqueue import (
+    CORE,
     STOPPING,
     ignores,
     is_ignored,
@@ -140,7 +142,7 @@ def caught(task: Task) -> tuple[SigInfo, Action] | None:
             _reset(task, info.signo, action)
             return info, action
         if not ignores(task.group, info.signo):
-            _default(task.group, info.signo)
+            _default(task, info)
     return None
 
 
@@ -234,9 +236,13 @@ def _take(task: Task, info: SigInfo) -> None:
     (infos if info in infos else task.group.pending.infos).remove(info)
 
 
-def _default(group: Group, signum: int) -> None:
-    """Do what a signal does by default: stop the process, or end it."""
-    if signum not in STOPPING:
+def _default(task: Task, info: SigInfo) -> None:
+    """Do what a signal does by default: stop the process, or end it, some with a core."""
+    group, signum = task.group, info.signo
+    if signum in CORE:
+        died = ProcessDied(task.tgid, Signals(signum), "it was sent")
+        exit_group(group, end_status(task, died, info))
+    elif signum not in STOPPING:
         exit_group(group, signum)
     elif signum == SIGSTOP or not is_orphaned(group.leader.system, group.pgid):
         stop(group, signum)
@@ -261,9 +267,11 @@ def access_fault(task: Task, va: int, signum: int, si_code: int, *, write: bool)
         return
     if signum not in task.blocked:
         _must_not_be_code(task, signum, action)
-    exit_group(task.group, signum, task)
     kind = {int(SIGSEGV): SegmentationFault, int(SIGBUS): BusError}[signum]
-    raise kind(task.pid, va, si_code, "store" if write else "load")
+    access = "store" if write else "load"
+    died = kind(task.pid, va, si_code, access)
+    exit_group(task.group, end_status(task, died, info, access), task)
+    raise died
 
 
 # ---- what a process says about signals

@@ -37,7 +37,7 @@ IGNORED: Final = frozenset({SIGCHLD, SIGCONT, SIGURG, SIGWINCH})
 STOPPING: Final = frozenset({SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU})
 _CONTINUING: Final = frozenset({SIGCONT})
 #: before these end a process they would dump its memory, for which it has to be awake
-_CORE: Final = frozenset(
+CORE: Final = frozenset(
     {SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGXCPU, SIGXFSZ, SIGSYS}
 )
 
@@ -78,7 +78,7 @@ def _choose(group: Group, signum: int, candidates: list[Task]) -> None:
         return
     if len(candidates) > 1 and chosen is not candidates[0]:
         group.target = chosen
-    ends = signum not in STOPPING | _CORE and group.sighand[signum].handler == SIG_DFL
+    ends = signum not in STOPPING | CORE and group.sighand[signum].handler == SIG_DFL
     if ends and not ignores(group, signum) and not group.doomed:
         group.doomed = signum
     look_for_signals(chosen)

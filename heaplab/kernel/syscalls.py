@@ -23,6 +23,7 @@ from heaplab.kernel.mm import Mm
 from heaplab.kernel.system import fail
 from heaplab.kernel.task import Task
 from heaplab.kernel.uaccess import put_user
+from heaplab.look import Core
 from heaplab.machine import REGISTER, Context, Looking, Pte
 from heaplab.process import Process
 
@@ -244,6 +245,10 @@ class Entry:
     def frame_of(self, va: int) -> int | None:
         entry = self._mm().space.pte(va)
         return Pte.frame(entry) if entry & Pte.PRESENT else None
+
+    @property
+    def core(self) -> Core | None:
+        return self.task.group.core
 
     def _mm(self) -> Mm:
         """Return the address space.  Raises: OSError ESRCH of a dead task."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from signal import SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP
 from typing import TYPE_CHECKING, Final
 
-from heaplab.abi import CLD_EXITED, CLD_KILLED, FIRST_REALTIME, SIG_DFL, Rusage, SigInfo
+from heaplab.abi import CLD_DUMPED, CLD_EXITED, CLD_KILLED, FIRST_REALTIME, SIG_DFL, Rusage, SigInfo
 from heaplab.machine import Context
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from heaplab.kernel.limits import Limits
     from heaplab.kernel.mm import Mm
     from heaplab.kernel.system import System
+    from heaplab.look import Core
 
 #: what a program runs when it catches a signal: a Python callable, opaque to the kernel
 Handler = Callable[..., object]
@@ -159,6 +160,7 @@ class Group:
         parent_execs  how often its parent had, when it was forked
         oom_score_adj from -1000, never, to 1000, first: how willingly the OOM killer takes it; inherited
         exit_code     the status that wait reports, once dead
+        core          what is left of its memory, if a signal ended it that leaves a core
         ending        the status of exit_group or of a fatal signal, while and after all tasks are ended
         job_event     CLD_STOPPED or CLD_CONTINUED, as long as no wait has reported it; else 0
     counters
@@ -169,6 +171,7 @@ class Group:
     __slots__ = (
         "children",
         "children_used",
+        "core",
         "doomed",
         "ending",
         "execs",
@@ -216,6 +219,7 @@ class Group:
         self.execs = self.parent_execs = 0
         self.oom_score_adj = 0
         self.exit_code = 0
+        self.core: Core | None = None
         self.ending: int | None = None
         self.stop_signal = 0
         self.stopping = False
@@ -286,7 +290,9 @@ class Group:
     def end(self) -> tuple[int, int]:
         """How a dead process ended, as siginfo tells it: (CLD_*, the exit code or the signal)."""
         signum = self.exit_code & 0x7F
-        return (CLD_KILLED, signum) if signum else (CLD_EXITED, self.exit_code >> 8)
+        if not signum:
+            return CLD_EXITED, self.exit_code >> 8
+        return (CLD_KILLED if self.core is None else CLD_DUMPED), signum
 
 
 class Task:

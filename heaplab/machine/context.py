@@ -159,6 +159,16 @@ class Reader:
         return int(lib.hl_loads(self.raw))
 
     @property
+    def stores(self) -> int:
+        """Stores of 1, 2, 4 or 8 bytes so far."""
+        return int(self.raw.stores)
+
+    @property
+    def mems(self) -> int:
+        """Memory references so far, Knuth's measure: loads and stores.  Bulk bytes are counted apart."""
+        return self.loads + self.stores
+
+    @property
     def bulk(self) -> int:
         """Bytes moved so far by copy, fill, read and write."""
         return int(self.raw.bulk)
@@ -291,16 +301,6 @@ class Context(Reader):
         return [Reference(addresses[i], bool(is_store[i])) for i in range(kept)]
 
     # counters
-
-    @property
-    def stores(self) -> int:
-        """Stores of 1, 2, 4 or 8 bytes so far."""
-        return int(self.raw.stores)
-
-    @property
-    def mems(self) -> int:
-        """Memory references so far, Knuth's measure: loads and stores.  Bulk bytes are counted apart."""
-        return self.loads + self.stores
 
     @property
     def tlb_misses(self) -> int:

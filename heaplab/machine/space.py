@@ -1,5 +1,6 @@
 """Address spaces: four-level page tables that live in frames."""
 
+from collections.abc import Iterator
 from enum import IntFlag
 
 import numpy as np
@@ -99,6 +100,16 @@ class Space:
         if count:
             lib.hl_read_ptes(self.raw, start, count, ffi.cast("uint64_t *", out.ctypes.data))
         return out
+
+    def mapped(self, start: int, end: int) -> Iterator[int]:
+        """Yield the addresses of the pages of [start, end), whole pages, that have an entry.
+
+        Cost: O(pages found); tables that are not there are passed over.
+        """
+        va = int(lib.hl_next_mapped(self.raw, start, end))
+        while va < end:
+            yield va
+            va = int(lib.hl_next_mapped(self.raw, va + self.machine.page_size, end))
 
     def walk(self, va: int) -> list[tuple[int, int]]:
         """Return the walk to `va`, root first: (frame of the table, entry read) for up to four steps."""

@@ -104,6 +104,7 @@ int64_t hl_fork_copies(hl_space *parent, hl_space *child, uint64_t start, uint64
 int64_t hl_fork_tables(hl_space *parent, hl_space *child, uint64_t start, uint64_t end);
 int64_t hl_move_range(hl_space *s, uint64_t old_start, uint64_t length, uint64_t new_start);
 void hl_read_ptes(const hl_space *s, uint64_t start, uint64_t count, uint64_t *out);
+uint64_t hl_next_mapped(const hl_space *s, uint64_t va, uint64_t end);
 void hl_free_tables(hl_space *s, uint64_t start, uint64_t end, uint64_t floor, uint64_t ceiling);
 
 hl_context *hl_context_new(hl_space *s, void *handle);

@@ -3,11 +3,12 @@
 import errno
 import mmap
 import os
+import resource
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,6 +72,17 @@ def _text() -> bytes:
     return bytes(text)
 
 
+@contextmanager
+def _without_cores() -> Iterator[None]:
+    """Let programs that start meanwhile leave no cores: whether Linux makes one is the host's choice."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+
+
 class Stat(NamedTuple):
     """What /proc/PID/stat says of a task and its process."""
 
@@ -110,14 +122,15 @@ class Agents:
             self._tgids = {1: 1}
             self._free = list(range(lib.AGENT_SLOTS - 2, 0, -1))  # the last one is for beginners
             self.slot(1).turn = lib.AGENT_AGENTS_TURN
-            self._launcher = subprocess.Popen(
-                [program()],
-                stdin=slots,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                env={},
-                cwd=directory,
-            )
+            with _without_cores():
+                self._launcher = subprocess.Popen(
+                    [program()],
+                    stdin=slots,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    env={},
+                    cwd=directory,
+                )
         finally:
             os.close(slots)
         self._proc = -1
