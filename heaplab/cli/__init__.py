@@ -24,6 +24,10 @@ from heaplab import __version__
 from heaplab.errors import HeaplabError, UsageError
 
 
+#: what setup.py builds of csrc, and everything but the help needs
+_EXTENSION = "heaplab._core._heaplab"
+
+
 class _Commands(click.Group):
     """The modules of this package as commands, imported when they are asked for."""
 
@@ -33,7 +37,12 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):
             return None
-        module = importlib.import_module(f"{__name__}.{cmd_name}")
+        try:
+            module = importlib.import_module(f"{__name__}.{cmd_name}")
+        except ModuleNotFoundError as error:
+            if error.name != _EXTENSION:
+                raise
+            raise HeaplabError("the C core was not built: run `make build`, or `pip install .`") from error
         command: click.Command = getattr(module, cmd_name)
         return command
 

@@ -1,22 +1,27 @@
 """Runs in worker processes, so that a wild allocator takes nothing along but its own run.
 
 A worker is a plain Python process that imports this package: it needs nothing of the caller's main module, so
-that scripts need no `if __name__ == "__main__"`.
+that scripts need no `if __name__ == "__main__"`.  `start_worker` says where it imports from.
 """
 
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
-from heaplab.errors import UsageError
+from heaplab.errors import HeaplabError, UsageError
 from heaplab.lab.worker import Job
+
+#: of what a worker wrote to standard error at last, so many characters are told
+_LAST_WORDS = 300
 
 
 @dataclass(frozen=True)
@@ -29,27 +34,45 @@ class News:
 
 
 class _Worker:
-    """One worker process, and the job it has."""
+    """One worker process, and the job it has.
+
+    ready: it has loaded the package.  told: what it writes to standard error.
+    """
 
     def __init__(self) -> None:
         self.connection, theirs = Pipe()
-        path = os.pathsep.join(entry for entry in sys.path if entry)
+        self.told = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", "from heaplab.lab.worker import main; main()", str(theirs.fileno())],
+                [*_interpreter(), str(Path(__file__).with_name("start_worker.py")), str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": path},
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stderr=self.told,
                 start_new_session=True,
             )
+        self.ready = False
         self.job: int | None = None
 
     def end(self) -> None:
         self.process.kill()
+        self._bury()
+
+    def cause(self) -> str:
+        """How the process ended by itself, in words."""
+        status = self.process.wait()
+        self.told.seek(0)
+        words = self.told.read().decode(errors="replace").strip().rpartition("\n")[2]
+        self._bury()
+        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        last = "".join(char if char.isprintable() else " " for char in words.strip()[:_LAST_WORDS])
+        return f"its process {how}" + (f": {last}" if last else "")
+
+    def _bury(self) -> None:
         self.process.wait()
         self.connection.close()
+        self.told.close()
 
 
 class Pool:
@@ -58,6 +81,7 @@ class Pool:
     def __init__(self, size: int) -> None:
         self.size = size
         self._workers: dict[Connection, _Worker] = {}
+        self._can_start = False
 
     def __enter__(self) -> "Pool":
         return self
@@ -70,7 +94,7 @@ class Pool:
     def run(self, jobs: Iterable[Job]) -> Iterator[News]:
         """Do the jobs, started in their order; yield what is heard of them, as it comes.
 
-        Raises: UsageError when a job says so.
+        Raises: UsageError when a job says so; HeaplabError when no worker can start.
         """
         waiting = iter(enumerate(jobs))
         for _ in range(self.size):
@@ -79,6 +103,8 @@ class Pool:
             for connection in wait(list(self._workers)):
                 worker = self._workers[connection]  # type: ignore[index]
                 news = self._hear(worker)
+                if news is None:
+                    continue
                 if news.what != "progress":
                     del self._workers[worker.connection]
                     self._give(_Worker() if news.what == "crash" else worker, waiting)
@@ -94,21 +120,36 @@ class Pool:
         else:
             self._workers[worker.connection] = worker
 
-    def _hear(self, worker: _Worker) -> News:
+    def _hear(self, worker: _Worker) -> News | None:
+        """Take a message of the worker's; None for one that is not about its job."""
         assert worker.job is not None
         try:
             what, value = worker.connection.recv()
         except (EOFError, ConnectionResetError):
-            status = worker.process.wait()
-            worker.connection.close()
-            return News(worker.job, "crash", _cause(status))
+            cause = worker.cause()
+            if not self._can_start:
+                raise HeaplabError(f"a worker cannot start: {cause}") from None
+            return News(worker.job, "crash", cause if worker.ready else f"its worker cannot start: {cause}")
+        if what == "ready":
+            worker.ready = self._can_start = True
+            return None
         if what == "usage":
             raise UsageError(value)
         return News(worker.job, what, value)
 
 
-def _cause(status: int) -> str:
-    """How a process ended, in words."""
-    if status < 0:
-        return f"its process was ended by {signal.Signals(-status).name}"
-    return f"its process ended with status {status}"
+def _interpreter() -> list[str]:
+    """The command of a Python that puts no folder of its own choice on its import path."""
+    options = [
+        "-P",
+        *(["-E"] if sys.flags.ignore_environment else []),
+        *(["-s"] if sys.flags.no_user_site else []),
+    ]
+    return [sys.executable, *options]
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment; an empty entry in PYTHONPATH would be the working directory."""
+    path = os.pathsep.join(entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry)
+    others = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {**others, "PYTHONPATH": path} if path else others

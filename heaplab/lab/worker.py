@@ -1,7 +1,8 @@
 """A worker: a process of its own that does one run after another, as it is told through a connection.
 
-Messages to it: Job, or None to end.  Messages from it: (what, value):
-    "progress", events done     "run", Run     "usage", a UsageError's sentence     "error", what was raised
+Messages to it: Job, or None to end.  Messages from it: (what, value), "ready" first and once:
+    "ready", None     "progress", events done     "run", Run     "usage", a UsageError's sentence
+    "error", what was raised
 """
 
 import ctypes
@@ -37,6 +38,7 @@ class Job:
 
 def serve(connection: Connection) -> None:
     """Do the jobs that come in until None does, or the other side is gone."""
+    connection.send(("ready", None))
     while True:
         job = connection.recv()
         if job is None:
@@ -70,7 +72,3 @@ def main() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
         serve(Connection(int(sys.argv[1])))
-
-
-if __name__ == "__main__":
-    main()
