@@ -63,7 +63,7 @@ int hl_replay_fork(hl_replay *r, uint64_t parent, uint64_t number, hl_context *c
     if (hl_replay_start(r, number, c, heap, handle) < 0)
         return -1;
     hl_replay_process *p = r->processes[number], *from = r->processes[parent];
-    if (slots_copy(&p->slots, &from->slots) < 0)
+    if (slots_copy(&p->slots, &from->slots) < 0 || shadow_copy(&p->shadow, &from->shadow) < 0)
         return -1;
     p->live = from->live;
     r->now.live += p->live;
@@ -78,6 +78,7 @@ void hl_replay_end(hl_replay *r, uint64_t number)
     r->now.live -= p->live;
     r->heap_pages -= p->heap_pages;
     slots_clear(&p->slots);
+    shadow_clear(&p->shadow);
     free(p);
     r->processes[number] = NULL;
 }
@@ -196,17 +197,54 @@ static uint64_t call(hl_replay *r, hl_replay_process *p, int op, uint64_t addres
     return result;
 }
 
-static int bad(hl_replay *r, uint64_t id, uint64_t address, uint64_t offset, int why)
+/* The block that what follows is about. */
+static void about(hl_replay *r, uint64_t id, uint64_t address, uint64_t size)
 {
     r->bad_id = id;
     r->bad_address = address;
+    r->bad_size = size;
+}
+
+static int bad(hl_replay *r, uint64_t offset, int why)
+{
     r->bad_offset = offset;
     return why;
 }
 
-static int aligned(uint64_t address, uint64_t align)
+/* Names the live block, not `id`, that has a byte of the one at hand. */
+static int overlap(hl_replay *r, const hl_replay_process *p)
 {
-    return (address & ((align > HEAP_ALIGN ? align : HEAP_ALIGN) - 1)) == 0;
+    uint64_t end = r->bad_address + (r->bad_size ? r->bad_size : 1);
+    for (uint64_t id = 0; id < p->slots.count; id++) {
+        const hl_slot *slot = &p->slots.at[id];
+        if (id == r->bad_id || !slot->address || slot->address >= end)
+            continue;
+        if (r->bad_address < slot->address + (slot->size ? slot->size : 1)) {
+            r->other_id = id;
+            r->other_address = slot->address;
+            r->other_size = slot->size;
+            break;
+        }
+    }
+    return HL_REPLAY_OVERLAP;
+}
+
+/* Verifies where the allocator has placed the block at hand, before a byte of it is touched. */
+static int verify_place(hl_replay *r, hl_replay_process *p, uint64_t align)
+{
+    uint64_t address = r->bad_address, size = r->bad_size;
+    if (!p->context->space)
+        return HL_REPLAY_KILLED;
+    if (align < HEAP_ALIGN)
+        align = HEAP_ALIGN;
+    if (address & (align - 1))
+        return bad(r, align, HL_REPLAY_MISALIGNED);
+    if (size > p->context->space->vm_pages * r->machine->page_size || address + size < address)
+        return HL_REPLAY_TOO_LARGE;
+    if (!r->verify)
+        return HL_REPLAY_DONE;
+    int taken = shadow_mark(&p->shadow, address, size, 1);
+    return taken < 0 ? HL_REPLAY_HOST_MEMORY : taken ? overlap(r, p) : HL_REPLAY_DONE;
 }
 
 static int allocate(hl_replay *r, hl_replay_process *p, int op, uint32_t id, uint64_t size, uint64_t align)
@@ -214,20 +252,23 @@ static int allocate(hl_replay *r, hl_replay_process *p, int op, uint32_t id, uin
     hl_slot *slot = slots_at(&p->slots, id);
     if (!slot)
         return HL_REPLAY_HOST_MEMORY;
-    uint64_t address = call(r, p, op, 0, size, align);
+    uint64_t address = call(r, p, op, 0, size, align), good = size;
+    about(r, id, address, size);
     if (!address || address == HL_HEAP_RAISED)
-        return bad(r, id, 0, 0, address ? HL_REPLAY_RAISED : HL_REPLAY_NO_MEMORY);
-    if (!aligned(address, align))
-        return bad(r, id, address, 0, HL_REPLAY_MISALIGNED);
+        return address ? HL_REPLAY_RAISED : HL_REPLAY_NO_MEMORY;
+    int why = verify_place(r, p, align);
+    if (why)
+        return why;
     uint16_t stamp = payload_stamp(r->events);
     uint64_t seed = payload_seed(id, stamp);
-    if (op == HL_OP_CALLOC && r->verify) {
-        uint64_t good = write_over_zeros(p->context, address, size, seed);
-        if (good < size)
-            return bad(r, id, address, good, HL_REPLAY_NOT_ZERO);
-    } else {
+    r->touching = 1;
+    if (op == HL_OP_CALLOC && r->verify)
+        good = write_over_zeros(p->context, address, size, seed);
+    else
         write_payload(p->context, address, 0, size, seed);
-    }
+    r->touching = 0;
+    if (good < size)
+        return bad(r, good, HL_REPLAY_NOT_ZERO);
     *slot = (hl_slot){.address = address, .size = size & ((1ull << 48) - 1), .stamp = stamp};
     p->live += size;
     r->now.live += size;
@@ -238,17 +279,23 @@ static int reallocate(hl_replay *r, hl_replay_process *p, uint32_t id, uint64_t 
 {
     hl_slot *slot = &p->slots.at[id];
     uint64_t old = slot->size, kept = old < size ? old : size, seed = payload_seed(id, slot->stamp);
-    uint64_t address = call(r, p, HL_OP_REALLOC, slot->address, size, 0);
+    uint64_t address = call(r, p, HL_OP_REALLOC, slot->address, size, 0), good = kept;
+    about(r, id, address, size);
     if (!address || address == HL_HEAP_RAISED)
-        return bad(r, id, slot->address, 0, address ? HL_REPLAY_RAISED : HL_REPLAY_NO_MEMORY);
-    if (!aligned(address, 0))
-        return bad(r, id, address, 0, HL_REPLAY_MISALIGNED);
-    if (r->verify) {
-        uint64_t good = verify_payload(p->context, address, kept, seed);
-        if (good < kept)
-            return bad(r, id, address, good, HL_REPLAY_WRONG_BYTE);
-    }
-    write_payload(p->context, address, kept, size, seed);
+        return address ? HL_REPLAY_RAISED : HL_REPLAY_NO_MEMORY;
+    if (r->verify && shadow_mark(&p->shadow, slot->address, old, 0) < 0)
+        return HL_REPLAY_HOST_MEMORY;
+    int why = verify_place(r, p, 0);
+    if (why)
+        return why;
+    r->touching = 1;
+    if (r->verify)
+        good = verify_payload(p->context, address, kept, seed);
+    if (good == kept)
+        write_payload(p->context, address, kept, size, seed);
+    r->touching = 0;
+    if (good < kept)
+        return bad(r, good, HL_REPLAY_WRONG_BYTE);
     slot->address = address;
     slot->size = size & ((1ull << 48) - 1);
     p->live += size - old;
@@ -260,21 +307,27 @@ static int verify_slot(hl_replay *r, hl_replay_process *p, uint64_t id)
 {
     const hl_slot *slot = &p->slots.at[id];
     uint64_t seed = payload_seed(id, slot->stamp), address = slot->address, size = slot->size;
+    about(r, id, address, size);
+    r->touching = 1;
     uint64_t good = verify_payload(p->context, address, size, seed);
-    return good == size ? HL_REPLAY_DONE : bad(r, id, address, good, HL_REPLAY_WRONG_BYTE);
+    r->touching = 0;
+    return good == size ? HL_REPLAY_DONE : bad(r, good, HL_REPLAY_WRONG_BYTE);
 }
 
 static int release(hl_replay *r, hl_replay_process *p, uint32_t id)
 {
     hl_slot nothing = {0}, *slot = id == HL_NULL_ID ? &nothing : &p->slots.at[id];
-    if (r->verify && slot->address) {
+    uint64_t address = slot->address, size = slot->size;
+    if (r->verify && address) {
         int why = verify_slot(r, p, id);
         if (why)
             return why;
     }
-    uint64_t address = slot->address, size = slot->size;
+    about(r, id, address, size);
     if (call(r, p, HL_OP_FREE, address, 0, 0) == HL_HEAP_RAISED)
-        return bad(r, id, address, 0, HL_REPLAY_RAISED);
+        return HL_REPLAY_RAISED;
+    if (r->verify && address && shadow_mark(&p->shadow, address, size, 0) < 0)
+        return HL_REPLAY_HOST_MEMORY;
     slot->address = 0;
     p->live -= size;
     r->now.live -= size;
@@ -339,6 +392,8 @@ static int replay_rows(hl_replay *r, const hl_events *e, uint64_t stop, void *es
             why = allocate(r, p, op, id, e->size[row], e->align[row]);
         if (why)
             return why;
+        if (!p->context->space) /* killed, and the heap, in Python, has said nothing */
+            return HL_REPLAY_KILLED;
         uint64_t pages = p->context->space->heap_pages;
         r->heap_pages += pages - p->heap_pages;
         p->heap_pages = pages;
@@ -351,13 +406,21 @@ static int replay_rows(hl_replay *r, const hl_events *e, uint64_t stop, void *es
     return HL_REPLAY_DONE;
 }
 
+/* Why a jump out of replay_rows or verify_all came. */
+static int escaped(hl_replay *r)
+{
+    int why = r->touching ? HL_REPLAY_NO_ACCESS : HL_REPLAY_RAISED;
+    r->touching = 0;
+    return why;
+}
+
 int hl_replay_run(hl_replay *r, const hl_events *events, uint64_t stop)
 {
     jmp_buf escape;
     uint64_t start_ns = clock_ns(), start = clock_ticks();
     int why;
     if (setjmp(escape))
-        why = HL_REPLAY_RAISED;
+        why = escaped(r);
     else
         why = replay_rows(r, events, stop, &escape);
     enter(r, NULL, NULL);
@@ -387,7 +450,7 @@ int hl_replay_verify(hl_replay *r, uint64_t number)
     if (!p || !p->context->space)
         return HL_REPLAY_KILLED;
     if (setjmp(escape))
-        why = HL_REPLAY_RAISED;
+        why = escaped(r);
     else
         why = verify_all(r, p, &escape);
     enter(r, NULL, NULL);

@@ -3,13 +3,14 @@
  * Python makes the processes and their heaps, and is called back for FORK, EXEC and EXIT alone; everything
  * else happens here, payloads included:
  *
- *   allocation   the address is aligned (and the block zero, for calloc); the payload is written whole
- *   realloc      the bytes both sizes have were kept; the rest is written
+ *   allocation   the address is aligned, no byte of the block belongs to another live block (and the block is
+ *                zero, for calloc); the payload is written whole
+ *   realloc      the same; the bytes both sizes have were kept; the rest is written
  *   free         the payload is still what was written
  *
- * so that an allocator that hands out a byte twice, or loses one, is caught at the latest when the block is
- * freed, or at the end.  The payload's accesses go through the MMU, and fault as a program's do, but are not
- * counted as loads and stores: mems are the allocator's own.
+ * so that an allocator that hands out a byte twice is caught at once, and one that loses a byte at the latest
+ * when the block is freed, or at the end.  The payload's accesses go through the MMU, and fault as a program's
+ * do, but are not counted as loads and stores: mems are the allocator's own.
  */
 #ifndef HL_REPLAY_H
 #define HL_REPLAY_H
@@ -17,6 +18,7 @@
 #include "../heap/heap.h"
 #include "clock.h"
 #include "events.h"
+#include "shadow.h"
 #include "slots.h"
 
 /* Why a replay came to a stop.  From HL_REPLAY_NO_MEMORY on the event at hand was not carried out. */
@@ -25,7 +27,10 @@ enum {
     HL_REPLAY_PROCESS,     /* the next event is FORK, EXEC or EXIT: Python's */
     HL_REPLAY_LIMIT,       /* mems_limit is passed */
     HL_REPLAY_NO_MEMORY,   /* the allocator gave no block */
-    HL_REPLAY_MISALIGNED,  /* the block at bad_address is not aligned as it must be */
+    HL_REPLAY_MISALIGNED,  /* the block at bad_address is no multiple of bad_offset */
+    HL_REPLAY_OVERLAP,     /* the block shares bytes with the live block other_id */
+    HL_REPLAY_TOO_LARGE,   /* the block is larger than all memory of its process */
+    HL_REPLAY_NO_ACCESS,   /* an access to the block's payload failed: the context knows more */
     HL_REPLAY_NOT_ZERO,    /* calloc: byte bad_offset of the block is not zero */
     HL_REPLAY_WRONG_BYTE,  /* byte bad_offset of the block is not what was written */
     HL_REPLAY_KILLED,      /* the process is no more, though the trace does not say so */
@@ -43,6 +48,7 @@ typedef struct hl_replay_process {
     hl_heap *heap; /* in C, or NULL: */
     void *handle;  /* in Python */
     hl_slots slots;
+    hl_shadow shadow;    /* of the blocks in the slots; only when payloads are verified */
     uint64_t live;       /* payload bytes */
     uint64_t heap_pages; /* as of its last event */
 } hl_replay_process;
@@ -86,8 +92,10 @@ typedef struct hl_replay {
     uint64_t mems_count[HL_MEMS_BUCKETS];
     hl_clock clock; /* within the allocator: system calls and page faults included */
 
-    /* what went wrong */
-    uint64_t bad_process, bad_id, bad_address, bad_offset;
+    /* what went wrong: with which block, in whose way it is, and at which of its bytes */
+    uint64_t bad_process, bad_id, bad_address, bad_size, bad_offset;
+    uint64_t other_id, other_address, other_size;
+    int touching; /* the access at hand is to the payload of the block bad_id: not the allocator's own */
 } hl_replay;
 
 /* NULL when the host has no memory. */

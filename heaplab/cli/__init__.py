@@ -23,7 +23,6 @@ import click
 from heaplab import __version__
 from heaplab.errors import HeaplabError, UsageError
 
-
 #: what setup.py builds of csrc, and everything but the help needs
 _EXTENSION = "heaplab._core._heaplab"
 

@@ -16,7 +16,7 @@ import numpy as np
 from heaplab._core import ffi, lib
 from heaplab.allocators import Allocator, Spec
 from heaplab.allocators.core import CAllocator
-from heaplab.errors import HeaplabError
+from heaplab.errors import BusError, HeaplabError, SegmentationFault
 from heaplab.kernel import Kernel
 from heaplab.lab import census
 from heaplab.lab.record import Timeline
@@ -61,6 +61,10 @@ def _told(error: Exception) -> str:
     if isinstance(error, HeaplabError | OSError | MemoryError) or not frames:
         return told
     return f"{told} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+
+
+def _named(slot: int, size: int, address: int) -> str:
+    return f"block {slot} ({size} bytes at {address:#x})"
 
 
 @dataclass(frozen=True)
@@ -202,20 +206,29 @@ class Replay:
         """What is wrong, in words."""
         raw = self.raw
         at, offset = int(raw.bad_address), int(raw.bad_offset)
+        block = _named(raw.bad_id, raw.bad_size, at)
         if why == lib.HL_REPLAY_RAISED and member is not None:
-            return self._raised(member)
+            return _told(self._raised(member))
+        if why == lib.HL_REPLAY_NO_ACCESS and member is not None:
+            error = self._raised(member)
+            if isinstance(error, SegmentationFault | BusError):
+                return f"{block} is not memory that can be read and written: {_told(error)}"
+            return _told(error)
         if why == lib.HL_REPLAY_KILLED or member is None:
             return f"process {raw.bad_process} is dead, though the trace does not say so"
         return {
             lib.HL_REPLAY_NO_MEMORY: "the allocator gave no memory",
-            lib.HL_REPLAY_MISALIGNED: f"the block at {at:#x} is not aligned",
+            lib.HL_REPLAY_MISALIGNED: f"the block at {at:#x} is not a multiple of {offset}",
+            lib.HL_REPLAY_OVERLAP: f"{block} overlaps "
+            f"{_named(raw.other_id, raw.other_size, raw.other_address)}",
+            lib.HL_REPLAY_TOO_LARGE: f"{block} is larger than all memory of its process",
             lib.HL_REPLAY_NOT_ZERO: f"calloc's block at {at:#x} is not zero at byte {offset}",
             lib.HL_REPLAY_WRONG_BYTE: f"block {raw.bad_id} at {at:#x} has lost what was written to it, "
             f"from byte {offset} on",
             lib.HL_REPLAY_HOST_MEMORY: "this computer has no memory for the replay",
         }[why]
 
-    def _raised(self, member: _Member) -> str:
+    def _raised(self, member: _Member) -> Exception:
         """What an allocator, the kernel or the MMU raised."""
         try:
             if _raised:
@@ -224,7 +237,7 @@ class Replay:
                 member.heap.raise_failure()
             member.process.context.check()
         except Exception as error:
-            return _told(error)
+            return error
         raise AssertionError("the replay says that something was raised, and nothing was")
 
     # ---- processes ----

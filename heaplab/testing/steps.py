@@ -197,6 +197,12 @@ class Trial:
             assert process.errno == 12, f"{step}: errno is {process.errno}, not ENOMEM"
             return
         assert size < HUGE[0], f"{step}: granted, though no machine has so much memory"
+        end = address + max(size, 1)
+        for other, there in self.live[step.process].items():
+            assert end <= there.address or there.address + max(there.size, 1) <= address, (
+                f"{step}: block {slot} ({size} bytes at {address:#x}) overlaps "
+                f"block {other} ({there.size} bytes at {there.address:#x})"
+            )
         payload = self.live[step.process][slot] = Payload(address, size, len(self.steps))
         process.write(address, payload.bytes())
 

@@ -1,9 +1,12 @@
 """The replay: twins agree, planted mistakes are caught and named, processes fork, exec and exit."""
 
+import contextlib
 import dataclasses
 import re
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from heaplab._core import lib
 from heaplab.allocators import Allocator, Spec, names, parse
@@ -14,6 +17,7 @@ from heaplab.lab.replay import Replay
 from heaplab.traces import NULL_ID, Event, Op, Trace, synthetic
 
 KIB = 1024
+M, F, R, C, A = Op.MALLOC, Op.FREE, Op.REALLOC, Op.CALLOC, Op.ALIGNED
 
 
 def without_seconds(record: Run) -> Run:
@@ -160,29 +164,104 @@ def fails(spec: Spec, *events: Event) -> str:
     return record.reason
 
 
-M, F, R, C, A = Op.MALLOC, Op.FREE, Op.REALLOC, Op.CALLOC, Op.ALIGNED
+NAMED = r"block \d+ \(\d+ bytes at 0x[0-9a-f]+\)"
 
 
-def test_an_overlap_is_caught_when_the_block_is_freed(spec_of, shelf):
-    class Overlapping(shelf):
-        def _malloc(self, size: int) -> int:
-            p = super()._malloc(size)
-            self._store(self.root + 24, self._load(self.root + 24) - 32)  # the top: gives 32 bytes away again
-            return p
+@pytest.fixture
+def placing(shelf):
+    """Make a design whose n-th block starts at the n-th of these offsets."""
 
-    reason = fails(spec_of(Overlapping), Event(M, 0, 100), Event(M, 1, 100), Event(F, 0))
-    assert reason.startswith("event 2 (free 0): block 0 at 0x")
-    assert "from byte 80 on" in reason  # 112 bytes of room less 32; the neighbour's header comes first
+    def placing(*offsets: int) -> type[Allocator]:
+        class Placing(shelf):
+            def _aligned_alloc(self, alignment: int, size: int) -> int:
+                if self.process.sbrk(0) < self._start + 0x40000:
+                    self._grow(0x40000)
+                number = self._load(self.root + 24)
+                self._store(self.root + 24, number + 1)
+                return self._start + offsets[number]
+
+            def _init(self, end: int) -> None:
+                self._store(self.root + 24, 0)
+
+            def _resize(self, p: int, size: int) -> bool:
+                return False
+
+            def _free(self, p: int) -> None:
+                pass
+
+            def _usable_size(self, p: int) -> int:
+                return 100
+
+            def _blocks(self):
+                return iter(())
+
+        return Placing
+
+    return placing
 
 
-def test_an_overlap_is_caught_at_the_end(spec_of, shelf):
-    class Twice(shelf):
-        def _malloc(self, size: int) -> int:
-            return super()._malloc(size) if self._load(self.root + 24) == self._start else self._start + 16
+@pytest.mark.parametrize("op", [M, C, A, R])
+@pytest.mark.parametrize(
+    ("first", "second", "size"),
+    [(0, 0, 1), (0, 96, 10), (96, 0, 100), (0, 96, 0), (64, 0, 1000), (0xFFF0, 0, 0x12000), (0, 48, 8)],
+)
+def test_an_overlap_is_caught_at_the_call_that_makes_it(spec_of, placing, op, first, second, size):
+    events = [Event(M, 0, 100), Event(op, 1, size, 16 if op == A else 0)]
+    places = (first, second)
+    if op == R:
+        events, places = [*events[:1], Event(M, 1, 1), Event(R, 1, max(size, 1))], (first, 0x30000, second)
+    reason = fails(spec_of(placing(*places), mmap_threshold=1 << 20), *events)
+    last = len(events) - 1
+    wanted = rf"event {last} \({re.escape(str(events[-1]))}\): ({NAMED}) overlaps ({NAMED})"
+    found = re.fullmatch(wanted, reason)
+    assert found, reason
+    assert found[1].startswith(f"block 1 ({events[-1].size} bytes at ")
+    assert found[2].startswith("block 0 (100 bytes at ")
 
-    reason = fails(spec_of(Twice), Event(M, 0, 24), Event(M, 1, 24))
-    assert reason.startswith("after the last event: block 0 at 0x")
-    assert "from byte 0 on" in reason
+
+def test_neighbours_do_not_overlap(spec_of, placing):
+    places = (0x1000, 0xFF0, 0x1070, 0xFE0, 0x10000, 0x20000, 0xFFF0)
+    sizes = (100, 16, 17, 0, 0x10000, 1, 16)
+    events = [Event(M, slot, size) for slot, size in enumerate(sizes)]
+    record = run(Trace.of(events), spec_of(placing(*places), mmap_threshold=1 << 20), verify=True)
+    assert "overlaps" not in record.reason
+
+
+def test_a_place_that_was_freed_may_be_given_again(spec_of, placing):
+    events = [Event(M, 0, 100), Event(F, 0), Event(M, 1, 90), Event(R, 1, 200), Event(M, 2, 90)]
+    design = placing(0, 16, 64, 0x1000)
+    assert run(Trace.of(events), spec_of(design)).reason == ""
+
+
+def test_a_forked_child_knows_the_blocks_of_its_parent(spec_of, placing):
+    events = [Event(M, 0, 100), Event(Op.FORK, 1), Event(F, 0), Event(M, 1, 50, process=1)]
+    reason = fails(spec_of(placing(0, 64)), *events)
+    assert re.fullmatch(r"event 3 \(.*process 1.*\): block 1 \(50 .*\) overlaps block 0 \(100 .*\)", reason)
+
+
+def test_without_verification_overlaps_are_nobodys_business(spec_of, placing):
+    events = [Event(M, 0, 100), Event(M, 1, 100)]
+    assert "overlaps" not in run(Trace.of(events), spec_of(placing(0, 0)), verify=False).reason
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 0x2FFF), st.integers(0, 2000), st.booleans()), max_size=60))
+def test_overlaps_are_those_that_comparing_all_blocks_finds(spec_of, placing, steps):
+    """Blocks anywhere in 192 KiB, some of them freed at once: against all pairs."""
+    events, live, clash = [], [], None
+    for slot, (place, size, freed) in enumerate(steps):
+        start, end = 16 * place, 16 * place + max(size, 1)
+        if any(a < end and start < b for a, b in live):
+            clash = len(events)
+        events.append(Event(M, slot, size))
+        if clash is not None:
+            break
+        if freed:
+            events.append(Event(F, slot))
+        else:
+            live.append((start, end))
+    reason = run(Trace.of(events), spec_of(placing(*(16 * place for place, _, _ in steps)))).reason
+    assert reason.startswith(f"event {clash} ") if clash is not None else "overlaps" not in reason
 
 
 def test_data_lost_by_realloc_is_caught(spec_of, shelf):
@@ -211,7 +290,8 @@ def test_misalignment_is_caught(spec_of, shelf, event, off):
         def _aligned_alloc(self, alignment: int, size: int) -> int:
             return super()._aligned_alloc(max(alignment, 64), size + off) + off
 
-    assert "is not aligned" in fails(spec_of(Askew), event)
+    wanted = rf".*: the block at 0x[0-9a-f]+ is not a multiple of {max(event.align, 16)}"
+    assert re.fullmatch(wanted, fails(spec_of(Askew), event))
 
 
 def test_what_calloc_leaves_unclean_is_caught(spec_of, shelf):
@@ -229,7 +309,41 @@ def test_an_address_that_is_nobodys_is_caught(spec_of, shelf):
         def _malloc(self, size: int) -> int:
             return 0x10
 
-    assert "SegmentationFault" in fails(spec_of(Wild), Event(M, 0, 10))
+    reason = fails(spec_of(Wild), Event(M, 0, 10))
+    told = "event 0 (malloc 0 10): block 0 (10 bytes at 0x10) is not memory that can be read and written: "
+    assert reason.startswith(told + "SegmentationFault: ")
+
+
+@pytest.mark.parametrize("size", [1 << 30, 1 << 46, (1 << 47) - 1])
+def test_a_block_larger_than_its_process_is_caught(spec_of, shelf, size):
+    class Generous(shelf):
+        def malloc(self, size: int) -> int:
+            return self._start
+
+    reason = fails(spec_of(Generous), Event(M, 0, size))
+    assert re.fullmatch(
+        rf".*: block 0 \({size} bytes at 0x.*\) is larger than all memory of its process", reason
+    )
+
+
+@pytest.mark.parametrize("op", [M, F])
+def test_a_heap_that_hushes_up_that_it_was_killed_is_found_out(spec_of, shelf, op):
+    class Hushing(shelf):
+        def _die(self) -> None:
+            with contextlib.suppress(SegmentationFault):
+                self._load(0x10)
+
+        def _free(self, p: int) -> None:
+            self._die()
+
+        def _malloc(self, size: int) -> int:
+            if size == 20:
+                self._die()
+                return self._start
+            return super()._malloc(size)
+
+    reason = fails(spec_of(Hushing), Event(M, 0, 10), Event(M, 1, 20) if op == M else Event(F, 0))
+    assert reason.endswith("process 0 is dead, though the trace does not say so")
 
 
 def test_what_a_heap_in_python_raises_is_told(spec_of, shelf):
@@ -314,7 +428,7 @@ def test_a_heap_that_is_unmapped_ends_the_run(begun):
     heap = heap_of(begun)
     heap.process.munmap(heap.root // 4096 * 4096, 1 << 20)
     begun.advance(20)
-    assert begun.end.reason.startswith("event 10 (free 0): SegmentationFault")
+    assert re.match(rf"event 10 \(free 0\): {NAMED} is not memory .*: SegmentationFault: ", begun.end.reason)
     begun.advance(20)
     assert begun.done == 10
 
