@@ -43,7 +43,7 @@ static inline uint64_t env_break(const env *e) { return e->space->brk; }
 
 static inline unsigned env_thread(const env *e) { return e->thread; }
 
-static inline uint64_t env_random(const env *e) { return e->space->secret; }
+static inline uint64_t env_random(const env *e) { return e->space ? e->space->secret : 0; }
 
 static inline void env_set_errno(env *e, int err) { e->err = err; }
 

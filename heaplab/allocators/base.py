@@ -10,12 +10,13 @@ What both languages have to agree on is said in C (csrc/heap/heap.h) and read fr
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from enum import IntEnum, IntFlag
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self, cast
 
 from heaplab._core import lib
 from heaplab.units import parse_size
 
 if TYPE_CHECKING:
+    from heaplab.look import Look
     from heaplab.process import Process
 
 ALIGN = 16
@@ -166,12 +167,12 @@ class Allocator(ABC):
     def create(cls, process: "Process", options: Mapping[str, int]) -> Self:
         """Build an empty heap in the memory of `process`.  Raises: MemoryError when the kernel refuses."""
 
-    def attach(self, process: "Process") -> Self:
-        """Return the same heap as another process sees it: a forked child, or a thread.
+    def attach(self, process: "Process | Look") -> Self:
+        """Return the same heap as another process sees it: a forked child, a thread; or a look, or a core.
 
         Raises: HeapCorruption when no heap of this design stands there.
         """
-        other = type(self)(process, self.options, self.root)
+        other = type(self)(cast("Process", process), self.options, self.root)
         other._verify_root()
         return other
 

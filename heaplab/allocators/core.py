@@ -39,6 +39,7 @@ class CAllocator(Allocator):
         self.raw.root = root
         for name, place in places(self.raw.design).items():
             lib.hl_heap_set(self.raw, place, self.options[name])
+        lib.hl_heap_begin(self.raw)
 
     @classmethod
     def create(cls, process: "Process", options: Mapping[str, int]) -> Self:
@@ -50,7 +51,6 @@ class CAllocator(Allocator):
         return heap
 
     def _verify_root(self) -> None:
-        lib.hl_heap_begin(self.raw)
         verify_magic(self.process, self.root, self.MAGIC)
 
     def raise_failure(self) -> None:

@@ -183,6 +183,6 @@ def test_the_heap_of_the_dead_can_be_walked(language, page_size):
         heap.free(block)
     walked = list(heap.walk())
     core = die(process, process.store64, 0, 1)
-    dead = type(heap)(core, heap.options, heap.root)
+    dead = heap.attach(core)
     assert list(dead.walk()) == walked
     dead.check()
