@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import host_environment
+
 ROOT = Path(__file__).resolve().parents[1]
 EXTENSION = "heaplab._core._heaplab"
 
@@ -204,8 +206,10 @@ def symbols(cc: str, sources: list[Path], into: Path) -> tuple[set[str], set[str
             "-o",
             str(made),
         ]
-        subprocess.run(command, check=True)
-        listing = subprocess.run(["nm", str(made)], check=True, capture_output=True, text=True).stdout
+        subprocess.run(command, check=True, env=host_environment())
+        listing = subprocess.run(
+            ["nm", str(made)], check=True, capture_output=True, text=True, env=host_environment()
+        ).stdout
         for line in listing.splitlines():
             kind, name = line.split()[-2:]
             (undefined if kind == "U" else defined).add(name)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import host_environment
+
 ROOT = Path(__file__).resolve().parents[1]
 #: the machine, and every allocator by its contract; `make sanitize` alone runs more
 SELECTION = "tests/machine tests/allocators/test_contract.py tests/allocators/test_heap_machine.py"
@@ -27,7 +29,8 @@ lib.hl_flush_space(space.raw)
 
 def library(name: str) -> Path:
     """Where the compiler keeps one of its libraries; the bare name when it has none."""
-    done = subprocess.run(["cc", f"-print-file-name={name}"], check=True, capture_output=True, text=True)
+    command = ["cc", f"-print-file-name={name}"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=host_environment())
     return Path(done.stdout.strip())
 
 
@@ -43,7 +46,13 @@ def sanitize(tests: str) -> tuple[int, str]:
     """The exit status and output of `make sanitize` on these tests, under this Python."""
     command = ["make", "sanitize", f"PY={sys.executable}", f"SANITIZED_TESTS={tests}"]
     done = subprocess.run(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        env=host_environment(),
     )
     return done.returncode, done.stdout[-8000:]
 

@@ -17,6 +17,7 @@ from heaplab.errors import UsageError
 from heaplab.kernel import Kernel
 from heaplab.kernel.elf import Elf, Part, assemble_elf, make_elf, room
 from heaplab.kernel.fork import VFORK
+from tests.programs import host_environment
 
 SOURCE = "char big[100000]; int data[3000] = {1, 2, 3}; int main(void) { return 0; }"
 ADDR_NO_RANDOMIZE = 0x0040000
@@ -61,7 +62,10 @@ def program(request, tmp_path):
     path = tmp_path / "program"
     flag = {"static": ["-static", "-no-pie"], "dynamic": ["-pie"], "static-pie": ["-static-pie"]}
     built = subprocess.run(
-        ["cc", "-x", "c", "-", "-o", path, *flag[request.param]], input=SOURCE.encode(), check=False
+        ["cc", "-x", "c", "-", "-o", path, *flag[request.param]],
+        input=SOURCE.encode(),
+        check=False,
+        env=host_environment(),
     )
     if built.returncode:
         pytest.skip(f"needs a compiler that links {request.param} programs")

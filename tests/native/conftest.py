@@ -9,6 +9,7 @@ import pytest
 
 from heaplab.native import record
 from heaplab.traces import open_trace
+from tests.programs import host_environment
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -26,7 +27,9 @@ def program(tmp_path_factory):
         if not target.exists():
             source = PROGRAMS / f"{name}.c"
             subprocess.run(
-                [compiler, "-O1", "-fno-builtin", "-pthread", *flags, "-o", target, source], check=True
+                [compiler, "-O1", "-fno-builtin", "-pthread", *flags, "-o", target, source],
+                check=True,
+                env=host_environment(),
             )
         return str(target)
 

@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from heaplab.abi import MAP_ANONYMOUS, MAP_SHARED
+from tests.programs import host_environment
 
 PAGE = 4096
 
@@ -62,7 +63,11 @@ def tool(family, tmp_path):
         if shutil.which(command[0]) is None:
             pytest.skip(f"{command[0]} of procps is not installed")
         done = subprocess.run(
-            [*enter, str(tmp_path / "proc"), *command], capture_output=True, text=True, check=False
+            [*enter, str(tmp_path / "proc"), *command],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=host_environment(),
         )
         if "Operation not permitted" in done.stderr:
             pytest.skip("mounting over /proc needs root")
