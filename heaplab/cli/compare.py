@@ -16,6 +16,7 @@ from heaplab.allocators import parse_list
 from heaplab.allocators.registry import LANGUAGES
 from heaplab.errors import UsageError
 from heaplab.files import replacing
+from heaplab.lab.record import CRASHED, FAILED, HUNG
 from heaplab.traces import corpus
 from heaplab.units import parse_size
 
@@ -42,6 +43,13 @@ OK, FOUND_WRONG, INTERRUPTED = 0, 1, 130
     show_default=True,
     help="Stop a run after the operation that takes its memory references above this.",
 )
+@click.option(
+    "--max-seconds",
+    type=click.FloatRange(min=0, min_open=True, max=1e6),
+    default=lab.DEFAULT_MAX_SECONDS,
+    show_default=True,
+    help="End a run when one call of the allocator, or a walk over its heap, takes longer than this.",
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the kernel's random placement.")
 @click.option("--ram", metavar="SIZE", default=lab.RAM, show_default=True, help="Of the simulated machine.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.  [default: one a core]")
@@ -54,6 +62,7 @@ def compare(
     csv_path: str | None,
     report_path: str | None,
     max_mems: int,
+    max_seconds: float,
     seed: int,
     ram: str,
     jobs: int | None,
@@ -64,7 +73,12 @@ def compare(
     TRACE is a trace file or the name of a bundled trace; without one, the whole bundled corpus is taken.
     Payloads are written and verified.  Ctrl-C ends the comparison and shows what is finished.
 
-    Exit status: 1 when an allocator broke the contract or crashed; 130 when interrupted.
+    A design in a file of its own is named by the file's path, NAME.py.  Nothing else is imported from its
+    folder, nor from the working directory: what the file imports is installed, or found by PYTHONPATH.
+
+    Into a pipe or a file tables are as wide as they are, on a terminal as wide as that.
+
+    Exit status: 1 when an allocator broke the contract, crashed, or did not return; 130 when interrupted.
     """
     specs = parse_list(allocators, language)
     parse_size(ram)
@@ -76,19 +90,23 @@ def compare(
             traces or corpus.names(),
             specs,
             max_mems=max_mems,
+            max_seconds=max_seconds,
             seed=seed,
             ram=ram,
             jobs=jobs,
             progress=show_progress,
         )
-    for path, text in ((json_path, report.to_json), (csv_path, report.to_csv)):
-        if path is not None:
-            with replacing(path) as file:
-                file.write(text(comparison).encode())
-    page = report.write(comparison, report_path) if report_path is not None else None
-    report.show(comparison)
-    if page is not None:
-        click.echo(f"\nfigures: {page}")
+    # the report comes last, and tables come whatever happens to the files: what was measured is not lost
+    try:
+        for path, text in ((json_path, report.to_json), (csv_path, report.to_csv)):
+            if path is not None:
+                with replacing(path) as file:
+                    file.write(text(comparison).encode())
+    finally:
+        report.show(comparison)
+        sys.stdout.flush()
+    if report_path is not None:
+        click.echo(f"\nfigures: {report.write(comparison, report_path)}")
     sys.stdout.flush()
     if comparison.interrupted:
         click.echo(
@@ -100,7 +118,7 @@ def compare(
 def _status(comparison: lab.Comparison) -> int:
     if comparison.interrupted:
         return INTERRUPTED
-    return FOUND_WRONG if any(run.outcome in ("failed", "crashed") for run in comparison.runs) else OK
+    return FOUND_WRONG if any(run.outcome in (FAILED, CRASHED, HUNG) for run in comparison.runs) else OK
 
 
 def _demand_writable_file(option: str, path: str | None) -> None:

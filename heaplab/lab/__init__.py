@@ -5,13 +5,21 @@ run(trace, allocator)         one run, in this process -> Run
 metrics                       what is measured, each quantity defined once
 """
 
-from heaplab.lab.compare import DEFAULT_ALLOCATORS, DEFAULT_MAX_MEMS, Comparison, Progress, compare
+from heaplab.lab.compare import (
+    DEFAULT_ALLOCATORS,
+    DEFAULT_MAX_MEMS,
+    DEFAULT_MAX_SECONDS,
+    Comparison,
+    Progress,
+    compare,
+)
 from heaplab.lab.record import HeapMap, Run, Seconds, Timeline
 from heaplab.lab.run import RAM, run
 
 __all__ = [
     "DEFAULT_ALLOCATORS",
     "DEFAULT_MAX_MEMS",
+    "DEFAULT_MAX_SECONDS",
     "RAM",
     "Comparison",
     "HeapMap",

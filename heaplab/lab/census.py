@@ -1,4 +1,4 @@
-"""Looking at a heap as a whole: the allocated blocks, as arrays, and the map drawn from them."""
+"""Looking at a heap as a whole: its blocks and metadata, as arrays, and the map drawn from them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,54 +9,155 @@ import numpy as np
 import numpy.typing as npt
 
 from heaplab.allocators import Allocator, State
+from heaplab.allocators.base import ALIGN
 from heaplab.allocators.core import SPAN, CAllocator
+from heaplab.errors import HeaplabError
 from heaplab.lab.record import HeapMap
 
 #: the most cells of a map
 CELLS = 4096
 
-#: blocks looked at together
+#: live blocks, or a few more, whose usable size is asked for
+_ASKED = 256
+#: spans looked at together
 _AT_ONCE = 65536
 #: hl_slot of csrc/replay/slots.h; `size` has the stamp in its high 16 bits
 SLOT = np.dtype([("address", "<u8"), ("size", "<u8")])
 _SIZE = np.uint64(2**48 - 1)
+_HIGHEST = np.uint64(2**48)
 
 Array = npt.NDArray[Any]
 
 
+class BrokenWalk(HeaplabError):
+    """A walk tells of spans that no heap can have."""
+
+
 @dataclass(frozen=True)
 class Census:
-    """The allocated blocks of a heap.
+    """What a heap's memory is, as rows (start, end) in address order.
 
-    spans: a row (start, end) for each, in address order.  large: which of them have a mapping of their own.
+    blocks: those that a program has.  metadata: the design's own bytes, apart from the blocks.
+    regions: the runs of pages that all spans of the walk lie in.
     """
 
-    spans: Array
-    large: Array
+    blocks: Array
+    metadata: Array
+    regions: Array
 
     @property
     def allocated(self) -> int:
-        """Bytes of all allocated blocks, metadata included."""
-        return int((self.spans[:, 1] - self.spans[:, 0]).sum())
+        """Bytes of all blocks that a program has, headers included."""
+        return _bytes(self.blocks)
+
+    @property
+    def metadata_bytes(self) -> int:
+        """Bytes of metadata apart from the blocks."""
+        return _bytes(self.metadata)
 
 
-def take(heap: Allocator) -> Census:
+def _bytes(spans: Array) -> int:
+    return int((spans[:, 1] - spans[:, 0]).sum())
+
+
+def take(heap: Allocator, slots: Array) -> Census:
     """Walk the heap.
 
-    Cost: one walk; 17 bytes of memory for each allocated block.
-    Raises: HeapCorruption when the walk breaks off.
+    slots: of the replay: the payloads that live in it.
+    Cost: one walk; 24 bytes of memory for each span.
+    Raises: HeapCorruption when the walk breaks off; BrokenWalk when it does not end, when two of its spans
+    overlap, when one lies outside of the process's memory, when a live payload is not in a block, or when
+    usable_size says other than the walk.
     """
-    spans, large = [], []
-    for rows in heap.walk_rows(_AT_ONCE) if isinstance(heap, CAllocator) else _walk_python(heap):
-        taken = rows[(rows["state"] == State.ALLOCATED) | (rows["state"] == State.LARGE)]
-        start = taken["start"].astype(np.int64)
-        spans.append(np.stack((start, start + taken["size"].astype(np.int64)), axis=1))
-        large.append(taken["state"] == State.LARGE)
-    all_spans = np.concatenate([np.empty((0, 2), np.int64), *spans])
-    all_large = np.concatenate([np.empty(0, np.bool_), *large])
-    # the walk in C gives large blocks last, as they were made
-    order = np.argsort(all_spans[:, 0], kind="stable") if all_large.any() else slice(None)
-    return Census(all_spans[order], all_large[order])
+    memory = _memory(heap)
+    left = _bytes(memory)
+    rows, states, ends = [np.empty((0, 2), np.int64)], [np.empty(0, np.int32)], [np.empty(0, np.int64)]
+    for spans in heap.walk_rows(_AT_ONCE) if isinstance(heap, CAllocator) else _walk_python(heap):
+        rows.append(_rows(spans))
+        states.append(spans["state"].copy())
+        ends.append((spans["payload"] + spans["usable"]).astype(np.int64))
+        left -= int(np.maximum(spans["size"], ALIGN // 2).sum())
+        if left < 0:  # it goes in circles, or soon would
+            raise BrokenWalk(
+                f"the walk has more bytes than the process, and is still at {int(spans['start'][-1]):#x}"
+            )
+    every, state, end = np.concatenate(rows), np.concatenate(states), np.concatenate(ends)
+    order = np.argsort(every[:, 0], kind="stable")  # the walk in C is in the design's order
+    every, state, end = every[order], state[order], end[order]
+    _demand_apart(every)
+    _demand_inside("the walk's span", every, memory, "the process's memory")
+    live = (state == State.ALLOCATED) | (state == State.LARGE)
+    census = Census(every[live], every[state == State.METADATA], _regions(every, heap.process.page_size))
+    payloads = _payloads(slots)
+    some = payloads[:, 0] < payloads[:, 1]
+    _demand_inside("the live block", payloads[some], census.blocks, "the walk's blocks")
+    _demand_usable(heap, payloads, census.blocks, end[live])
+    return census
+
+
+def _regions(spans: Array, page: int) -> Array:
+    """Return the runs of pages that the spans lie in."""
+    if not len(spans):
+        return spans
+    start, end = spans[:, 0] & -page, (spans[:, 1] + page - 1) & -page
+    first = np.concatenate(([True], start[1:] > end[:-1]))
+    last = np.concatenate((first[1:], [True]))
+    return np.stack((start[first], end[last]), axis=1)
+
+
+def _demand_usable(heap: Allocator, payloads: Array, blocks: Array, ends: Array) -> None:
+    """Ask for the usable size of some live blocks: it ends where the walk says, at `ends`."""
+    for p, _ in payloads[:: max(len(payloads) // _ASKED, 1)].tolist():
+        at = int(np.searchsorted(blocks[:, 0], p, side="right")) - 1
+        usable, room = heap.usable_size(p), int(ends[at]) - p
+        if usable != room:
+            raise BrokenWalk(f"usable_size of the block at {p:#x} is {usable}, and by the walk it is {room}")
+
+
+def _rows(spans: Array) -> Array:
+    """Return the start and end of each span, which has its payload inside."""
+    start, size, payload, usable = (spans[name] for name in ("start", "size", "payload", "usable"))
+    wrong = (start > _HIGHEST) | (size > _HIGHEST - start) | (payload < start) | (payload > start + size)
+    wrong |= usable > start + size - payload
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        raise BrokenWalk(
+            f"the walk's span at {int(start[at]):#x} cannot have {int(size[at])} bytes, "
+            f"{int(usable[at])} of them for the payload at {int(payload[at]):#x}"
+        )
+    first = start.astype(np.int64)
+    return np.stack((first, first + size.astype(np.int64)), axis=1)
+
+
+def _demand_apart(spans: Array) -> None:
+    close = spans[1:, 0] < spans[:-1, 1]
+    if close.any():
+        at = int(np.argmax(close))
+        (a, b), (c, d) = spans[at : at + 2].tolist()
+        raise BrokenWalk(f"the walk's spans at {a:#x} to {b:#x} and at {c:#x} to {d:#x} overlap")
+
+
+def _demand_inside(what: str, spans: Array, places: Array, where: str) -> None:
+    """Raise BrokenWalk unless each span lies in one of the places: rows (start, end) in address order."""
+    at = np.searchsorted(places[:, 0], spans[:, 0], side="right") - 1
+    outside = at < 0
+    if len(places):
+        outside |= spans[:, 1] > places[at, 1]
+    if outside.any():
+        start, end = spans[int(np.argmax(outside))].tolist()
+        raise BrokenWalk(f"{what} at {start:#x} to {end:#x} is not within {where}")
+
+
+def _memory(heap: Allocator) -> Array:
+    """Return where the process has memory: rows (start, end), as long as they can be."""
+    runs: list[list[int]] = []
+    for line in heap.process.maps().splitlines():
+        start, end = (int(word, 16) for word in line.split()[0].split("-"))
+        if runs and runs[-1][1] == start:
+            runs[-1][1] = end
+        else:
+            runs.append([start, end])
+    return np.array(runs, np.int64).reshape(-1, 2)
 
 
 def _walk_python(heap: Allocator) -> Iterator[Array]:
@@ -65,21 +166,19 @@ def _walk_python(heap: Allocator) -> Iterator[Array]:
         yield np.array(rows, SPAN)
 
 
-def draw(heap: Allocator, census: Census, slots: Array, *, process: int, event: int) -> HeapMap:
+def draw(census: Census, slots: Array, *, process: int, event: int) -> HeapMap:
     """Return the map of a heap.
 
     slots: of the replay: the payloads that live in it.  process, event: as HeapMap says.
     """
-    page = heap.process.page_size
-    brk = (heap.root // page * page, heap.process.sbrk(0))
-    regions = np.array(sorted([brk, *map(tuple, census.spans[census.large].tolist())]), np.int64)
+    regions = census.regions
     sizes = regions[:, 1] - regions[:, 0]
     total = int(sizes.sum())
     cell = max(16, -(-total // CELLS // 16) * 16)
     edges = np.minimum(np.arange(-(-total // cell) + 1) * cell, total)
 
     payload = _covered(_payloads(slots), regions, edges)
-    occupied = _covered(census.spans, regions, edges)
+    occupied = _covered(census.blocks, regions, edges) + _covered(census.metadata, regions, edges)
     return HeapMap(
         process=process,
         event=event,

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -10,8 +11,8 @@ from typing import Any
 
 from heaplab.allocators import Spec, parse
 from heaplab.errors import UsageError
-from heaplab.lab.pool import Pool
-from heaplab.lab.record import Run
+from heaplab.lab.pool import News, Pool
+from heaplab.lab.record import CRASHED, HUNG, Run
 from heaplab.lab.run import RAM
 from heaplab.lab.worker import Job
 from heaplab.traces import Header, Provenance, Trace, TraceWriter, corpus, open_trace
@@ -28,6 +29,8 @@ DEFAULT_ALLOCATORS = (
 )
 #: a run stops above this many mems: ten seconds or so
 DEFAULT_MAX_MEMS = 1_000_000_000
+#: an event that takes longer ends its run
+DEFAULT_MAX_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def compare(
     language: str = "c",
     *,
     max_mems: int | None = DEFAULT_MAX_MEMS,
+    max_seconds: float | None = DEFAULT_MAX_SECONDS,
     seed: int = 1,
     verify: bool = True,
     ram: int | str = RAM,
@@ -79,12 +83,15 @@ def compare(
     """Replay every trace on every allocator and return the records.
 
     traces: names of bundled ones, paths, or Trace objects.  allocators: specs, or their texts, in `language`.
-    max_mems, seed, verify, ram: of each run.  jobs: worker processes, by default one a core.
-    progress: called whenever there is news.
+    max_mems, seed, verify, ram: of each run.  max_seconds: by the clock on the wall; a run ends when one
+    event, or one walk over its heaps, takes longer; None: never.  jobs: worker processes, by default one a
+    core.  progress: called whenever there is news.
     The records do not depend on the number of workers, but for the seconds.  Ctrl-C ends the comparison: what
     is finished is returned, marked as interrupted.
     Raises: UsageError for an unknown allocator or a trace that cannot be read.
     """
+    if max_seconds is not None and not 0 < max_seconds < threading.TIMEOUT_MAX / 4:
+        raise UsageError(f"max_seconds={max_seconds} is no time to wait: give seconds above 0, or None")
     options = {"seed": seed, "verify": verify, "max_mems": max_mems, "ram": ram}
     specs = [parse(text, language) if isinstance(text, str) else text for text in allocators]
     opened = [trace if isinstance(trace, Trace) else open_trace(trace) for trace in traces]
@@ -95,7 +102,7 @@ def compare(
     _demand_distinct("allocator", [str(spec) for spec in specs])
     with _sources(opened, traces) as sources:
         plan = [
-            _Planned(label, trace.header, spec, Job(source, str(spec), spec.language, options))
+            _Planned(label, trace.header, spec, Job(source, str(spec), spec.language, options, max_seconds))
             for label, trace, source in zip(labels, opened, sources, strict=True)
             for spec in specs
         ]
@@ -107,6 +114,7 @@ def compare(
             "languages": sorted({spec.language for spec in specs}),
             "allocators": [str(spec) for spec in specs],
             **options,
+            "max_seconds": max_seconds,
         },
         len(plan),
         interrupted,
@@ -122,16 +130,27 @@ class _Planned:
     spec: Spec
     job: Job
 
-    def crash(self, reason: str) -> Run:
+    def lost(self, outcome: str, reason: str, events_done: int = 0) -> Run:
         """The record when the job took its worker along."""
-        return Run.crash(
+        return Run.lost(
             trace=self.label,
             events=self.header.events,
+            events_done=events_done,
             allocator=str(self.spec),
             language=self.spec.language,
             seed=self.job.options["seed"],
+            outcome=outcome,
             reason=reason,
         )
+
+    def record(self, news: News) -> Run:
+        """The record that the news are about."""
+        if news.what == "run":
+            run: Run = news.value
+            return replace(run, trace=self.label)
+        if news.what == "hung":
+            return self.lost(HUNG, *news.value)
+        return self.lost(CRASHED, news.value)
 
 
 def _carry_out(
@@ -148,12 +167,7 @@ def _carry_out(
                 if news.what == "progress":
                     done[number] = news.value
                 else:
-                    latest = (
-                        replace(news.value, trace=planned.label)
-                        if news.what == "run"
-                        else planned.crash(news.value)
-                    )
-                    runs[number] = latest
+                    latest = runs[number] = planned.record(news)
                     done[number] = planned.header.events
                 progress(Progress(sum(done), total, len(runs), len(plan), latest))
     except KeyboardInterrupt:

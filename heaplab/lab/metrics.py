@@ -7,15 +7,15 @@
 | resident | bytes | distinct anonymous frames in use; a frame that fork shares counts once |
 | peak | | the most there ever was after an event |
 | utilisation | ratio | peak live / peak heap |
-| internal fragmentation | share of the heap | (allocated blocks - live) / heap, at the peak of live |
-| external fragmentation | share of the heap | (heap - allocated blocks) / heap, at the same moment |
+| internal fragmentation | share of the heap | (allocated blocks + metadata - live) / heap, at the peak of live |
+| external fragmentation | share of the heap | (heap - allocated blocks - metadata) / heap, at the same moment |
 | faults | count | minor page faults, the payload's included |
 | brk, mmap calls | count | system calls made by the processes; mmap and munmap together |
 | mems per op | memory references | loads and stores of 1 to 8 bytes that the allocator makes in one call |
 | ns per op | nanoseconds | wall time within the allocator, its system calls and faults included |
 
-Allocated blocks are what the walk over the heap shows, metadata included, so that internal and external
-fragmentation and live / heap add up to 1.  Bytes that an allocator copies or clears in bulk (realloc, calloc)
+Allocated blocks, headers included, and metadata apart from the blocks are what the walk over the heap shows; so
+internal and external fragmentation and live / heap add up to 1.  Bytes that an allocator copies or clears in bulk (realloc, calloc)
 are no mems.
 """
 
@@ -29,13 +29,13 @@ import numpy.typing as npt
 from heaplab._core import lib
 
 
-def utilisation(peak_live: int, peak_heap: int) -> float:
-    """Return peak live / peak heap, both in bytes; 0 without a heap.
+def utilisation(peak_live: int, peak_heap: int) -> float | None:
+    """Return peak live / peak heap, both in bytes; None without a heap.
 
     >>> utilisation(3 << 20, 4 << 20)
     0.75
     """
-    return peak_live / peak_heap if peak_heap else 0.0
+    return peak_live / peak_heap if peak_heap else None
 
 
 @dataclass(frozen=True)
@@ -43,29 +43,32 @@ class Fragmentation:
     """Where the bytes of the heap are, at one moment.
 
     event: so many events were carried out.  at_peak: this is the peak of the live payload; if not, the run
-    ended before it.  live, allocated, heap: bytes.  internal, external: shares of the heap, 0 to 1.
+    ended before it.  live, allocated, metadata, heap: bytes.  internal, external: shares of the heap, 0 to 1.
 
-    >>> Fragmentation.of(event=9, at_peak=True, live=600, allocated=700, heap=1000).internal
-    0.1
-    >>> Fragmentation.of(event=9, at_peak=True, live=600, allocated=700, heap=1000).external
-    0.3
+    >>> fragmentation = Fragmentation.of(
+    ...     event=9, at_peak=True, live=600, allocated=680, metadata=20, heap=1000
+    ... )
+    >>> fragmentation.internal, fragmentation.external
+    (0.1, 0.3)
     """
 
     event: int
     at_peak: bool
     live: int
     allocated: int
+    metadata: int
     heap: int
     internal: float
     external: float
 
     @classmethod
-    def of(cls, *, event: int, at_peak: bool, live: int, allocated: int, heap: int) -> "Fragmentation":
+    def of(
+        cls, *, event: int, at_peak: bool, live: int, allocated: int, metadata: int, heap: int
+    ) -> "Fragmentation":
         """Return the fragmentation of a heap of `heap` bytes."""
-        whole = heap or 1
-        return cls(
-            event, at_peak, live, allocated, heap, (allocated - live) / whole, (heap - allocated) / whole
-        )
+        whole, used = heap or 1, allocated + metadata
+        internal, external = (used - live) / whole, (heap - used) / whole
+        return cls(event, at_peak, live, allocated, metadata, heap, internal, external)
 
 
 @dataclass(frozen=True)
@@ -73,20 +76,21 @@ class Mems:
     """Memory references of one run's operations.
 
     total, max: exact.  mean: total / operations.  p99: at least 99 % of the operations need no more; exact
-    below 4096, above it too high by less than 1 %.
+    below 4096, above it too high by less than 1 %.  Without operations there is only the total.
     """
 
     total: int
-    mean: float
-    p99: int
-    max: int
+    mean: float | None
+    p99: int | None
+    max: int | None
 
     @classmethod
     def of(cls, total: int, most: int, counts: npt.NDArray[np.uint64]) -> "Mems":
         """Return what the replay counted: `counts` are operations by bucket of csrc/replay."""
         operations = int(counts.sum())
-        p99 = percentile(counts, 0.99)
-        return cls(total, total / operations if operations else 0.0, min(p99, most), most)
+        if not operations:
+            return cls(total, None, None, None)
+        return cls(total, total / operations, min(percentile(counts, 0.99), most), most)
 
 
 def percentile(counts: npt.NDArray[np.uint64], share: float) -> int:
@@ -105,10 +109,14 @@ def percentile(counts: npt.NDArray[np.uint64], share: float) -> int:
 
 
 def geometric_mean(values: Iterable[float]) -> float:
-    """Return the geometric mean of positive values; nan for none, or when one is not positive.
+    """Return the geometric mean of values from 0 up: 0 when one is 0; nan for none, or when one is below 0.
 
-    >>> geometric_mean([1, 4])
-    2.0
+    >>> geometric_mean([1, 4]), geometric_mean([0, 4])
+    (2.0, 0.0)
     """
-    logs = [math.log(value) if value > 0 else math.nan for value in values]
-    return math.exp(math.fsum(logs) / len(logs)) if logs else math.nan
+    all_values = list(values)
+    if not all_values or not min(all_values) >= 0:
+        return math.nan
+    if 0 in all_values:
+        return 0.0
+    return math.exp(math.fsum(map(math.log, all_values)) / len(all_values))

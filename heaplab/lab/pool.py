@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from heaplab.errors import HeaplabError, UsageError
+from heaplab.lab.watchdog import TIMEOUT
 from heaplab.lab.worker import Job
 
 #: of what a worker wrote to standard error at last, so many characters are told
@@ -26,7 +27,10 @@ _LAST_WORDS = 300
 
 @dataclass(frozen=True)
 class News:
-    """What a worker has to say about job number `job`: see `worker`; "crash" is the pool's own word."""
+    """What a worker has to say about job number `job`: see `worker`; "crash" is the pool's own word.
+
+    With "crash" and "hung" the worker is gone.
+    """
 
     job: int
     what: str
@@ -59,15 +63,18 @@ class _Worker:
         self.process.kill()
         self._bury()
 
-    def cause(self) -> str:
-        """How the process ended by itself, in words."""
+    def last_words(self) -> tuple[str, str]:
+        """Wait for the process to end by itself: return "crash" or "hung", and how it ended."""
         status = self.process.wait()
         self.told.seek(0)
-        words = self.told.read().decode(errors="replace").strip().rpartition("\n")[2]
+        text = self.told.read().decode(errors="replace").strip()
         self._bury()
+        if TIMEOUT in text:
+            return "hung", "no end of one long operation of the interpreter within the time allowed"
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-        last = "".join(char if char.isprintable() else " " for char in words.strip()[:_LAST_WORDS])
-        return f"its process {how}" + (f": {last}" if last else "")
+        words = text.rpartition("\n")[2].strip()[:_LAST_WORDS]
+        last = "".join(char if char.isprintable() else " " for char in words)
+        return "crash", f"its process {how}" + (f": {last}" if last else "")
 
     def _bury(self) -> None:
         self.process.wait()
@@ -107,7 +114,7 @@ class Pool:
                     continue
                 if news.what != "progress":
                     del self._workers[worker.connection]
-                    self._give(_Worker() if news.what == "crash" else worker, waiting)
+                    self._give(_Worker() if news.what in ("crash", "hung") else worker, waiting)
                 yield news
 
     def _give(self, worker: _Worker, waiting: Iterator[tuple[int, Job]]) -> None:
@@ -126,15 +133,19 @@ class Pool:
         try:
             what, value = worker.connection.recv()
         except (EOFError, ConnectionResetError):
-            cause = worker.cause()
+            what, why = worker.last_words()
             if not self._can_start:
-                raise HeaplabError(f"a worker cannot start: {cause}") from None
-            return News(worker.job, "crash", cause if worker.ready else f"its worker cannot start: {cause}")
+                raise HeaplabError(f"a worker cannot start: {why}") from None
+            if what == "hung":
+                return News(worker.job, what, (why, 0))
+            return News(worker.job, what, why if worker.ready else f"its worker cannot start: {why}")
         if what == "ready":
             worker.ready = self._can_start = True
             return None
         if what == "usage":
             raise UsageError(value)
+        if what == "hung":
+            worker.end()
         return News(worker.job, what, value)
 
 

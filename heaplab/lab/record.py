@@ -5,7 +5,7 @@ from typing import Any
 
 from heaplab.lab.metrics import Fragmentation, Mems
 
-FINISHED, STOPPED, FAILED, CRASHED = "finished", "stopped", "failed", "crashed"
+FINISHED, STOPPED, FAILED, CRASHED, HUNG = "finished", "stopped", "failed", "crashed", "hung"
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Timeline:
 class HeapMap:
     """One process's heap, cut into cells: what of each is payload and what overhead; the rest is free.
 
-    Cells run through the regions (the brk heap, and the mappings of large blocks) in address order, without
-    the gaps between them.
+    Cells run through the regions (runs of pages that belong to the heap) in address order, without the gaps
+    between them.  Overhead is what of blocks is no payload, and metadata.
 
     process: its number in the trace.  event: as in `Fragmentation`.  regions: (address, bytes).
     cell: bytes; the last cell may be cut short.  payload, overhead: bytes in each cell.
@@ -41,11 +41,11 @@ class HeapMap:
 class Seconds:
     """The only figures that differ from run to run.
 
-    ns_per_op: nanoseconds within the allocator, per operation.  replay: seconds for the whole replay, the
-    payload's writing and verifying included.
+    ns_per_op: nanoseconds within the allocator, per operation; None without operations.  replay: seconds for
+    the whole replay, the payload's writing and verifying included.
     """
 
-    ns_per_op: float
+    ns_per_op: float | None
     replay: float
 
 
@@ -55,10 +55,12 @@ class Run:
 
     trace: its name.  allocator: a spec.  language: "c" or "python".
     outcome: "finished"; "stopped" at the limit of mems; "failed": the allocator broke the contract, or got no
-    memory; "crashed": the process it ran in died.  reason: why, when not finished.
+    memory; "crashed": the process it ran in died; "hung": one event took more than the seconds allowed.
+    reason: why, when not finished.
     events: of the trace.  events_done: until the end.  operations: calls of the allocator.
     processes: that ever lived.  peak_live, peak_heap, peak_resident: bytes.
-    fragmentation, heap_map: None when the heap could not be walked.
+    utilisation: None without a heap.  fragmentation, heap_map: None when the heap could not be walked; the
+    reason says why.
     """
 
     trace: str
@@ -74,7 +76,7 @@ class Run:
     peak_live: int
     peak_heap: int
     peak_resident: int
-    utilisation: float
+    utilisation: float | None
     fragmentation: Fragmentation | None
     faults: int
     brk_calls: int
@@ -84,9 +86,23 @@ class Run:
     heap_map: HeapMap | None
     seconds: Seconds
 
+    @property
+    def measured(self) -> bool:
+        """Whether the figures are the run's: of one whose process is lost nothing was measured."""
+        return self.outcome not in (CRASHED, HUNG)
+
     @classmethod
-    def crash(
-        cls, *, trace: str, events: int, allocator: str, language: str, seed: int, reason: str
+    def lost(
+        cls,
+        *,
+        trace: str,
+        events: int,
+        events_done: int = 0,
+        allocator: str,
+        language: str,
+        seed: int,
+        outcome: str,
+        reason: str,
     ) -> "Run":
         """Return the record of a run that took its process along: nothing is known but why."""
         return cls(
@@ -94,26 +110,51 @@ class Run:
             allocator=allocator,
             language=language,
             seed=seed,
-            outcome=CRASHED,
+            outcome=outcome,
             reason=reason,
             events=events,
-            events_done=0,
+            events_done=events_done,
             operations=0,
             processes=0,
             peak_live=0,
             peak_heap=0,
             peak_resident=0,
-            utilisation=0.0,
+            utilisation=None,
             fragmentation=None,
             faults=0,
             brk_calls=0,
             mmap_calls=0,
-            mems=Mems(0, 0.0, 0, 0),
+            mems=Mems(0, None, None, None),
             timeline=Timeline((), (), (), ()),
             heap_map=None,
-            seconds=Seconds(0.0, 0.0),
+            seconds=Seconds(None, 0.0),
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The record as dictionaries, tuples and numbers; all that differs between runs is in "seconds"."""
-        return asdict(self)
+        """The record as dictionaries, tuples and numbers; all that differs between runs is in "seconds".
+
+        What was not measured is None.
+        """
+        whole = asdict(self)
+        if not self.measured:
+            whole |= dict.fromkeys(_FIGURES)
+            whole["seconds"] = dict.fromkeys(whole["seconds"])
+        return whole
+
+
+#: the fields of a run that are measured, and empty in the record of one whose process is lost
+_FIGURES = (
+    "operations",
+    "processes",
+    "peak_live",
+    "peak_heap",
+    "peak_resident",
+    "utilisation",
+    "fragmentation",
+    "faults",
+    "brk_calls",
+    "mmap_calls",
+    "mems",
+    "timeline",
+    "heap_map",
+)

@@ -6,7 +6,7 @@ their heaps, and carries out FORK, EXEC and EXIT.
 
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,10 @@ class Replay:
     verify: compare payloads with what was written.  max_mems: stop after the event that takes the total
     above it.
 
-    end: why it is over early, None until then.  raw: the C side, with its counters.
+    watch: called with this object before the first call of the allocator.
+
+    end: why it is over early, None until then.  doing: what it does besides events, in words; "" at an event.
+    raw: the C side, with its counters.
     """
 
     def __init__(
@@ -104,11 +107,13 @@ class Replay:
         verify: bool = True,
         max_mems: int | None = None,
         samples: int = SAMPLES,
+        watch: Callable[["Replay"], None] = lambda replay: None,
     ) -> None:
         self.trace = trace
         self.spec = spec
         self.kernel = kernel
         self.end: End | None = None
+        self.doing = "before the first event"
         self.members: dict[int, _Member] = {}
         self._faults = 0
         self._calls: Counter[str] = Counter()
@@ -128,10 +133,12 @@ class Replay:
         self._samples = np.zeros(len(wanted), _SAMPLE)
         self.raw.sample_at = ffi.cast("uint64_t *", self._sample_at.ctypes.data)
         self.raw.samples = ffi.cast("hl_sample *", self._samples.ctypes.data)
+        watch(self)
         try:
             self._start(0, kernel.init.fork())
         except Exception as error:
-            self.fail("before the first event", error)
+            self.fail(self.doing, error)
+        self.doing = ""
 
     # ---- progress ----
 
@@ -158,14 +165,16 @@ class Replay:
 
     def verify(self) -> None:
         """Compare what is still live with what was written."""
+        self.doing = "after the last event"
         for number, member in self.members.items():
             if self.end is None or not self.end.failed:
                 why = lib.hl_replay_verify(self.raw, number)
                 if why != lib.HL_REPLAY_DONE:
-                    self.end = End(True, f"after the last event: {self._explain(why, member)}")
+                    self.end = End(True, f"{self.doing}: {self._explain(why, member)}")
+        self.doing = ""
 
     def fail(self, what: str, error: Exception) -> None:
-        """End the replay because `what` raised, unless it has failed before."""
+        """End the replay because `what` raised, unless it has failed before: then that says more."""
         if self.end is None or not self.end.failed:
             self.end = End(True, f"{what}: {_told(error)}")
 
@@ -195,6 +204,14 @@ class Replay:
         else:
             reason = self._explain(why, self.members.get(event.process))
         self.end = End(True, f"event {self.done} ({event}): {reason}")
+
+    def where(self) -> str:
+        """What it is doing, in words."""
+        if self.doing:
+            return f"{self.end.reason}; {self.doing}" if self.end and self.end.failed else self.doing
+        if self._block is None or int(self.raw.row) >= len(self._block):
+            return f"after {self.done:,} events"
+        return f"event {self.done} ({self._event()})"
 
     def _event(self) -> Event:
         """The event at hand."""
@@ -292,6 +309,11 @@ class Replay:
         self._calls += member.process.syscalls
 
     # ---- what it measured ----
+
+    def mems(self) -> int:
+        """Memory references of the living processes so far; also within a call of the allocator."""
+        contexts = [member.process.context for member in list(self.members.values())]
+        return sum(context.loads + context.stores for context in contexts)
 
     def faults(self) -> int:
         """Minor faults of all processes so far."""

@@ -25,12 +25,15 @@ def run(
     max_mems: int | None = None,
     ram: int | str = RAM,
     progress: Callable[[int], None] = lambda done: None,
+    watch: Callable[[Replay], None] = lambda replay: None,
 ) -> Run:
     """Replay `trace` on a new machine and return the record.
 
     allocator: a spec, or its text, in `language`.  seed: of the kernel: where it places heaps.
     verify: payloads are compared with what was written.  max_mems: stop after the operation that takes the
-    total above it.  progress: called now and then with the number of events done.
+    total above it.  progress: called now and then with the number of events done.  watch: called with the
+    replay before it begins.
+    An allocator that never returns hangs this process: `compare`, with its `max_seconds`, ends such a run.
     Raises: UsageError for an unknown allocator, or a trace that turns out to be damaged.
 
     >>> from heaplab.traces import Event, Op
@@ -41,7 +44,7 @@ def run(
     """
     spec = parse(allocator, language) if isinstance(allocator, str) else allocator
     kernel = Kernel(ram=ram, seed=seed)
-    replay = Replay(trace, spec, kernel, verify=verify, max_mems=max_mems)
+    replay = Replay(trace, spec, kernel, verify=verify, max_mems=max_mems, watch=watch)
     _advance(replay, replay.peak, progress)
     fragmentation, heap_map = _measure(replay)  # at the peak of live, or where the run ended before it
     _advance(replay, trace.header.events, progress)
@@ -59,31 +62,36 @@ def _advance(replay: Replay, until: int, progress: Callable[[int], None]) -> Non
 def _measure(replay: Replay) -> tuple[metrics.Fragmentation | None, HeapMap | None]:
     """Walk all heaps: their fragmentation now, and the map of the largest.
 
-    None when a heap cannot be walked: after a failure that may be; without one it is the failure.
+    None when there is no heap, or one cannot be walked.  That is a failure of the run.
     """
     page = replay.kernel.machine.page_size
-    allocated = heap_pages = most = 0
-    largest = None
+    allocated = metadata = heap_pages = most = 0
+    heap_map = largest = None
+    replay.doing = f"the walk over the heap after {replay.done:,} events"
     try:
         for number, heap in replay.heaps():
-            taken = census.take(heap)
+            taken = census.take(heap, replay.slots(number))
             allocated += taken.allocated
+            metadata += taken.metadata_bytes
             pages = int(heap.process.context.raw.space.heap_pages)
             heap_pages += pages
             if pages > most:
-                most, largest = pages, (number, heap, taken)
-        heap_map = None
+                most, largest = pages, (number, taken)
         if largest is not None:
-            number, heap, taken = largest
-            heap_map = census.draw(heap, taken, replay.slots(number), process=number, event=replay.done)
+            number, taken = largest
+            heap_map = census.draw(taken, replay.slots(number), process=number, event=replay.done)
     except Exception as error:
-        replay.fail(f"the walk over the heap after {replay.done:,} events", error)
+        replay.fail(replay.doing, error)
+        largest = None
+    replay.doing = ""
+    if largest is None:
         return None, None
     fragmentation = metrics.Fragmentation.of(
         event=replay.done,
         at_peak=replay.done == replay.peak,
         live=int(replay.raw.now.live),
         allocated=allocated,
+        metadata=metadata,
         heap=heap_pages * page,
     )
     return fragmentation, heap_map
@@ -118,5 +126,5 @@ def _record(
         mems=metrics.Mems.of(int(raw.mems), int(raw.mems_max), replay.mems_counts()),
         timeline=replay.timeline(),
         heap_map=heap_map,
-        seconds=Seconds(clock.ticks * ns_per_tick / operations if operations else 0.0, clock.wall_ns / 1e9),
+        seconds=Seconds(clock.ticks * ns_per_tick / operations if operations else None, clock.wall_ns / 1e9),
     )

@@ -1,6 +1,6 @@
 """The figures of a run that are shown as columns: their names, units, and how a number is written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from heaplab.lab.record import Run
@@ -15,7 +15,7 @@ class Column:
 
     key: its name in CSV files.  title: above a table's column, on two lines.  unit: for the legend.
     value: takes it from a run; None when the run has none.  form: writes it.  group: the table it belongs to
-    where one is too wide.  best: max or min when one value is better than another.
+    where one is too wide.  best: max or min when one value is better than another.  clock: it is a time.
     """
 
     key: str
@@ -25,6 +25,31 @@ class Column:
     value: Callable[[Run], float | None]
     form: Callable[[float], str]
     best: Callable[..., float] | None = None
+    clock: bool = False
+
+    def of(self, run: Run) -> float | None:
+        """The run's value; None when there is none, or nothing was measured."""
+        return self.value(run) if run.measured else None
+
+    def cells(self, runs: Sequence[Run]) -> list[str]:
+        """The values of runs that are shown together, written; "-" for none.
+
+        A time of a design in Python is none beside designs in C.
+        """
+        foreign = foreign_clock(runs) if self.clock else set()
+        values = [None if run.allocator in foreign else self.of(run) for run in runs]
+        return ["-" if value is None else self.form(value) for value in values]
+
+
+def foreign_clock(runs: Iterable[Run]) -> set[str]:
+    """Return the allocators in Python if others are in C: their seconds are Python's, not the design's."""
+    languages: dict[str, set[str]] = {"c": set(), "python": set()}
+    for run in runs:
+        languages[run.language].add(run.allocator)
+    return languages["python"] if languages["c"] else set()
+
+
+_THOUSANDS = "kMGT"
 
 
 def short(value: float) -> str:
@@ -32,15 +57,18 @@ def short(value: float) -> str:
 
     >>> [short(n) for n in (0, 9999, 12345, 999_960, 1_234_567, 45_600_000_000)]
     ['0', '9999', '12.3k', '1.00M', '1.23M', '45.6G']
+    >>> short(-12345), short(2e15)
+    ('-12.3k', '2000T')
     """
+    if value < 0:
+        return f"-{short(-value)}"
     if value < 10_000:
         return f"{value:.0f}"
-    units = iter("kMGT")
-    unit = next(units)
-    while (value := value / 1000) >= 999.5:
-        unit = next(units)
+    unit = 0
+    while (value := value / 1000) >= 999.5 and unit < len(_THOUSANDS) - 1:
+        unit += 1
     digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
-    return f"{value:.{digits}f}{unit}"
+    return f"{value:.{digits}f}{_THOUSANDS[unit]}"
 
 
 def rate(value: float) -> str:
@@ -99,5 +127,5 @@ COLUMNS = (
     Column("mems_mean", "mems/op\nmean", "memory references", COST, lambda run: run.mems.mean, rate, min),
     Column("mems_p99", "mems/op\np99", "memory references", COST, lambda run: run.mems.p99, short, min),
     Column("mems_max", "mems/op\nmax", "memory references", COST, lambda run: run.mems.max, short, min),
-    Column("ns_per_op", "ns\n/op", "nanoseconds", COST, lambda run: run.seconds.ns_per_op, rate, min),
+    Column("ns_per_op", "ns\n/op", "nanoseconds", COST, lambda run: run.seconds.ns_per_op, rate, min, True),
 )

@@ -31,12 +31,15 @@ def to_json(comparison: Comparison) -> str:
 
 
 def to_csv(comparison: Comparison) -> str:
-    """Return a row of figures for every run; units are in the columns' names, shares from 0 to 1."""
+    """Return a row of figures for every run; units are in the columns' names, shares from 0 to 1.
+
+    Where there is no figure, the cell is empty.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*_NAMES, *(column.key for column in COLUMNS)])
     for run in comparison.runs:
         names = [getattr(run, name) for name in _NAMES]
-        values = [column.value(run) for column in COLUMNS]
+        values = [column.of(run) for column in COLUMNS]
         writer.writerow([*names, *("" if value is None else value for value in values)])
     return out.getvalue()

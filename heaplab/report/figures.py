@@ -11,10 +11,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from heaplab.lab import Comparison, HeapMap, Run
-from heaplab.lab.metrics import geometric_mean
 from heaplab.lab.record import FINISHED
 from heaplab.report import style
-from heaplab.report.columns import rate
+from heaplab.report.columns import foreign_clock, rate
+from heaplab.report.means import MEMS, UTILISATION, Summary
 
 #: of a row of panels
 _COLUMNS = 3
@@ -152,16 +152,16 @@ def fragmentation(runs: Sequence[Run]) -> Figure:
 
 def cost(runs: Sequence[Run]) -> Figure:
     """Mems per operation (mean, p99, maximum) and nanoseconds per operation, by allocator."""
-    shown = [run for run in runs if run.operations]
+    shown = [run for run in runs if run.mems.mean is not None]
     figure = style.figure(9.0, 0.42 * len(shown) + 1.4)
     mems, seconds = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
     places = np.arange(len(shown))
-    low = [max(run.mems.mean, 0.1) for run in shown]
-    high = [max(run.mems.max, 0.1) for run in shown]
+    low = [_drawn(run.mems.mean) for run in shown]
+    high = [_drawn(run.mems.max) for run in shown]
     mems.hlines(places, low, high, color=style.GREY, linewidth=1, zorder=1)
     for label, colour, marker, values in (
         ("mean", style.BLUE, "o", low),
-        ("p99", style.ORANGE, "s", [max(run.mems.p99, 0.1) for run in shown]),
+        ("p99", style.ORANGE, "s", [_drawn(run.mems.p99) for run in shown]),
         ("maximum", style.VERMILION, "|", high),
     ):
         mems.scatter(values, places, color=colour, marker=marker, s=42, label=label, zorder=2)
@@ -171,9 +171,15 @@ def cost(runs: Sequence[Run]) -> Figure:
     mems.grid(axis="x", color=style.LIGHT)
     mems.set_yticks(places, [_labelled(run) for run in shown], fontsize=8)
     mems.set_ylim(max(len(shown), 1) - 0.5, -0.5)
-    times = [max(run.seconds.ns_per_op, 0.1) for run in shown]
-    seconds.scatter(times, places, color=style.GREEN, s=42)
-    for place, time in zip(places, times, strict=True):
+    foreign = foreign_clock(runs)
+    timed = {
+        place: _drawn(run.seconds.ns_per_op)
+        for place, run in enumerate(shown)
+        if run.seconds.ns_per_op is not None and run.allocator not in foreign
+    }
+    times = list(timed.values())
+    seconds.scatter(times, list(timed), color=style.GREEN, s=42)
+    for place, time in timed.items():
         seconds.annotate(
             rate(time), (time, place), xytext=(7, 0), textcoords="offset points", va="center", fontsize=8
         )
@@ -197,21 +203,27 @@ def cost(runs: Sequence[Run]) -> Figure:
 
 
 def summary(comparison: Comparison) -> Figure:
-    """Utilisation against mems per operation: each trace small, each allocator's geometric mean large."""
+    """Utilisation against mems per operation: each trace small, each allocator's geometric mean large.
+
+    Means are over the traces that all of them finished; see `means`.
+    """
     figure = style.figure(8.4, 4.6)
     axes = figure.subplots()
     style.plain(axes)
-    allocators = list(dict.fromkeys(run.allocator for run in comparison.runs))
-    for number, allocator in enumerate(allocators):
-        runs = [run for run in comparison.runs if run.allocator == allocator and run.outcome == FINISHED]
-        if not runs:
+    means = Summary(comparison)
+    for number, allocator in enumerate(means.allocators):
+        if not (runs := list(means.finished[allocator].values())):
             continue
         colour, marker = style.SERIES[number % len(style.SERIES)]
-        mems, used = [run.mems.mean for run in runs], [100 * run.utilisation for run in runs]
+        mems = [_drawn(run.mems.mean) for run in runs]
+        used = [100 * (run.utilisation or 0) for run in runs]
         axes.scatter(mems, used, color=colour, marker=marker, s=16, alpha=0.55, linewidths=0)
+        centre = means.value(MEMS, allocator), means.value(UTILISATION, allocator)
+        if centre[0] is None or centre[1] is None:
+            continue
         axes.scatter(
-            geometric_mean(mems),
-            geometric_mean(used),
+            _drawn(centre[0]),
+            100 * centre[1],
             color=colour,
             marker=marker,
             s=120,
@@ -228,6 +240,11 @@ def summary(comparison: Comparison) -> Figure:
     axes.set_ylabel("utilisation, peak live / peak heap, %", fontsize=9)
     figure.legend(loc="outside right upper", fontsize=8.5, labelspacing=1.0, frameon=False)
     return figure
+
+
+def _drawn(value: float | None) -> float:
+    """Where a logarithmic axis, which has no 0, shows a value."""
+    return max(value or 0, 0.1)
 
 
 def _labelled(run: Run) -> str:

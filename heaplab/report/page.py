@@ -3,7 +3,8 @@
 import io
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from matplotlib.figure import Figure
 from heaplab import __version__
 from heaplab.files import replacing
 from heaplab.lab import Comparison, Run
-from heaplab.lab.record import CRASHED, FINISHED
 from heaplab.report import figures
 from heaplab.report.columns import COLUMNS
+from heaplab.report.means import Summary
 from heaplab.report.tables import LEGEND, heading, notes, summary_rows
 
 _STYLE = """
@@ -82,7 +83,7 @@ def write(comparison: Comparison, directory: str | os.PathLike[str]) -> Path:
             parts += [f"<h2>{escape(str(heading(name, header)))}</h2>", _table(runs), *_notes(runs)]
             if any(run.operations for run in runs):
                 parts += [
-                    _figure(draw(runs), folder, f"{slug}-{what}.png", f"{caption} {seed}")
+                    _figure(partial(draw, runs), folder, f"{slug}-{what}.png", f"{caption} {seed}")
                     for what, draw, caption in _FIGURES
                 ]
     parts.append(f"<h2>Definitions</h2><pre>{escape(LEGEND)}</pre>")
@@ -118,30 +119,24 @@ def _opening(comparison: Comparison) -> str:
 
 
 def _summary(comparison: Comparison, folder: Path) -> str:
-    titles, rows = summary_rows(comparison)
-    whole = (
-        "<h2>Over all traces</h2>\n<p class=note>Geometric means over the traces an allocator finished.</p>\n"
-    ) + _html_table(titles, rows)
-    if not any(run.outcome == FINISHED for run in comparison.runs):
+    summary = Summary(comparison)
+    titles, rows = summary_rows(summary)
+    remarks = "".join(f"<p class=note>{escape(text)}</p>\n" for text in summary.notes())
+    whole = f"<h2>Over all traces</h2>\n<p class=note>{escape(summary.title)}.</p>\n"
+    whole += _html_table(titles, rows) + remarks
+    if not summary.shown:
         return whole
     caption = (
-        "Small marks are traces, large ones geometric means over the traces an allocator finished. Better is "
-        "up and left."
+        "Small marks are traces, large ones geometric means over the traces that every allocator finished. "
+        "Better is up and left."
     )
-    return whole + _figure(figures.summary(comparison), folder, "summary.png", caption)
+    return whole + _figure(partial(figures.summary, comparison), folder, "summary.png", caption)
 
 
 def _table(runs: Sequence[Run]) -> str:
     titles = ["allocator", *(column.title for column in COLUMNS)]
-    rows = []
-    for run in runs:
-        values = [None if run.outcome == CRASHED else column.value(run) for column in COLUMNS]
-        written = [
-            "-" if value is None else column.form(value)
-            for column, value in zip(COLUMNS, values, strict=True)
-        ]
-        rows.append([run.allocator, *written])
-    return _html_table(titles, rows)
+    cells = (column.cells(runs) for column in COLUMNS)
+    return _html_table(titles, list(zip((run.allocator for run in runs), *cells, strict=True)))
 
 
 def _html_table(titles: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
@@ -154,11 +149,21 @@ def _notes(runs: Sequence[Run]) -> list[str]:
     return [f"<p class=note>{escape(text)}</p>" for _, text in notes(runs)]
 
 
-def _figure(figure: Figure, folder: Path, name: str, caption: str) -> str:
-    """Save a figure; return the element that shows it."""
+def _figure(draw: Callable[[], Figure], folder: Path, name: str, caption: str) -> str:
+    """Draw and save a figure; return the element that shows it.
+
+    What the figures of a wild design do to a drawing is not to be foreseen.  A figure that cannot be drawn
+    costs no other: its element says why it is left out.
+    """
     image = io.BytesIO()
-    figure.savefig(image, format="png")
+    shown = escape(caption)
+    try:
+        draw().savefig(image, format="png")
+    except Exception as error:
+        why = escape(
+            f"The figure {name} is left out, for it cannot be drawn: {type(error).__name__}: {error}"
+        )
+        return f"<p class=note>{why}</p>"
     with replacing(folder / name) as file:
         file.write(image.getvalue())
-    shown = escape(caption)
     return f'<figure><img src="{escape(name)}" alt="{shown}"><figcaption>{shown}</figcaption></figure>'

@@ -1,40 +1,46 @@
 """A comparison as tables for the terminal, wide or narrow, and for whoever reads a pipe."""
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from heaplab.lab import Comparison, Run
-from heaplab.lab.metrics import geometric_mean
-from heaplab.lab.record import CRASHED, FINISHED
-from heaplab.report.columns import COLUMNS, COST, SPACE, Column, percent, rate
+from heaplab.lab.record import CRASHED, FAILED, FINISHED, HUNG, STOPPED
+from heaplab.report.columns import COLUMNS, Column, foreign_clock
+from heaplab.report.means import MEANS, Summary
 from heaplab.traces import Header
 
 #: the width of what is not shown on a terminal: nothing is folded
-WIDE = 240
+WIDE = 10_000
 
 LEGEND = """\
-peak         the most after any operation. live: payload requested and not freed; heap: address
-             space (VMAs) from brk and anonymous mmap; resident: distinct anonymous frames, so what
-             fork shares counts once
+peak         the most after any operation. live: payload requested and not yet
+             freed; heap: address space (VMAs) from brk and anonymous mmap;
+             resident: distinct anonymous frames: what fork shares counts once
 KiB, MiB     2^10 and 2^20 bytes; k, M: a thousand and a million
 utilisation  peak live / peak heap
-fragm.       at the peak of live, shares of the heap. internal: (allocated blocks - live) / heap;
-             external: (heap - allocated blocks) / heap
+fragm.       at the peak of live, shares of the heap. internal: (allocated
+             blocks - live) / heap; external: (heap - allocated blocks) / heap
 page faults  minor faults, the payload's included
 mmap calls   mmap and munmap
-mems/op      memory references per operation: loads and stores of the allocator's own, not the
-             payload's; p99: 99 % of the operations need no more
-ns/op        wall time within the allocator, with its system calls and faults; the one column
-             that differs from run to run"""
+mems/op      memory references per operation: loads and stores of the
+             allocator's own, not the payload's; p99: 99 % of the operations
+             need no more
+ns/op        wall time within the allocator, with its system calls and faults;
+             the one column that differs from run to run
+-            there is no such figure"""
 
 
 def show(comparison: Comparison, console: Console | None = None) -> None:
     """Print the tables of every trace, the summary over them, and the legend.
 
-    console: where to; by default standard output, as wide as the terminal or, into a pipe, as needed.
+    console: where to; by default standard output.  On a terminal no line is wider than it: a table that would
+    be is folded, its last columns in a table of their own below.  Into a pipe or a file a table is as wide as
+    it needs to be, whatever COLUMNS says.
     """
     console = console or make_console()
     for name, header in comparison.headers.items():
@@ -42,17 +48,12 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
         if not runs:
             continue
         console.print(heading(name, header), style="bold")
-        for number, table in enumerate(_tables(runs, console.width)):
-            if number:
-                console.print()
-            console.print(table)
-        for mark, text in notes(runs):
-            console.print(Text(f"{mark} {text}"), soft_wrap=True)
-        console.print()
+        _print(console, _run_sheet(runs), [f"{mark} {text}" for mark, text in notes(runs)])
     if len(comparison.headers) > 1 and comparison.runs:
-        console.print(_summary(comparison))
-        console.print()
-    console.print(LEGEND, style="dim", highlight=False, soft_wrap=True)
+        summary = Summary(comparison)
+        console.print(Text(summary.title), style="bold")
+        _print(console, _summary_sheet(summary), summary.notes())
+    console.print(LEGEND, style="dim", highlight=False)
 
 
 def make_console() -> Console:
@@ -68,96 +69,157 @@ def heading(name: str, header: Header) -> Text:
     return Text(f"{name}{': ' + program if program else ''}, {header.events:,} events{processes}")
 
 
-def _tables(runs: Sequence[Run], width: int) -> Iterable[Table]:
-    """One table, or two where one is wider than the terminal."""
-    whole = _table(runs, COLUMNS)
-    if _width(whole) <= width:
-        return [whole]
-    return [_table(runs, [column for column in COLUMNS if column.group == group]) for group in (SPACE, COST)]
+# ---- sheets: a table before it is folded ----
 
 
-def _table(runs: Sequence[Run], columns: Iterable[Column]) -> Table:
-    table = _empty_table()
-    table.add_column("allocator", no_wrap=True)
-    table.add_column("")
-    cells = []
+@dataclass(frozen=True)
+class _Figures:
+    """One column of a sheet.  cells: one a row; group: columns that stand together where all cannot."""
+
+    title: str
+    cells: Sequence[Text]
+    group: str = ""
+
+    @property
+    def width(self) -> int:
+        return max(map(len, [*self.title.splitlines(), *map(str, self.cells)]))
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """Rows with a name and a mark, and columns of figures."""
+
+    names: Sequence[str]
+    marks: Sequence[str]
+    columns: Sequence[_Figures]
+
+    def folded(self, width: int) -> list[Table]:
+        """Return tables that have all columns between them, none wider than `width` if one column fits."""
+        names = [fold_name(name, max(width // 2 - 3, 10)) for name in self.names]
+        first = max(len(line) for name in ["allocator", *names] for line in name.splitlines())
+        room = width - first - 1 - max(map(len, self.marks), default=0)
+        blocks = [list(self.columns)]
+        if _width(blocks[0]) > room:
+            groups = dict.fromkeys(column.group for column in self.columns)
+            blocks = [[column for column in self.columns if column.group == group] for group in groups]
+        if any(_width(block) > room for block in blocks):
+            blocks = _filled(self.columns, room)
+        return [self._table(names, block) for block in blocks]
+
+    def _table(self, names: Sequence[str], columns: Sequence[_Figures]) -> Table:
+        table = Table(box=None, padding=(0, 0, 0, 1), pad_edge=False, header_style="dim")
+        table.add_column("allocator", no_wrap=True)
+        table.add_column("", no_wrap=True)
+        for column in columns:
+            table.add_column(column.title, justify="right", no_wrap=True)
+        cells = (column.cells for column in columns)
+        for name, mark, *row in zip(names, self.marks, *cells, strict=True):
+            table.add_row(Text(name), Text(mark), *row)
+        return table
+
+
+def _width(columns: Sequence[_Figures]) -> int:
+    return sum(column.width + 1 for column in columns)
+
+
+def _filled(columns: Sequence[_Figures], room: int) -> list[list[_Figures]]:
+    """Return the columns in their order, as many together as there is room for."""
+    blocks: list[list[_Figures]] = [[]]
     for column in columns:
-        table.add_column(column.title, justify="right", no_wrap=True)
-        cells.append(_cells(column, runs))
-    for run, *row in zip(runs, *cells, strict=True):
-        table.add_row(run.allocator, _mark(run), *row)
-    return table
+        if blocks[-1] and _width([*blocks[-1], column]) > room:
+            blocks.append([])
+        blocks[-1].append(column)
+    return blocks
 
 
-def _empty_table() -> Table:
-    return Table(box=None, padding=(0, 0, 0, 1), pad_edge=False, header_style="dim")
+def fold_name(name: str, width: int) -> str:
+    """Return a spec or a path in lines of at most `width` characters, none of them lost.
+
+    >>> fold_name("freelist:fit=first:order=address", 20)
+    'freelist:fit=first:\\norder=address'
+    """
+    lines = [""]
+    for piece in re.findall(rf"[^:/]{{1,{width - 1}}}[:/]?|[:/]", name):
+        if len(lines[-1]) + len(piece) > width:
+            lines.append("")
+        lines[-1] += piece
+    return "\n".join(lines)
+
+
+def _print(console: Console, sheet: _Sheet, remarks: Iterable[str]) -> None:
+    for number, table in enumerate(sheet.folded(console.width)):
+        if number:
+            console.print()
+        console.print(table)
+    for remark in remarks:
+        console.print(Text(remark))
+    console.print()
+
+
+def _run_sheet(runs: Sequence[Run]) -> _Sheet:
+    marks = _marks(runs)
+    columns = [_Figures(column.title, _cells(column, runs), column.group) for column in COLUMNS]
+    return _Sheet([run.allocator for run in runs], [marks[run.allocator] for run in runs], columns)
+
+
+def _summary_sheet(summary: Summary) -> _Sheet:
+    titles, rows = summary_rows(summary)
+    columns = [
+        _Figures(title, [Text(row[number]) for row in rows]) for number, title in enumerate(titles) if number
+    ]
+    marks = _marks([run for run in summary.comparison.runs if run.outcome == FINISHED])
+    nothing = dict.fromkeys(set(summary.allocators) - set(summary.shown), "!")
+    return _Sheet(summary.allocators, [{**marks, **nothing}[name] for name in summary.allocators], columns)
 
 
 def _cells(column: Column, runs: Sequence[Run]) -> list[Text]:
     """A column's cells, the best among the finished runs in bold."""
-    values = [None if run.outcome == CRASHED else column.value(run) for run in runs]
-    rivals = [v for run, v in zip(runs, values, strict=True) if run.outcome == FINISHED and v is not None]
-    best = column.best(rivals) if column.best and len(rivals) > 1 else None
+    written = column.cells(runs)
+    rivals = {
+        number: value
+        for number, run in enumerate(runs)
+        if run.outcome == FINISHED and written[number] != "-" and (value := column.of(run)) is not None
+    }
+    best = column.best(rivals.values()) if column.best and len(rivals) > 1 else None
     return [
-        Text("-" if value is None else column.form(value), "bold" if value == best is not None else "")
-        for value in values
+        Text(cell, "bold" if best is not None and rivals.get(number) == best else "")
+        for number, cell in enumerate(written)
     ]
 
 
-def _width(table: Table) -> int:
-    console = Console(width=1000)
-    return console.measure(table).maximum
+_MARKS = {FINISHED: "", STOPPED: "*", FAILED: "!", CRASHED: "!", HUNG: "!"}
+#: of a design in Python beside designs in C
+_PYTHON = "^"
 
 
-_MARKS = {FINISHED: "", "stopped": "*", "failed": "!", "crashed": "!"}
+def _marks(runs: Sequence[Run]) -> dict[str, str]:
+    """The mark of each allocator's row."""
+    foreign = foreign_clock(runs)
+    return {
+        run.allocator: _MARKS[run.outcome] + (_PYTHON if run.allocator in foreign else "") for run in runs
+    }
 
 
-def _mark(run: Run) -> str:
-    return _MARKS[run.outcome]
-
-
-def notes(runs: Iterable[Run]) -> list[tuple[str, str]]:
-    """What is to be said below the table of runs that did not finish."""
+def notes(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """What is to be said below the table: mark and sentence."""
     notes = []
     for run in runs:
         if run.outcome == FINISHED:
             continue
         text = f"{run.allocator} {run.outcome}: {run.reason}"
-        if run.outcome == "stopped" and run.fragmentation and not run.fragmentation.at_peak:
+        if run.outcome == STOPPED and run.fragmentation and not run.fragmentation.at_peak:
             text += "; the peak of live was not reached, its fragmentation is of that moment"
-        notes.append((_mark(run), text))
+        notes.append((_MARKS[run.outcome], text))
+    if foreign := foreign_clock(runs):
+        names = ", ".join(run.allocator for run in runs if run.allocator in foreign)
+        notes.append((_PYTHON, f"{names}: in Python; its ns would be Python's, so there are none beside C's"))
     return notes
 
 
-#: what the summary means over traces: title, value, how it is written
-_MEANS: tuple[tuple[str, Callable[[Run], float], Callable[[float], str]], ...] = (
-    ("utili-\nsation", lambda run: run.utilisation, percent),
-    ("resident\n/ live", lambda run: run.peak_resident / max(run.peak_live, 1), lambda value: f"{value:.2f}"),
-    ("mems/op\nmean", lambda run: run.mems.mean, rate),
-    ("mems/op\np99", lambda run: float(run.mems.p99), rate),
-    ("ns\n/op", lambda run: run.seconds.ns_per_op, rate),
-)
-
-
-def summary_rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Return titles and rows: geometric means over the traces that each allocator finished."""
-    titles = ["allocator", "traces\nfinished", *(title for title, _, _ in _MEANS)]
-    rows = []
-    for allocator in dict.fromkeys(run.allocator for run in comparison.runs):
-        runs = [run for run in comparison.runs if run.allocator == allocator and run.outcome == FINISHED]
-        means = [form(geometric_mean(map(value, runs))) if runs else "-" for _, value, form in _MEANS]
-        rows.append([allocator, f"{len(runs)} of {len(comparison.headers)}", *means])
-    return titles, rows
-
-
-def _summary(comparison: Comparison) -> Table:
-    titles, rows = summary_rows(comparison)
-    table = _empty_table()
-    table.title = "Geometric means over the traces an allocator finished"
-    table.title_justify = "left"
-    table.title_style = "bold"
-    for title in titles:
-        table.add_column(title, justify="left" if title == "allocator" else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    return table
+def summary_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
+    """Return titles and rows of the geometric means."""
+    titles = ["allocator", "traces\nfinished", *(mean.title for mean in MEANS)]
+    traces = len(summary.comparison.headers)
+    finished = [f"{len(summary.finished[name])} of {traces}" for name in summary.allocators]
+    means = (summary.cells(mean) for mean in MEANS)
+    return titles, [list(row) for row in zip(summary.allocators, finished, *means, strict=True)]

@@ -81,10 +81,10 @@ def test_the_heap_map_shows_bytes_where_they_are(spec_of):
 
 
 def test_without_a_heap_nothing_is_divided_by_zero():
-    assert utilisation(0, 0) == 0
+    assert utilisation(0, 0) is None
     nothing = Fragmentation.of(event=0, at_peak=False, live=0, allocated=0, heap=0)
     assert (nothing.internal, nothing.external) == (0, 0)
-    assert Mems.of(0, 0, np.zeros(lib.HL_MEMS_BUCKETS, np.uint64)) == Mems(0, 0.0, 0, 0)
+    assert Mems.of(0, 0, np.zeros(lib.HL_MEMS_BUCKETS, np.uint64)) == Mems(0, None, None, None)
 
 
 @given(st.integers(0, 2**64 - 1))
@@ -107,11 +107,11 @@ def test_a_percentile_is_the_least_that_suffices(values):
     assert sum(value < p99 for value in values) < 0.99 * len(values)
 
 
-@pytest.mark.parametrize(("values", "mean"), [([2, 8], 4), ([5], 5), ([1, 10, 100], 10)])
+@pytest.mark.parametrize(("values", "mean"), [([2, 8], 4), ([5], 5), ([1, 10, 100], 10), ([3, 0, 7], 0)])
 def test_geometric_mean(values, mean):
     assert geometric_mean(values) == pytest.approx(mean)
 
 
-@pytest.mark.parametrize("values", [[], [1, 0], [-1]])
+@pytest.mark.parametrize("values", [[], [1, -1], [math.nan]])
 def test_what_has_no_geometric_mean(values):
     assert math.isnan(geometric_mean(values))

@@ -18,12 +18,13 @@ def comparison() -> Comparison:
     runs = list(whole.runs)
     stopped = lab.run(traces[0], specs[1], max_mems=50_000)
     runs[1] = dataclasses.replace(stopped, trace=runs[1].trace)
-    runs[5] = Run.crash(
+    runs[5] = Run.lost(
         trace=runs[5].trace,
         events=4000,
         allocator=specs[1],
         language="c",
         seed=1,
+        outcome="crashed",
         reason="its process was ended by SIGSEGV",
     )
     runs[6] = dataclasses.replace(

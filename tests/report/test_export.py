@@ -11,7 +11,7 @@ from heaplab.report.columns import COLUMNS
 
 def test_json_says_all_that_the_records_do(comparison):
     read = json.loads(report.to_json(comparison))
-    assert read["runs"] == json.loads(json.dumps([dataclasses.asdict(run) for run in comparison.runs]))
+    assert read["runs"] == json.loads(json.dumps([run.as_dict() for run in comparison.runs]))
     assert read["settings"]["seed"] == 1
     assert list(read["traces"]) == list(comparison.headers)
 
@@ -41,5 +41,5 @@ def test_csv_has_a_row_a_run_and_figures_that_read_back(comparison):
     for row, run in zip(rows, comparison.runs, strict=True):
         assert (row["trace"], row["allocator"], row["outcome"]) == (run.trace, run.allocator, run.outcome)
         for column in COLUMNS:
-            value = column.value(run)
+            value = column.of(run)
             assert row[column.key] == "" if value is None else float(row[column.key]) == value
