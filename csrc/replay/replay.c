@@ -12,7 +12,7 @@ hl_replay *hl_replay_new(hl_machine *m, hl_heap_fn call)
         return NULL;
     r->machine = m;
     r->call = call;
-    r->mems_limit = UINT64_MAX;
+    r->mems_limit = HL_NO_LIMIT;
     r->clock.overhead = clock_overhead();
     return r;
 }
@@ -170,12 +170,23 @@ static uint64_t call_heap(hl_heap *h, int op, uint64_t p, uint64_t size, uint64_
     }
 }
 
+/* Counts the references of the call that has returned, or was left. */
+static uint64_t end_call(hl_replay *r, const hl_context *c)
+{
+    uint64_t mems = r->calling ? hl_mems(c) - r->before : 0;
+    r->calling = 0;
+    r->mems += mems;
+    return mems;
+}
+
 /* One call of the allocator, counted and timed.  A heap in Python must not find an escape set: it would jump
  * over the interpreter. */
 static uint64_t call(hl_replay *r, hl_replay_process *p, int op, uint64_t address, uint64_t size, uint64_t align)
 {
     hl_context *c = p->context;
-    uint64_t before = hl_mems(c), result;
+    uint64_t result;
+    r->before = hl_mems(c);
+    r->calling = 1;
     if (p->heap) {
         uint64_t start = clock_ticks();
         result = call_heap(p->heap, op, address, size, align);
@@ -188,9 +199,8 @@ static uint64_t call(hl_replay *r, hl_replay_process *p, int op, uint64_t addres
         clock_add(&r->clock, start, clock_ticks());
         c->escape = escape;
     }
-    uint64_t mems = hl_mems(c) - before;
+    uint64_t mems = end_call(r, c);
     r->ops++;
-    r->mems += mems;
     r->mems_count[hl_mems_bucket(mems)]++;
     if (mems > r->mems_max)
         r->mems_max = mems;
@@ -336,14 +346,20 @@ static int release(hl_replay *r, hl_replay_process *p, uint32_t id)
 
 /* ---- many events ---- */
 
+/* Lets this context run next, within what is left of the limit; NULL: none. */
 static void enter(hl_replay *r, hl_context *c, void *escape)
 {
     if (r->entered == c)
         return;
-    if (r->entered)
+    if (r->entered) {
         r->entered->escape = NULL;
-    if (c)
+        hl_set_fuel(r->entered, HL_NO_LIMIT);
+    }
+    if (c) {
         c->escape = escape;
+        if (r->mems_limit != HL_NO_LIMIT)
+            hl_set_fuel(c, r->mems_limit - r->mems);
+    }
     r->entered = c;
 }
 
@@ -398,10 +414,6 @@ static int replay_rows(hl_replay *r, const hl_events *e, uint64_t stop, void *es
         r->heap_pages += pages - p->heap_pages;
         p->heap_pages = pages;
         note(r);
-        if (r->mems > r->mems_limit) {
-            r->row++;
-            return HL_REPLAY_LIMIT;
-        }
     }
     return HL_REPLAY_DONE;
 }
@@ -411,6 +423,7 @@ static int escaped(hl_replay *r)
 {
     int why = r->touching ? HL_REPLAY_NO_ACCESS : HL_REPLAY_RAISED;
     r->touching = 0;
+    end_call(r, r->entered);
     return why;
 }
 

@@ -25,7 +25,6 @@
 enum {
     HL_REPLAY_DONE = 0,    /* all events asked for */
     HL_REPLAY_PROCESS,     /* the next event is FORK, EXEC or EXIT: Python's */
-    HL_REPLAY_LIMIT,       /* mems_limit is passed */
     HL_REPLAY_NO_MEMORY,   /* the allocator gave no block */
     HL_REPLAY_MISALIGNED,  /* the block at bad_address is no multiple of bad_offset */
     HL_REPLAY_OVERLAP,     /* the block shares bytes with the live block other_id */
@@ -71,7 +70,7 @@ typedef struct hl_replay {
     hl_machine *machine;
     hl_heap_fn call;
     int verify;
-    uint64_t mems_limit;
+    uint64_t mems_limit; /* the reference that would take mems above it is not made: the call breaks off */
     const uint64_t *sample_at; /* numbers of events, rising; the last is UINT64_MAX */
     hl_sample *samples;        /* room for as many */
 
@@ -82,6 +81,8 @@ typedef struct hl_replay {
     hl_replay_process **processes; /* by number; NULL: not alive */
     uint64_t process_capacity;
     hl_context *entered; /* the context whose escape is set */
+    int calling;         /* the allocator is at work, */
+    uint64_t before;     /* and its context had counted so many references when the call began */
     uint64_t heap_pages; /* of all processes */
     hl_sample now;
 

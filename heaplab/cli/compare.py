@@ -41,7 +41,7 @@ OK, FOUND_WRONG, INTERRUPTED = 0, 1, 130
     type=click.IntRange(min=1),
     default=lab.DEFAULT_MAX_MEMS,
     show_default=True,
-    help="Stop a run after the operation that takes its memory references above this.",
+    help="Stop a run before the memory reference that takes their number above this.",
 )
 @click.option(
     "--max-seconds",

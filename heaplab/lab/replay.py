@@ -16,7 +16,7 @@ import numpy as np
 from heaplab._core import ffi, lib
 from heaplab.allocators import Allocator, Spec
 from heaplab.allocators.core import CAllocator
-from heaplab.errors import BusError, HeaplabError, SegmentationFault
+from heaplab.errors import BusError, HeaplabError, OutOfFuel, SegmentationFault
 from heaplab.kernel import Kernel
 from heaplab.lab import census
 from heaplab.lab.record import Timeline
@@ -89,7 +89,7 @@ class Replay:
     """A trace being carried out on heaps of one design; `advance` does the work.
 
     trace: whose blocks are read as they are needed.  kernel: whose processes it runs in; nobody else's.
-    verify: compare payloads with what was written.  max_mems: stop after the event that takes the total
+    verify: compare payloads with what was written.  max_mems: stop before the reference that takes the total
     above it.
 
     watch: called with this object before the first call of the allocator.
@@ -164,18 +164,21 @@ class Replay:
             self._settle(lib.hl_replay_run(self.raw, self._events, stop))
 
     def verify(self) -> None:
-        """Compare what is still live with what was written."""
+        """Compare what is still live with what was written, unless the replay has ended early."""
         self.doing = "after the last event"
         for number, member in self.members.items():
-            if self.end is None or not self.end.failed:
+            if self.end is None:
                 why = lib.hl_replay_verify(self.raw, number)
                 if why != lib.HL_REPLAY_DONE:
                     self.end = End(True, f"{self.doing}: {self._explain(why, member)}")
         self.doing = ""
 
     def fail(self, what: str, error: Exception) -> None:
-        """End the replay because `what` raised, unless it has failed before: then that says more."""
-        if self.end is None or not self.end.failed:
+        """End the replay because `what` raised, unless it has ended before: then that says more.
+
+        A heap whose call was broken off at the limit of mems may be between two states: that is no failure.
+        """
+        if self.end is None:
             self.end = End(True, f"{what}: {_told(error)}")
 
     def _next_block(self) -> None:
@@ -188,10 +191,6 @@ class Replay:
         """Do what a call of the C side leaves to do."""
         if why == lib.HL_REPLAY_DONE:
             return
-        if why == lib.HL_REPLAY_LIMIT:
-            limit = int(self.raw.mems_limit)
-            self.end = End(False, f"more than {limit:,} mems after {self.done:,} of its events")
-            return
         event = self._event()
         if why == lib.HL_REPLAY_PROCESS:
             try:
@@ -202,7 +201,16 @@ class Replay:
                 lib.hl_replay_passed(self.raw)
                 return
         else:
-            reason = self._explain(why, self.members.get(event.process))
+            member = self.members.get(event.process)
+            if why == lib.HL_REPLAY_RAISED and member is not None:
+                raised = self._raised(member)
+                if isinstance(raised, OutOfFuel):
+                    limit = int(self.raw.mems_limit)
+                    self.end = End(False, f"event {self.done} ({event}): more than {limit:,} mems in all")
+                    return
+                reason = _told(raised)
+            else:
+                reason = self._explain(why, member)
         self.end = End(True, f"event {self.done} ({event}): {reason}")
 
     def where(self) -> str:
@@ -224,8 +232,6 @@ class Replay:
         raw = self.raw
         at, offset = int(raw.bad_address), int(raw.bad_offset)
         block = _named(raw.bad_id, raw.bad_size, at)
-        if why == lib.HL_REPLAY_RAISED and member is not None:
-            return _told(self._raised(member))
         if why == lib.HL_REPLAY_NO_ACCESS and member is not None:
             error = self._raised(member)
             if isinstance(error, SegmentationFault | BusError):

@@ -30,7 +30,7 @@ def run(
     """Replay `trace` on a new machine and return the record.
 
     allocator: a spec, or its text, in `language`.  seed: of the kernel: where it places heaps.
-    verify: payloads are compared with what was written.  max_mems: stop after the operation that takes the
+    verify: payloads are compared with what was written.  max_mems: stop before the reference that takes the
     total above it.  progress: called now and then with the number of events done.  watch: called with the
     replay before it begins.
     An allocator that never returns hangs this process: `compare`, with its `max_seconds`, ends such a run.

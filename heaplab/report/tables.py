@@ -24,7 +24,7 @@ peak         the most after any operation. live: payload requested and not yet
 KiB, MiB     2^10 and 2^20 bytes; k, M: a thousand and a million
 utilisation  peak live / peak heap
 fragm.       at the peak of live, shares of the heap. internal: (allocated
-             blocks - live) / heap; external: (heap - allocated blocks) / heap
+             blocks + metadata - live) / heap; external: what is left
 page faults  minor faults, the payload's included
 mmap calls   mmap and munmap
 mems/op      memory references per operation: loads and stores of the
