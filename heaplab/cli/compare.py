@@ -47,7 +47,7 @@ OK, FOUND_WRONG, INTERRUPTED = 0, 1, 130
     "--max-seconds",
     type=click.FloatRange(min=0, min_open=True, max=1e6),
     default=lab.DEFAULT_MAX_SECONDS,
-    show_default=True,
+    show_default=f"{lab.DEFAULT_MAX_SECONDS:g}",
     help="End a run when one call of the allocator, or a walk over its heap, takes longer than this.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the kernel's random placement.")

@@ -31,7 +31,7 @@ class Mean:
     @property
     def name(self) -> str:
         """The title on one line."""
-        return self.title.replace("-\n", "").replace("\n", " ").replace(" /", "/")
+        return self.title.replace("-\n", "").replace("\n", " ")
 
 
 def _of_live(value: Callable[[Run], float | None]) -> Callable[[Run], float | None]:

@@ -115,6 +115,8 @@ def test_a_heap_that_breaks_the_contract_is_status_1(trace, tmp_path):
         (["--max-mems=0"], "Invalid value for '--max-mems'"),
         (["--ram=much"], "'much' is not a size"),
         (["--ram=1"], "no machine has 1 bytes"),
+        (["--max-seconds=0"], "Invalid value for '--max-seconds'"),
+        (["--max-seconds=nan"], "max_seconds=nan is no time to wait"),
         (["--jobs=0"], "Invalid value for '--jobs'"),
         (["--json={tmp}"], "--json {tmp}: this is a directory: name a file"),
         (["--json={tmp}/no/x.json"], "there is no directory {tmp}/no: make it first"),
@@ -146,6 +148,48 @@ def test_a_damaged_trace_leaves_nothing_half_written(tmp_path, trace):
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert str(damaged) in result.stderr
     assert list(tmp_path.iterdir()) == [damaged]
+
+
+def test_a_report_that_fails_costs_neither_tables_nor_files(trace, tmp_path, monkeypatch):
+    def fail(comparison, directory):
+        raise OSError(28, "No space left on device", "report/index.html")
+
+    monkeypatch.setattr("heaplab.report.write", fail)
+    files = [f"--json={tmp_path / 'j'}", f"--csv={tmp_path / 'c'}", f"--report={tmp_path / 'r'}"]
+    result = compare(trace, "--allocators=buddy", *files)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "small, 3,000 events" in result.stdout
+    assert json.loads((tmp_path / "j").read_text())["runs"]
+    assert (tmp_path / "c").read_text()
+
+
+def test_a_file_that_cannot_be_written_costs_no_table(trace, tmp_path, monkeypatch):
+    def fail(comparison):
+        raise OSError(28, "No space left on device", "a.json")
+
+    monkeypatch.setattr("heaplab.report.to_json", fail)
+    result = compare(trace, "--allocators=buddy", f"--json={tmp_path / 'j'}")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "small, 3,000 events" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_call_that_does_not_return_is_ended_after_the_seconds_given(trace, tmp_path):
+    design = tmp_path / "d.py"
+    design.write_text(
+        "from heaplab.allocators.buddy import Buddy\n"
+        "class Spinning(Buddy):\n"
+        "    def free(self, p):\n"
+        "        while True:\n"
+        "            pass\n"
+    )
+    result = compare(trace, "--allocators", f"{design},rbtree", "--max-seconds=0.6")
+    assert result.exit_code == 1
+    assert f"! {design} hung: event " in result.stdout
+    assert "no end after 0.6 s without a memory reference" in result.stdout
+    assert "\nrbtree " in result.stdout
+    stated = " ".join(compare("--help").stdout.split())
+    assert "[default: (30);" in stated.partition("--max-seconds")[2]
 
 
 # ---- as a process ----

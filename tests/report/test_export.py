@@ -43,3 +43,16 @@ def test_csv_has_a_row_a_run_and_figures_that_read_back(comparison):
         for column in COLUMNS:
             value = column.of(run)
             assert row[column.key] == "" if value is None else float(row[column.key]) == value
+
+
+def test_what_was_not_measured_is_null_and_empty(comparison):
+    read = json.loads(report.to_json(comparison))["runs"]
+    rows = list(csv.DictReader(io.StringIO(report.to_csv(comparison))))
+    crashed, failed = 5, 6
+    assert read[crashed]["mems"] is read[crashed]["peak_heap"] is read[crashed]["fragmentation"] is None
+    assert read[crashed]["seconds"] == {"ns_per_op": None, "replay": None}
+    assert {rows[crashed][column.key] for column in COLUMNS} == {""}
+    assert (read[crashed]["outcome"], read[crashed]["events"]) == ("crashed", 4000)
+    assert read[failed]["fragmentation"] is None
+    assert rows[failed]["internal_fragmentation"] == rows[failed]["external_fragmentation"] == ""
+    assert read[failed]["peak_heap"] > 0

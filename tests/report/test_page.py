@@ -8,6 +8,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from heaplab import report
+from heaplab.lab import Run
+from heaplab.lab.metrics import Mems
 from heaplab.report import figures
 
 BY_TRACE = [figures.timeline, figures.heap_map, figures.fragmentation, figures.cost]
@@ -109,3 +111,52 @@ def test_a_page_can_be_written_of_runs_that_all_crashed(comparison, tmp_path):
     assert crashed
     page = report.write(dataclasses.replace(comparison, runs=tuple(crashed)), tmp_path).read_text()
     assert crashed[0].reason in page
+
+
+def broken(comparison):
+    """The comparison with figures that no heap can have, in a finished run."""
+    run = comparison.runs[0]
+    assert run.fragmentation
+    assert run.heap_map
+    wild = dataclasses.replace(
+        run,
+        fragmentation=dataclasses.replace(run.fragmentation, internal=-456999.557, external=457000.5),
+        heap_map=dataclasses.replace(run.heap_map, payload=(), overhead=(1, 2)),
+    )
+    return dataclasses.replace(comparison, runs=(wild, *comparison.runs[1:]))
+
+
+def test_a_figure_that_cannot_be_drawn_costs_no_other(comparison, tmp_path):
+    path = report.write(broken(comparison), tmp_path)
+    page = Page()
+    page.feed(path.read_text())
+    assert page.open == []
+    left_out = page.text.count("is left out, for it cannot be drawn: ")
+    assert left_out >= 1
+    assert len(page.images) == 1 + 4 * len(comparison.headers) - left_out
+    for run in comparison.runs:
+        assert run.reason in page.text
+
+
+def test_figures_without_operations_without_mems_and_of_python_beside_c_are_legible(comparison):
+    free, python, hung, whole = comparison.runs[:4]
+    runs = [
+        dataclasses.replace(free, mems=Mems(0, 0.0, 0, 0)),
+        dataclasses.replace(python, language="python"),
+        Run.lost(
+            trace=hung.trace,
+            events=hung.events,
+            allocator=hung.allocator,
+            language="c",
+            seed=1,
+            outcome="hung",
+            reason="",
+        ),
+        whole,
+    ]
+    for draw in BY_TRACE:
+        demand_legible(draw(runs))
+    drawn = figures.cost(runs)
+    assert len(drawn.axes[1].collections[0].get_offsets()) == 2
+    strange = dataclasses.replace(comparison, runs=(*runs, *comparison.runs[4:]))
+    demand_legible(figures.summary(strange))

@@ -1,13 +1,17 @@
-"""Tables on the terminal and through a pipe: whole numbers, nothing cut off."""
+"""Tables on the terminal and through a pipe: whole numbers, nothing cut off, means that may be compared."""
 
+import dataclasses
 import io
+import re
 
 import pytest
 from rich.console import Console
 
 from heaplab import report
-from heaplab.report.columns import short
-from heaplab.report.tables import WIDE
+from heaplab.lab.metrics import Mems, geometric_mean
+from heaplab.report.columns import COLUMNS
+from heaplab.report.means import MEANS, MEMS, UTILISATION, Summary
+from heaplab.report.tables import LEGEND, WIDE, fold_name
 
 
 def shown(comparison, width):
@@ -16,26 +20,69 @@ def shown(comparison, width):
     return out.getvalue()
 
 
-@pytest.mark.parametrize("width", [90, 100, 120, WIDE])
-def test_no_figure_is_cut_off_or_folded(comparison, width):
+def words(text):
+    return re.sub(r"\s+", " ", text)
+
+
+def changed(comparison, change):
+    """The comparison with `change(number, run)` in the place of each run."""
+    runs = tuple(change(number, run) for number, run in enumerate(comparison.runs))
+    return dataclasses.replace(comparison, runs=runs)
+
+
+# ---- widths ----
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 90, 100, 120, 200, WIDE])
+def test_no_figure_is_cut_off_or_folded_and_no_line_too_wide(comparison, width):
     text = shown(comparison, width)
     assert "…" not in text
-    for run in comparison.runs:
-        rows = [line for line in text.splitlines() if line.startswith(run.allocator + " ")]
-        assert rows, run.allocator
-    table = text.split("Geometric")[0]
-    for run in comparison.runs:
-        if run.outcome != "crashed":
-            assert f"{run.mems.mean:.1f}" in table or short(round(run.mems.mean)) in table
-            assert short(run.mems.max) in table
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    for name in comparison.headers:
+        runs = comparison.of_trace(name)
+        for column in COLUMNS:
+            for cell in column.cells(runs):
+                assert re.search(rf"(?<!\S){re.escape(cell)}(?!\S)", text), (column.key, cell)
+        for run in runs:
+            assert re.sub(r"\s", "", run.reason) in re.sub(r"\s", "", text)
 
 
-def test_a_narrow_terminal_gets_two_tables_no_wider_than_itself(comparison):
-    narrow, wide = shown(comparison, 100), shown(comparison, WIDE)
-    tables = [line for line in narrow.splitlines() if not line.startswith(("*", "!"))]
-    assert max(map(len, tables)) <= 100
-    count = wide.count("freelist:fit=first:order=address")
-    assert narrow.count("freelist:fit=first:order=address") == count + 2
+@pytest.mark.parametrize("width", [80, 100, 120, 200, WIDE])
+def test_a_name_of_usual_length_stands_on_one_line(comparison, width):
+    for allocator in {run.allocator for run in comparison.runs}:
+        assert any(line.startswith(f"{allocator} ") for line in shown(comparison, width).splitlines())
+
+
+def test_a_narrow_terminal_gets_as_many_tables_as_it_takes(comparison):
+    name = "freelist:fit=first:order=address"
+    wide = shown(comparison, WIDE).count(name)
+    assert shown(comparison, 200).count(name) == wide
+    assert shown(comparison, 100).count(name) == wide + 2  # two traces, a second table each
+    assert shown(comparison, 80).count(name) == wide + 4
+
+
+def test_a_long_path_leaves_room_for_figures(comparison):
+    path = "/home/somebody/a/rather/long/path/to/where/designs/are/kept/design.py:fit=best:order=address"
+    one = dataclasses.replace(comparison.runs[0], allocator=path)
+    long = changed(comparison, lambda number, run: one if number == 0 else run)
+    text = shown(long, 80)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    assert path in shown(long, WIDE)
+    assert text.count("mems/op") < 12
+
+
+@pytest.mark.parametrize("name", ["buddy", "a:b=c", "/x" * 40, "y" * 100, ":::", "a" * 20 + ":" + "b" * 19])
+def test_folding_a_name_loses_nothing(name):
+    lines = fold_name(name, 20).split("\n")
+    assert "".join(lines) == name
+    assert all(0 < len(line) <= 20 for line in lines)
+
+
+def test_the_legend_fits_80_columns():
+    assert max(map(len, LEGEND.splitlines())) <= 80
+
+
+# ---- marks and notes ----
 
 
 def test_runs_that_did_not_finish_are_marked_and_explained(comparison):
@@ -46,15 +93,121 @@ def test_runs_that_did_not_finish_are_marked_and_explained(comparison):
     assert any("! buddy failed: event 7 (free 3): no" in line for line in lines)
 
 
-def test_the_summary_counts_what_each_allocator_finished(comparison):
-    summary = shown(comparison, WIDE).split("Geometric means")[1].splitlines()
-    finished = {line.split()[0]: line.split()[1:4] for line in summary if " of 2 " in line}
-    assert {name: words[0] for name, words in finished.items()} == {
-        "freelist:fit=first:order=address": "2",
-        "freelist:fit=worst": "0",
-        "buddy": "1",
-        "rbtree": "2",
-    }
-    assert all(
-        word == "-" for line in summary if line.startswith("freelist:fit=worst") for word in line.split()[4:]
+def test_what_was_not_measured_is_a_dash(comparison):
+    second = shown(comparison, WIDE).split("\n\n")[1]
+    [crashed] = [line for line in second.splitlines() if line.startswith("freelist:fit=worst")]
+    assert crashed.split()[1:] == ["!", *["-"] * len(COLUMNS)]
+    [failed] = [line for line in second.splitlines() if line.startswith("buddy")]
+    assert failed.split().count("-") == 2
+
+
+def test_a_run_without_operations_or_live_bytes_or_mems(comparison):
+    nothing = {"operations": 0, "peak_live": 0, "utilisation": 0.0, "mems": Mems(0, None, None, None)}
+    none = changed(comparison, lambda number, run: dataclasses.replace(run, **nothing))
+    free = changed(comparison, lambda number, run: dataclasses.replace(run, mems=Mems(0, 0.0, 0, 0)))
+    for strange in (none, free):
+        for width in (80, WIDE):
+            assert "nan" not in shown(strange, width)
+    assert words("utilisation: also without").strip() in words(shown(none, WIDE))
+    assert Summary(free).value(MEMS, "rbtree") == 0
+    assert Summary(none).value(MEMS, "rbtree") is None
+
+
+# ---- designs in Python among designs in C ----
+
+
+def mixed(comparison):
+    return changed(
+        comparison,
+        lambda number, run: dataclasses.replace(run, language="python") if run.allocator == "rbtree" else run,
     )
+
+
+def test_a_design_in_python_is_marked_and_has_no_ns_beside_cs(comparison):
+    text = shown(mixed(comparison), WIDE)
+    rows = [line.split() for line in text.splitlines() if line.startswith("rbtree")]
+    assert [row[1] for row in rows] == ["^"] * 3
+    assert [row[-1] for row in rows] == ["-"] * 3
+    assert text.count("^ rbtree: in Python; its ns would be Python's") == 2
+    rows = [line.split() for line in text.splitlines() if line.startswith("freelist:fit=first")]
+    assert all(row[-1] != "-" for row in rows)
+
+
+def test_designs_that_are_all_in_python_have_their_ns(comparison):
+    python = changed(comparison, lambda number, run: dataclasses.replace(run, language="python"))
+    assert "in Python" not in shown(python, WIDE)
+    rows = [line.split() for line in shown(python, WIDE).splitlines() if line.startswith("rbtree")]
+    assert all(row[-1] != "-" for row in rows)
+
+
+# ---- means ----
+
+
+def finished(comparison):
+    """The comparison as if all had finished but what the test says."""
+    by_trace = {name: comparison.of_trace(name)[3] for name in comparison.headers}  # rbtree's
+    return changed(
+        comparison,
+        lambda number, run: dataclasses.replace(by_trace[run.trace], allocator=run.allocator),
+    )
+
+
+def test_means_are_over_the_traces_that_all_finished(comparison):
+    """Of two traces buddy finished the first; freelist:fit=worst none, which takes none from the others."""
+    summary = Summary(comparison)
+    first, second = comparison.headers
+    assert (summary.shown, summary.common) == (
+        ["freelist:fit=first:order=address", "buddy", "rbtree"],
+        [first],
+    )
+    for allocator in summary.shown:
+        [run] = [run for run in comparison.of_trace(first) if run.allocator == allocator]
+        assert summary.value(MEMS, allocator) == pytest.approx(run.mems.mean)
+    assert all(summary.value(mean, "freelist:fit=worst") is None for mean in MEANS)
+    assert summary.title == "Geometric means over 1 of 2 traces: those that every allocator finished"
+    assert summary.notes() == [
+        f"without {second}: not finished by buddy",
+        "freelist:fit=worst: no trace finished, so no means",
+    ]
+    rows = shown(comparison, WIDE).partition("Geometric means")[2].splitlines()
+    found = {line.split()[0]: line.split()[1:] for line in rows if " of 2 " in line and "those" not in line}
+    assert found["freelist:fit=worst"] == ["!", "0", "of", "2", "-", "-", "-", "-", "-"]
+    assert found["buddy"][:3] == ["1", "of", "2"]
+    assert found["rbtree"][:3] == ["2", "of", "2"]
+
+
+def test_means_over_all_traces_when_all_finished(comparison):
+    summary = Summary(finished(comparison))
+    assert summary.title == "Geometric means over all 2 traces: those that every allocator finished"
+    assert summary.notes() == []
+    values = [run.mems.mean for run in comparison.runs if run.allocator == "rbtree"]
+    assert summary.value(MEMS, "buddy") == pytest.approx(geometric_mean(values))
+
+
+def test_no_trace_that_all_finished_leaves_no_means(comparison):
+    whole = finished(comparison)
+    none = changed(
+        whole, lambda number, run: dataclasses.replace(run, outcome="stopped") if number in (0, 5) else run
+    )
+    summary = Summary(none)
+    first, second = comparison.headers
+    assert summary.common == []
+    assert all(summary.cells(mean) == ["-"] * 4 for mean in MEANS)
+    assert summary.notes() == [
+        f"without {first}: not finished by freelist:fit=first:order=address",
+        f"without {second}: not finished by freelist:fit=worst",
+    ]
+
+
+def test_a_figure_that_one_run_lacks_takes_its_trace_from_that_column_alone(comparison):
+    dead = changed(
+        finished(comparison),
+        lambda number, run: dataclasses.replace(run, peak_live=0) if number < 4 else run,
+    )
+    first, second = comparison.headers
+    summary = Summary(dead)
+    assert (summary.traces_of(UTILISATION), summary.traces_of(MEMS)) == ([second], [first, second])
+    assert summary.notes() == [
+        f"utilisation: also without {first}, where nothing was live",
+        f"resident / live: also without {first}, where nothing was live",
+    ]
