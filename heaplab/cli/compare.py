@@ -47,7 +47,7 @@ OK, FOUND_WRONG, INTERRUPTED = 0, 1, 130
     "--max-seconds",
     type=click.FloatRange(min=0, min_open=True, max=1e6),
     default=lab.DEFAULT_MAX_SECONDS,
-    show_default=f"{lab.DEFAULT_MAX_SECONDS:g}",
+    show_default=True,
     help="End a run when one call of the allocator, or a walk over its heap, takes longer than this.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the kernel's random placement.")
@@ -76,7 +76,8 @@ def compare(
     A design in a file of its own is named by the file's path, NAME.py.  Nothing else is imported from its
     folder, nor from the working directory: what the file imports is installed, or found by PYTHONPATH.
 
-    Into a pipe or a file tables are as wide as they are, on a terminal as wide as that.
+    On a terminal a table that is wider is folded: the other columns stand below.  Into a pipe or a file
+    tables are written whole, whatever the terminal.
 
     Exit status: 1 when an allocator broke the contract, crashed, or did not return; 130 when interrupted.
     """

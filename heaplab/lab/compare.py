@@ -30,7 +30,7 @@ DEFAULT_ALLOCATORS = (
 #: a run stops above this many mems: ten seconds or so
 DEFAULT_MAX_MEMS = 1_000_000_000
 #: an event that takes longer ends its run
-DEFAULT_MAX_SECONDS = 30.0
+DEFAULT_MAX_SECONDS: float = 30
 
 
 @dataclass(frozen=True)

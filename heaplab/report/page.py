@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from html import escape
@@ -158,7 +159,9 @@ def _figure(draw: Callable[[], Figure], folder: Path, name: str, caption: str) -
     image = io.BytesIO()
     shown = escape(caption)
     try:
-        draw().savefig(image, format="png")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of layouts that had no room
+            draw().savefig(image, format="png")
     except Exception as error:
         why = escape(
             f"The figure {name} is left out, for it cannot be drawn: {type(error).__name__}: {error}"

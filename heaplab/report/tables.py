@@ -10,7 +10,7 @@ from rich.text import Text
 
 from heaplab.lab import Comparison, Run
 from heaplab.lab.record import CRASHED, FAILED, FINISHED, HUNG, STOPPED
-from heaplab.report.columns import COLUMNS, Column, foreign_clock
+from heaplab.report.columns import COLUMNS, COST, SPACE, Column, foreign_clock
 from heaplab.report.means import MEANS, Summary
 from heaplab.traces import Header
 
@@ -53,7 +53,17 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
         summary = Summary(comparison)
         console.print(Text(summary.title), style="bold")
         _print(console, _summary_sheet(summary), summary.notes())
-    console.print(LEGEND, style="dim", highlight=False)
+    console.print(_legend(console.width), style="dim", highlight=False)
+
+
+def _legend(width: int) -> str | Table:
+    """The legend, its sentences folded beside their words where the terminal is narrow."""
+    if width >= max(map(len, LEGEND.splitlines())):
+        return LEGEND
+    table = Table.grid(padding=(0, 1, 0, 0))
+    for word, first, *more in re.findall(r"(.{13})(.*)((?:\n {13}.*)*)", LEGEND):
+        table.add_row(word.strip(), " ".join([first, *"".join(more).split()]))
+    return table
 
 
 def make_console() -> Console:
@@ -78,7 +88,7 @@ class _Figures:
 
     title: str
     cells: Sequence[Text]
-    group: str = ""
+    group: str
 
     @property
     def width(self) -> int:
@@ -100,9 +110,9 @@ class _Sheet:
         room = width - first - 1 - max(map(len, self.marks), default=0)
         blocks = [list(self.columns)]
         if _width(blocks[0]) > room:
-            groups = dict.fromkeys(column.group for column in self.columns)
+            groups = (SPACE, COST)
             blocks = [[column for column in self.columns if column.group == group] for group in groups]
-        if any(_width(block) > room for block in blocks):
+        if not all(0 < _width(block) <= room for block in blocks):
             blocks = _filled(self.columns, room)
         return [self._table(names, block) for block in blocks]
 
@@ -165,7 +175,9 @@ def _run_sheet(runs: Sequence[Run]) -> _Sheet:
 def _summary_sheet(summary: Summary) -> _Sheet:
     titles, rows = summary_rows(summary)
     columns = [
-        _Figures(title, [Text(row[number]) for row in rows]) for number, title in enumerate(titles) if number
+        _Figures(title, [Text(row[number]) for row in rows], COST)
+        for number, title in enumerate(titles)
+        if number
     ]
     marks = _marks([run for run in summary.comparison.runs if run.outcome == FINISHED])
     nothing = dict.fromkeys(set(summary.allocators) - set(summary.shown), "!")

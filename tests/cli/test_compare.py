@@ -189,7 +189,7 @@ def test_a_call_that_does_not_return_is_ended_after_the_seconds_given(trace, tmp
     assert "no end after 0.6 s without a memory reference" in result.stdout
     assert "\nrbtree " in result.stdout
     stated = " ".join(compare("--help").stdout.split())
-    assert "[default: (30);" in stated.partition("--max-seconds")[2]
+    assert "[default: 30;" in stated.partition("--max-seconds")[2]
 
 
 # ---- as a process ----
