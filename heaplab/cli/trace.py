@@ -53,12 +53,14 @@ def _table(headers: list[Header]) -> Iterator[str]:
 
 
 def _markdown(headers: list[Header]) -> Iterator[str]:
-    yield "| name | program | command | what it does | events | peak live | processes | threads |"
-    yield "|---|---|---|---|--:|--:|--:|--:|"
+    figures = ("events", "peak live", "processes", "threads", "remote frees")
+    yield f"| name | program | command | what it does | {' | '.join(figures)} |"
+    yield f"|---|---|---|---|{'--:|' * len(figures)}"
     for header in headers:
         yield (
             f"| {header.name} | {header.program} {header.version} | `{header.command}` | {header.note} "
-            f"| {header.events:,} | {format_size(header.peak_live)} | {header.processes} | {header.threads} |"
+            f"| {header.events:,} | {format_size(header.peak_live)} | {header.processes} | {header.threads} "
+            f"| {'-' if header.remote_frees is None else format(header.remote_frees, ',')} |"
         )
 
 
@@ -88,6 +90,8 @@ def _counts(header: Header) -> Iterator[str]:
     unit = f", in steps of {header.tick:,} ns" if header.tick > 1 else ""
     yield f"  {'events':<12}{header.events:,} in {header.duration / 1e9:.3f} s{unit}"
     yield f"  {'run by':<12}{_number(header.processes, 'process')}, {_number(header.threads, 'thread')}"
+    if header.threads > header.processes:
+        yield f"  {'remote':<12}{_remote(header)}"
     operations = (f"{name} {count:,} ({count / header.events:.1%})" for name, count in header.ops.items())
     yield f"  {'operations':<12}{', '.join(operations)}"
     yield f"  {'requested':<12}{format_size(header.requested)} in all"
@@ -95,6 +99,16 @@ def _counts(header: Header) -> Iterator[str]:
         f"  {'peak live':<12}{format_size(header.peak_live)} ({header.peak_live:,} B) after event "
         f"{header.peak_index:,}; at most {_number(header.slots, 'block')} live at once in one process"
     )
+
+
+def _remote(header: Header) -> str:
+    """How many blocks left the thread that allocated them, in words."""
+    if header.remote_frees is None:
+        return "frees from other threads were not counted: `heaplab trace convert` counts them"
+    releases = header.ops.get("free", 0) + header.ops.get("realloc", 0)
+    share = f" ({header.remote_frees / releases:.1%})" if releases else ""
+    remote = f"{header.remote_frees:,} of {releases:,} frees and reallocs{share}"
+    return f"{remote} by another thread than the block's"
 
 
 def _sizes(sizes: SizeProfile) -> Iterator[str]:

@@ -22,7 +22,7 @@ class _Author:
         self.used = {0: 0}
         self.born = 1
         self.time = 0
-        self.ops = list(Op) if processes else [op for op in Op if op < Op.FORK]
+        self.ops = [op for op in Op if processes or op not in (Op.FORK, Op.EXEC, Op.EXIT)]
 
     def step(self) -> None:
         """Add one event: the one drawn, or one near to it that is possible."""
@@ -53,6 +53,8 @@ class _Author:
                 self.live[process], self.used[process] = set(), 0
             case Op.EXIT:
                 del self.live[process]
+            case Op.THREAD_EXIT:
+                pass
         self.time += self.draw(st.integers(0, 1000))
         thread = self.draw(st.integers(0, 2))
         self.events.append(Event(op, slot, size, align, thread, self.time, process))

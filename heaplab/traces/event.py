@@ -15,6 +15,9 @@ heaplab, from the recorder to the C replay.
 
 A *slot* stands for one live block of one process.  It is free again after the block is, and reused, so
 that a table with as many rows as the peak number of live blocks holds all that a replay must remember.
+
+A *thread* begins with the first event that has its number and ends with its THREAD_EXIT.  The number is free
+again then, and another thread of the process may have it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -48,9 +51,10 @@ class Op(IntEnum):
     CALLOC = 2
     REALLOC = 3  # the block keeps its slot
     ALIGNED = 4  # posix_memalign, aligned_alloc, memalign, valloc
-    FORK = 5  # the child starts with a copy of the caller's slots
-    EXEC = 6  # a new program in the same process: no slot is live
-    EXIT = 7  # the process is gone, and its slots with it
+    FORK = 5  # the child starts with a copy of the caller's slots, and with one thread: the caller's
+    EXEC = 6  # a new program in the same process: no slot is live, and one thread, number 0
+    EXIT = 7  # the process is gone, and its slots and threads with it
+    THREAD_EXIT = 8  # the calling thread is gone; its blocks stay
 
 
 class Event(NamedTuple):
@@ -72,7 +76,7 @@ class Event(NamedTuple):
 
     def __str__(self) -> str:
         words: list[object] = [self.op.name.lower()]
-        if self.op not in (Op.EXEC, Op.EXIT):
+        if self.op not in (Op.EXEC, Op.EXIT, Op.THREAD_EXIT):
             words.append("NULL" if self.op == Op.FREE and self.id == NULL_ID else self.id)
         if self.op in (Op.MALLOC, Op.CALLOC, Op.REALLOC, Op.ALIGNED):
             words.append(self.size)

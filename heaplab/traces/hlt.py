@@ -39,6 +39,7 @@ _MAX_JSON = 1 << 20
 _MAX_DATA = 1 << 22  # a full block of incompressible columns is 1.9 MB
 
 _Shape = TypeVar("_Shape", Provenance, Counts)
+_ADDED = {"remote_frees"}  # fields that files from before they existed lack
 
 
 # ---- Blocks: columns as byte planes --------------------------------------------------------------------
@@ -275,12 +276,15 @@ def _from_json(payload: bytes, shape: type[_Shape]) -> _Shape:
     Raises: ValueError, TypeError, KeyError when a value is missing, of the wrong type, or below 0.
     """
     content = json.loads(payload)
-    values = {}
+    values: dict[str, Any] = {}
     for each in fields(shape):
+        if each.name in _ADDED and each.name not in content:
+            values[each.name] = None
+            continue
         value = content[each.name]
         if each.type is str:
             valid = isinstance(value, str)
-        elif each.type is int:
+        elif each.type is int or each.name in _ADDED:
             valid = _is_count(value)
         else:
             valid = isinstance(value, dict) and all(map(_is_count, value.values()))

@@ -7,10 +7,12 @@ that whatever replays a trace can rely on these rules:
 - FREE and REALLOC name a live slot; FREE may name NULL_ID; no REALLOC is to size 0;
 - sizes fit the address space, one by one and together; alignments are powers of two; time never falls;
 - FORK numbers the child with the next unused process number; only a living process does anything.
+
+Any thread number may follow any other: the first event with a number begins a thread, THREAD_EXIT ends it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -35,7 +37,8 @@ class Counts:
     something, threads summed over the processes.  duration: nanoseconds.  requested: bytes asked for by
     all allocations together.  peak_live: the most payload bytes live at once, all processes together
     (a forked child's blocks count apart from its parent's).  peak_index: the first event after which
-    that much is live.
+    that much is live.  remote_frees: FREEs and REALLOCs of a block by another thread than the one that
+    allocated it, or reallocated it last; None in a file written before heaplab counted them.
     """
 
     events: int = 0
@@ -47,6 +50,13 @@ class Counts:
     requested: int = 0
     peak_live: int = 0
     peak_index: int = 0
+    remote_frees: int | None = 0
+
+    def agree_with(self, claimed: "Counts") -> bool:
+        """Return True if the events that were counted are what a file claims that it holds."""
+        if claimed.remote_frees is None:
+            claimed = replace(claimed, remote_frees=self.remote_frees)
+        return self == claimed
 
 
 class _Breach(Exception):
@@ -58,22 +68,33 @@ class _Breach(Exception):
 
 
 class _Slots:
-    """The slots of one process: the size of each live block, _DEAD for a free slot."""
+    """The slots of one process: of each live block its size (_DEAD: the slot is free) and its thread.
+
+    A block's thread is the one that allocated it, or reallocated it last.
+    remote: how often another thread freed or reallocated a block.
+    """
 
     def __init__(self) -> None:
         self.sizes: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self.threads: npt.NDArray[np.uint16] = np.empty(0, np.uint16)
         self.used = 0
         self.live = 0
+        self.remote = 0
 
     def copy(self) -> Self:
         twin = type(self)()
         twin.sizes = self.sizes[: self.used].copy()
+        twin.threads = self.threads[: self.used].copy()
         twin.used = self.used
         twin.live = self.live
         return twin
 
     def apply(
-        self, op: npt.NDArray[np.uint8], slot: npt.NDArray[np.int64], size: npt.NDArray[np.int64]
+        self,
+        op: npt.NDArray[np.uint8],
+        slot: npt.NDArray[np.int64],
+        size: npt.NDArray[np.int64],
+        thread: npt.NDArray[np.uint16],
     ) -> npt.NDArray[np.int64]:
         """Carry out the events in order; return by how many bytes each changes what is live.
 
@@ -86,7 +107,7 @@ class _Slots:
         beyond = np.flatnonzero(slot > top[:-1] + ~needs_live)
         if len(beyond):
             row = int(beyond[0])
-            self.apply(op[:row], slot[:row], size[:row])
+            self.apply(op[:row], slot[:row], size[:row], thread[:row])
             if needs_live[row]:
                 raise _Breach(row, "names a slot that was never allocated")
             raise _Breach(row, f"skips slots: the next unused one is {top[row] + 1}")
@@ -106,6 +127,7 @@ class _Slots:
             )
         last = np.concatenate((first[1:], [True]))
         self.sizes[slot[last]] = after[last]
+        self._note_threads(slot, thread[order], needs_live[order], first, last)
 
         change = np.empty_like(after)
         change[order] = np.maximum(after, 0) - np.maximum(before, 0)
@@ -113,11 +135,28 @@ class _Slots:
         self.live += int(change.sum())
         return change
 
+    def _note_threads(
+        self,
+        slot: npt.NDArray[np.int64],
+        thread: npt.NDArray[np.uint16],
+        needs_live: npt.NDArray[np.bool_],
+        first: npt.NDArray[np.bool_],
+        last: npt.NDArray[np.bool_],
+    ) -> None:
+        """Count remote frees among events sorted by slot; `first` and `last` mark each slot's.
+
+        The event in front of a FREE or REALLOC, on the same slot, is the one that made the block.
+        """
+        maker = np.concatenate((thread[:1], thread[:-1]))
+        maker[first] = self.threads[slot[first]]
+        self.remote += int(np.count_nonzero(needs_live & (maker != thread)))
+        self.threads[slot[last]] = thread[last]
+
     def _grow(self, used: int) -> None:
         if used > len(self.sizes):
-            sizes = np.full(max(used, 2 * len(self.sizes)), _DEAD, np.int64)
-            sizes[: self.used] = self.sizes[: self.used]
-            self.sizes = sizes
+            room = max(used, 2 * len(self.sizes))
+            self.sizes = np.concatenate((self.sizes, np.full(room - len(self.sizes), _DEAD, np.int64)))
+            self.threads = np.concatenate((self.threads, np.zeros(room - len(self.threads), np.uint16)))
         self.used = used
 
     def _bound(self, change: npt.NDArray[np.int64]) -> None:
@@ -148,7 +187,9 @@ class Ledger:
         self._where = where
         self._slots: dict[int, _Slots] = {0: _Slots()}
         self._processes = 1
-        self._threads = {0}
+        self._threads = {0}  # process << 16 | thread, of the threads that have begun and not ended
+        self._ended_threads = 0
+        self._remote_frees = 0  # of the slots that are gone
         self._ops = np.zeros(len(Op), np.int64)
         self._events = 0
         self._most_slots = 0
@@ -184,11 +225,12 @@ class Ledger:
             ops={op.name.lower(): int(self._ops[op]) for op in Op if self._ops[op]},
             slots=self._most_slots,
             processes=self._processes,
-            threads=len(self._threads),
+            threads=len(self._threads) + self._ended_threads,
             duration=self._time,
             requested=self._requested,
             peak_live=self._peak_live,
             peak_index=self._peak_index,
+            remote_frees=self._remote_frees + sum(slots.remote for slots in self._slots.values()),
         )
 
     def _check_columns(self, block: Block) -> None:
@@ -225,7 +267,7 @@ class Ledger:
     def _heap_events(self, block: Block, start: int, stop: int, change: npt.NDArray[np.int64]) -> None:
         """Carry out the rows from `start` to `stop`, none of which is a process event."""
         op, slot = block.op[start:stop], block.id[start:stop]
-        process, size = block.process[start:stop], block.size[start:stop]
+        process, size, thread = block.process[start:stop], block.size[start:stop], block.thread[start:stop]
         real = (slot != NULL_ID) | (op != Op.FREE)
         breaches = []
         for number in _distinct(process):
@@ -239,26 +281,34 @@ class Ledger:
             slots = self._slots[number]
             try:
                 change[start + rows] = slots.apply(
-                    op[rows], slot[rows].astype(np.int64), size[rows].astype(np.int64)
+                    op[rows], slot[rows].astype(np.int64), size[rows].astype(np.int64), thread[rows]
                 )
             except _Breach as breach:
                 breaches.append(_Breach(start + int(rows[breach.row]), breach.why))
             self._most_slots = max(self._most_slots, slots.used)
         if breaches:
             raise min(breaches, key=lambda breach: breach.row)
+        self._threads.update(_distinct(process.astype(np.uint32) << 16 | thread))
 
     def _process_event(self, block: Block, row: int) -> int:
-        """Carry out FORK, EXEC or EXIT; return by how many bytes it changes what is live."""
+        """Carry out FORK, EXEC, EXIT or THREAD_EXIT; return by how many bytes it changes what is live."""
         number, child = int(block.process[row]), int(block.id[row])
         slots = self._slots.get(number)
         if slots is None:
             raise _Breach(row, "is done by a process that does not live")
+        thread = number << 16 | int(block.thread[row])
+        if block.op[row] == Op.THREAD_EXIT:
+            self._threads.discard(thread)
+            self._ended_threads += 1
+            return 0
+        self._threads.add(thread)
         if block.op[row] == Op.FORK:
             if child != self._processes or child > _MAX_PROCESSES:
                 raise _Breach(row, f"must number the child {self._processes}, the next process")
             self._slots[child] = slots.copy()
             self._processes += 1
             return slots.live
+        self._remote_frees += slots.remote
         if block.op[row] == Op.EXEC:
             self._slots[number] = _Slots()
         else:
@@ -276,7 +326,6 @@ class Ledger:
         self._ops += np.bincount(block.op, minlength=len(Op))
         self._requested += int(block.size.sum())
         self._time = int(block.time[-1])
-        self._threads.update(_distinct(block.process.astype(np.uint32) << 16 | block.thread))
 
 
 def _distinct(column: npt.NDArray[Any]) -> list[int]:

@@ -72,15 +72,18 @@ def _rep_event(lines: Lines, slots: SlotTable, words: list[bytes]) -> Row:
 
 
 def write_rep(trace: Trace, file: BinaryIO) -> None:
-    """Write `trace` to `file`.  Times, threads and alignments are lost, callocs become mallocs.
+    """Write `trace` to `file`.  Times, threads with their ends, alignments are lost; callocs become mallocs.
 
     Raises: UsageError when it has process events, which .rep has no words for.
     """
     header = trace.header
-    file.write(f"1\n{header.slots}\n{header.events}\n{header.peak_live}\n".encode())
+    operations = header.events - header.ops.get("thread_exit", 0)
+    file.write(f"1\n{header.slots}\n{operations}\n{header.peak_live}\n".encode())
     for block in trace:
         lines = []
         for event in block:
+            if event.op == Op.THREAD_EXIT:
+                continue
             letter = _LETTERS.get(event.op)
             if letter is None:
                 raise UsageError(f"{trace.source}: has more than one program or process, .rep holds one")

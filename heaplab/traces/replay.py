@@ -4,7 +4,8 @@
     THREAD: calloc ADDRESS COUNT SIZE           THREAD: free ADDRESS
     THREAD: memalign ADDRESS ALIGN SIZE         THREAD: thread_done ADDRESS
 
-`thread_done` frees what the thread kept.  There are no times: every event's is 0.
+`thread_done` frees what the thread kept, if that is not 0x0, and ends the thread.  There are no times: every
+event's is 0.
 """
 
 import re
@@ -28,10 +29,11 @@ def read_replay(source: str, file: BinaryIO) -> Iterator[Row]:
     """The events of a file for Android's memory_replay.  Raises: UsageError naming the line."""
     lines = Lines(source, file)
     slots = SlotTable()
-    threads: dict[bytes, int] = {}
+    threads = SlotTable()
     for words in lines:
         try:
-            thread = threads.setdefault(words[0], len(threads))
+            name = _thread(words[0])
+            thread = threads.slot(name) if name in threads else threads.take(name)
             if thread > 0xFFFF:
                 raise lines.wrong("brings the threads above 65536")
             event = _replay_event(lines, slots, words)
@@ -42,14 +44,21 @@ def read_replay(source: str, file: BinaryIO) -> Iterator[Row]:
         if event is not None:
             op, slot, size, align = event
             yield (op, slot, size, align, thread, 0, 0)
+        if words[1] == b"thread_done":
+            yield (Op.THREAD_EXIT, 0, 0, 0, threads.release(name), 0, 0)
+
+
+def _thread(word: bytes) -> int:
+    """The thread that a line begins with.  Raises: ValueError when it begins with something else."""
+    if not (word.endswith(b":") and word[:-1].isdigit()):
+        raise ValueError
+    return int(word[:-1])
 
 
 def _replay_event(lines: Lines, slots: SlotTable, words: list[bytes]) -> tuple[int, int, int, int] | None:
     """Op, slot, size, align of the line; None when nothing happens."""
-    thread, op, address = words[0], words[1], int(words[2], 16)
+    op, address = words[1], int(words[2], 16)
     numbers = words[3:]
-    if not (thread.endswith(b":") and thread[:-1].isdigit()):
-        raise ValueError
     if op in (b"free", b"thread_done"):
         if numbers:
             raise ValueError

@@ -96,7 +96,7 @@ class Trace:
         for block in self.read():
             ledger.apply(block)
             yield block
-        if ledger.counts() != self.header.counts():
+        if not ledger.counts().agree_with(self.header.counts()):
             raise UsageError(f"{self.source}: its events are not what its header says: record it again")
 
     def events(self) -> Iterator[Event]:

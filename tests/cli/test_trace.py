@@ -49,6 +49,15 @@ def test_info_shows_what_a_trace_holds(small):
     ]
 
 
+def test_info_of_threads_says_how_many_blocks_left_theirs(tmp_path):
+    events = [Event(Op.MALLOC, 0, 8), Event(Op.REALLOC, 0, 9), Event(Op.FREE, 0, thread=1)]
+    with TraceWriter.create(tmp_path / "x.hlt", Provenance("x")) as writer:
+        writer.write(next(iter(Trace.of([*events, Event(Op.THREAD_EXIT, thread=1)]))))
+    lines = run("info", tmp_path / "x.hlt").output.splitlines()
+    assert "  run by      1 process, 2 threads" in lines
+    assert "  remote      1 of 2 frees and reallocs (50.0%) by another thread than the block's" in lines
+
+
 def test_info_for_programs(small):
     told = json.loads(run("info", "--json", small).output)
     assert told["peak_live"] == 3124

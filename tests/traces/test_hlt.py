@@ -192,6 +192,8 @@ def with_counts(data, **claims):
         ({"ops": {"malloc": "many"}}, "the TAIL chunk there is not as it should be"),
         ({"peak_live": 1}, "its events are not what its header says"),
         ({"processes": 2}, "its events are not what its header says"),
+        ({"remote_frees": 1}, "its events are not what its header says"),
+        ({"remote_frees": "many"}, "the TAIL chunk there is not as it should be"),
     ],
 )
 def test_counts_that_lie_are_refused(two_blocks, claims, message):
@@ -247,6 +249,21 @@ def test_keys_of_newer_writers_are_let_be():
         data, b"HEAD", lambda payload: json.dumps({**json.loads(payload), "mood": "good"}).encode()
     )
     assert asdict(reopened(added).header) == asdict(reopened(data).header)
+
+
+def test_a_file_without_the_count_of_remote_frees_is_read_as_ever():
+    data = written(Trace.of([Event(Op.MALLOC, 0, 24), Event(Op.FREE, 0, thread=1)]))
+    assert reopened(data).header.remote_frees == 1
+
+    def older(payload):
+        counts = json.loads(payload)
+        del counts["remote_frees"]
+        return json.dumps(counts).encode()
+
+    trace = reopened(forged(data, b"TAIL", older))
+    assert trace.header.remote_frees is None
+    assert list(trace.events()) == list(reopened(data).events())
+    assert reopened(written(trace)).header.remote_frees == 1
 
 
 # ---- Files -------------------------------------------------------------------------------------------------

@@ -35,6 +35,10 @@ class Model:
         self.used = {0: 0}
         self.born = 1
         self.time = 0
+        self.makers = {0: {}}
+        self.remote_frees = 0
+        self.begun = {(0, 0)}
+        self.threads = 1
 
     def accepts(self, event):
         op, slot, size, align, _, time, process = event
@@ -55,21 +59,28 @@ class Model:
         return not ((op in SIZED and others + size > MAX_SIZE) or (op == Op.FORK and slot != self.born))
 
     def apply(self, event):
-        op, slot, size, _, _, time, process = event
-        blocks = self.sizes[process]
+        op, slot, size, _, thread, time, process = event
+        blocks, makers = self.sizes[process], self.makers[process]
         self.time = time
+        self.threads += (process, thread) not in self.begun
+        self.begun.add((process, thread))
+        if op in (Op.FREE, Op.REALLOC) and slot in blocks:
+            self.remote_frees += makers[slot] != thread
         if op in SIZED:
-            blocks[slot] = size
+            blocks[slot], makers[slot] = size, thread
             self.used[process] = max(self.used[process], slot + 1)
         elif op == Op.FREE:
             blocks.pop(slot, None)
         elif op == Op.FORK:
             self.sizes[slot], self.used[slot] = dict(blocks), self.used[process]
+            self.makers[slot] = dict(makers)
             self.born += 1
         elif op == Op.EXEC:
             self.sizes[process], self.used[process] = {}, 0
-        else:
+        elif op == Op.EXIT:
             del self.sizes[process], self.used[process]
+        else:
+            self.begun.remove((process, thread))
 
     def live(self):
         return sum(sum(blocks.values()) for blocks in self.sizes.values())
@@ -112,7 +123,8 @@ def test_it_agrees_with_the_model(events, more, cuts):
     assert counts.events == len(events)
     assert counts.processes == model.born
     assert sum(counts.ops.values()) == len(events)
-    assert counts.threads == len({(event.process, event.thread) for event in events} | {(0, 0)})
+    assert counts.threads == model.threads
+    assert counts.remote_frees == model.remote_frees
 
 
 @given(event_lists(), CUTS, CUTS)
@@ -160,9 +172,9 @@ def test_what_is_wrong_is_said(events, message):
 
 
 def test_an_unknown_op_is_refused():
-    block = Block.build(3, op=np.array([0, 8, 0]), id=np.array([0, 1, 2]))
+    block = Block.build(3, op=np.array([0, 9, 0]), id=np.array([0, 1, 2]))
     with pytest.raises(
-        UsageError, match=r"x: event 1 has the unknown op 8: was it written by a newer heaplab\?"
+        UsageError, match=r"x: event 1 has the unknown op 9: was it written by a newer heaplab\?"
     ):
         Ledger("x").apply(block)
 
@@ -173,6 +185,34 @@ def test_events_are_counted_from_the_beginning_of_the_trace():
         ledger.apply(block)
     with pytest.raises(UsageError, match="x: event 100001 "):
         ledger.apply(Block.of([Event(Op.FREE, NULL_ID, time=10**12), malloc(99, time=10**12)]))
+
+
+def test_a_number_is_another_threads_after_a_thread_exit():
+    ledger = Ledger("x")
+    ledger.apply(Block.of([malloc(0, thread=1), Event(Op.THREAD_EXIT, thread=1), malloc(1, thread=1)]))
+    assert ledger.counts().threads == 3
+    ledger.apply(Block.of([Event(Op.THREAD_EXIT, thread=1), Event(Op.THREAD_EXIT, thread=2)]))
+    assert ledger.counts().threads == 4
+
+
+def test_a_block_is_its_last_allocators():
+    steps = [
+        (malloc(0, thread=1), 0),
+        (Event(Op.REALLOC, 0, 9, thread=2), 1),
+        (Event(Op.REALLOC, 0, 8, thread=2), 1),
+        (Event(Op.FREE, 0, thread=1), 2),
+        (Event(Op.FREE, NULL_ID, thread=3), 2),
+        (malloc(0, thread=3), 2),
+        (Event(Op.FORK, 1, thread=3), 2),
+        (Event(Op.FREE, 0, thread=3, process=1), 2),  # the child's copy is still the forking thread's
+        (Event(Op.EXIT, process=1), 2),
+        (Event(Op.THREAD_EXIT, thread=3), 2),
+        (Event(Op.FREE, 0), 3),
+    ]
+    ledger = Ledger("x")
+    for event, remote in steps:
+        ledger.apply(Block.of([event]))
+        assert ledger.counts().remote_frees == remote, event
 
 
 def test_a_child_has_its_own_copy_of_the_slots():

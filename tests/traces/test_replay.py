@@ -28,6 +28,7 @@ def test_every_operation_is_read(replay):
         "485: free 0x2000\n"
         "485: thread_done 0x4000\n"
         "202: thread_done 0x0\n"
+        "77: malloc 0x9000 9\n"
     )
     assert list(trace.events()) == [
         Event(Op.MALLOC, 0, 24),
@@ -38,8 +39,11 @@ def test_every_operation_is_read(replay):
         Event(Op.FREE, NULL_ID),
         Event(Op.FREE, 1, thread=1),
         Event(Op.FREE, 0, thread=1),
+        Event(Op.THREAD_EXIT, thread=1),
+        Event(Op.THREAD_EXIT),
+        Event(Op.MALLOC, 0, 9),
     ]
-    assert trace.header.threads == 2
+    assert (trace.header.threads, trace.header.remote_frees) == (3, 2)
 
 
 def test_what_failed_is_no_event(replay):
@@ -68,6 +72,8 @@ def test_a_realloc_may_stay_where_it_is_and_shrink_to_nothing(replay):
         ("1: free 0x10 8", "is no operation of memory_replay"),
         ("1: malloc", "is no operation of memory_replay"),
         ("one: malloc 0x20 8", "is no operation of memory_replay"),
+        ("1: thread_done", "is no operation of memory_replay"),
+        ("1: thread_done 0x99", "names an address where no block is"),
         ("1: malloc twenty 8", "is no operation of memory_replay"),
         ("1: malloc 0x20 999999999999999999", "has a size that no allocation can have"),
         ("1: calloc 0x20 99999999999 99999999999", "has a size that no allocation can have"),

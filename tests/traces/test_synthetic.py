@@ -29,6 +29,17 @@ def test_it_has_what_was_asked_for():
     assert (seen["op"] == Op.FREE).sum() - nulls == pytest.approx(allocations, abs=100)
 
 
+def test_threads_share_the_work_and_hand_blocks_on():
+    trace = synthetic(200_000, slots=100, threads=4, remote=0.25)
+    seen, alone = columns(trace), columns(synthetic(200_000, slots=100))
+    assert all((seen[name] == alone[name]).all() for name in seen if name != "thread")
+    assert np.bincount(seen["thread"]).tolist() == pytest.approx([50_000] * 4, rel=0.05)
+    releases = ((seen["op"] == Op.FREE) | (seen["op"] == Op.REALLOC)) & (seen["id"] != NULL_ID)
+    assert trace.header.threads == 4
+    assert trace.header.remote_frees == pytest.approx(releases.sum() / 4, rel=0.05)
+    assert synthetic(70_000, threads=3, remote=0).header.remote_frees == 0
+
+
 @pytest.mark.parametrize("events", [0, 1, 65_536, 65_537])
 def test_any_length(events):
     assert synthetic(events, slots=3).header.events == events
