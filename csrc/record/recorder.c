@@ -54,6 +54,8 @@ static char directory[3968]; /* where logs go: kept, as programs may change thei
 static char log_path[4096];
 
 static _Thread_local unsigned thread_number; /* 0: not yet numbered */
+static pthread_key_t thread_key;             /* set in numbered threads, so that its destructor is called */
+static bool has_thread_key;
 static _Thread_local bool busy;              /* inside the recorder: a signal handler's events are dropped */
 
 static uint64_t now(void)
@@ -122,6 +124,8 @@ static void describe_process(struct header *header)
     header->birth = field == NULL ? 0 : strtoull(field, NULL, 10);
 }
 
+static void thread_ends(void *numbered);
+
 /* Begin this process's file.  Returns the phase that follows. */
 static enum phase begin_file(void)
 {
@@ -130,6 +134,8 @@ static enum phase begin_file(void)
         if (given == NULL || strlen(given) >= sizeof directory)
             return OFF;
         strcpy(directory, given);
+        /* before the program makes keys: the C library keeps the values of the first ones without malloc */
+        has_thread_key = pthread_key_create(&thread_key, thread_ends) == 0;
     }
     uint64_t parents_records = started == 0 ? 0 : atomic_load(&next_record);
     struct header header = {
@@ -139,6 +145,7 @@ static enum phase begin_file(void)
         .started = now(),
         .forked_from = started,
         .fork_index = started == 0 ? 0 : parents_records - HEADER_RECORDS,
+        .thread = thread_number,
     };
     describe_process(&header);
     snprintf(log_path, sizeof log_path, "%s/%u.%llu.rec", directory, header.pid,
@@ -250,14 +257,22 @@ static unsigned log2_up(size_t align)
     return align <= 1 ? 0 : 64 - (unsigned)__builtin_clzl(align - 1);
 }
 
+/* The first record of this thread.  Its number is never given again, modulo 2^16. */
+static __attribute__((noinline)) void begin_thread(void)
+{
+    thread_number = atomic_fetch_add(&next_thread, 1) + 1;
+    if (has_thread_key)
+        pthread_setspecific(thread_key, &thread_number); /* any value but NULL */
+}
+
 static void record(enum kind kind, const void *address, size_t size, size_t align)
 {
     if (busy)
         return;
     busy = true;
     if (LIKELY(recording())) {
-        if (thread_number == 0)
-            thread_number = atomic_fetch_add(&next_thread, 1) + 1;
+        if (!LIKELY(thread_number != 0))
+            begin_thread();
         uint64_t index = atomic_fetch_add(&next_record, 1);
         struct chunk chunk = chunk_of(index);
         struct record *records = chunk.number < MAX_CHUNKS ? atomic_load(&chunks[chunk.number]) : NULL;
@@ -273,6 +288,21 @@ static void record(enum kind kind, const void *address, size_t size, size_t alig
     busy = false;
 }
 
+/* The key's destructor.  Other destructors, and the C library's own, may free blocks after it: whoever reads the
+   log looks for the thread's last record. */
+static void thread_ends(void *numbered)
+{
+    (void)numbered;
+    record(RAW_THREAD_END, NULL, 0, 0);
+}
+
+/* The child's file says which thread it has: one with a number. */
+static void before_fork(void)
+{
+    if (thread_number == 0)
+        begin_thread();
+}
+
 /* A forked child begins its file at once, so that its birth is known even if it never allocates. */
 static void in_child(void)
 {
@@ -282,7 +312,7 @@ static void in_child(void)
 
 static __attribute__((constructor)) void start(void)
 {
-    pthread_atfork(NULL, NULL, in_child);
+    pthread_atfork(before_fork, NULL, in_child);
     recording();
 }
 

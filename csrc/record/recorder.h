@@ -5,7 +5,7 @@
    happened to the process's heap.  A record whose first word is zero was never finished: skip it.
 
        word 0   time << 8 | kind        nanoseconds of CLOCK_MONOTONIC
-       word 1   thread << 48 | address
+       word 1   thread << 48 | address  threads are numbered from 0 as they first record, modulo 2^16
        word 2   log2(align) << 48 | size
 
    Files grow by whole chunks, zero to start with, through shared mappings: what a program did before it
@@ -23,6 +23,7 @@ enum kind {
     RAW_REALLOC_BEGIN = 5, /* the old address: written before the call */
     RAW_REALLOC_END = 6,   /* the new address (0: failed, or freed when size is 0), size: after the call */
     RAW_EXIT = 7,          /* the program called exit */
+    RAW_THREAD_END = 8,    /* the thread is ending; what its last destructors do may follow */
 };
 
 struct record {
@@ -38,7 +39,7 @@ struct header {
     uint64_t forked_from; /* `started` of the file of the process this one was forked from; 0 after exec */
     uint64_t fork_index;  /* how many records (with unfinished ones) that file held at the fork */
     uint32_t failed;      /* errno of what stopped the recording early; 0 */
-    uint32_t reserved;
+    uint32_t thread;      /* one more than the number of the thread that forked; 0 if it had none */
     char program[16]; /* the kernel's name for the program: its first 15 bytes */
 };
 

@@ -2,11 +2,13 @@
 
 Within one file the order of the records is the truth.  Files are merged by time, and a child begins where
 its parent's log stood when it was forked.  A process ends with its last record, which is the program's call
-of exit if it made one, or when its last child begins, whichever is later.
+of exit if it made one, or when its last child begins, whichever is later.  A thread ends with its last
+record, if its log says that it ended; its number is free then.
 """
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
@@ -17,6 +19,7 @@ from heaplab.native.raw import Image, Records
 from heaplab.traces import Block, Op
 
 _MAX_ALIGN = 1 << 31
+_NEVER = (1 << 63) - 1
 
 
 class Assembler:
@@ -96,15 +99,35 @@ def _horizon(streams: list[tuple[Block, Iterator[Block]]]) -> np.uint64:
     return min(block.time[-1] for block, _ in streams)
 
 
+@dataclass(frozen=True)
+class _Cut:
+    """What happens between two records: a child is forked, or (`child` is None) the thread `thread` ends.
+
+    before: the place of the first record that is later.
+    """
+
+    before: int
+    thread: int = 0
+    child: Run | None = None
+
+
+def _cuts(run: Run) -> list[_Cut]:
+    """All cuts of the log, the last one first."""
+    ends = [_Cut(last + 1, thread) for last, thread in run.image.thread_ends()]
+    forks = [_Cut(child.image.fork_index, child=child) for child in run.forks]
+    return sorted([*ends, *forks], key=lambda cut: cut.before)[::-1]
+
+
 def _stream(run: Run) -> Iterator[Block]:
     """The events of `run` in blocks, none empty; processes by key, times of CLOCK_MONOTONIC.
 
     What a forked child's heap holds is handed to the child when the FORK is given out.
     """
-    forks = sorted(run.forks, key=lambda fork: fork.image.fork_index, reverse=True)
+    cuts = _cuts(run)
     # A thread may be late in reading the clock, even later than a fork that its record precedes.  But all
     # that precedes a fork is earlier than the beginning of that child, and of the children after it.
-    latest = list(accumulate((fork.image.started - 1 for fork in forks), min))
+    bounds = (cut.child.image.started - 1 if cut.child else _NEVER for cut in cuts)
+    latest = list(accumulate(bounds, min, initial=_NEVER))
     now = run.image.started
     if run.execs:
         yield _beginning(run)
@@ -112,30 +135,31 @@ def _stream(run: Run) -> Iterator[Block]:
         start = 0
         while start < len(records.index):
             stop = len(records.index)
-            if forks:
-                stop = int(np.searchsorted(records.index, forks[-1].image.fork_index))
+            if cuts:
+                stop = int(np.searchsorted(records.index, cuts[-1].before))
             if stop > start:
-                block = _events(run, records[start:stop], latest[-1] if latest else None)
-                now = max(now, int(block.time[-1])) if len(block) else now
+                block = _events(run, records[start:stop], latest[-1])
+                now = max(now, min(int(records.time[stop - 1]), latest[-1]))
                 if len(block):
                     yield block
             if stop < len(records.index):
-                yield _fork(run, forks.pop(), now)
+                yield from _at_cut(run, cuts.pop(), now)
                 latest.pop()
             start = stop
-    while forks:
-        yield _fork(run, forks.pop(), now)
+    while cuts:
+        yield from _at_cut(run, cuts.pop(), now)
     if run.last:
-        yield _process_event(Op.EXIT, run, run.process.end + 1)
+        yield _process_event(Op.EXIT, run, run.process.end + 1, thread=run.actor)
 
 
-def _events(run: Run, records: Records, latest: int | None) -> Block:
+def _events(run: Run, records: Records, latest: int) -> Block:
     """The events of consecutive records; none is later than `latest`."""
     columns = (records.kind, records.thread, records.address, records.size)
     acts = run.heap.follow(zip(*(column.tolist() for column in columns), strict=True))
-    if not acts:
-        return Block.of([])
-    row, op, slot = (np.array(column) for column in zip(*acts, strict=True))
+    row, op, slot = np.array(acts, np.int64).reshape(-1, 3).T
+    thread = _threads(run, records.thread[row])
+    if (last := int(records.thread[-1])) in run.threads:
+        run.actor = run.threads.slot(last)
     size = np.where(op == Op.FREE, 0, records.size[row])
     return Block.build(
         len(acts),
@@ -143,18 +167,23 @@ def _events(run: Run, records: Records, latest: int | None) -> Block:
         id=slot,
         size=np.where(op == Op.REALLOC, np.maximum(size, 1), size),  # some C libraries shrink to size 0
         align=np.where(op == Op.ALIGNED, np.minimum(records.align[row], _MAX_ALIGN), 0),
-        thread=_threads(run, records.thread[row]),
-        time=records.time[row] if latest is None else np.minimum(records.time[row], latest),
+        thread=thread,
+        time=np.minimum(records.time[row], latest),
         process=run.process.key,
     )
 
 
 def _threads(run: Run, raw: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The threads' numbers in the trace: in the order of their first event."""
+    """The threads' numbers in the trace: free ones, in the order of their first event."""
     known, first, where = np.unique(raw, return_index=True, return_inverse=True)
     for thread in known[np.argsort(first)].tolist():
-        run.threads.setdefault(thread, len(run.threads))
-    return np.array([run.threads[thread] for thread in known.tolist()])[where]
+        _number(run, thread)
+    return np.array([run.threads.slot(thread) for thread in known.tolist()], np.int64)[where]
+
+
+def _number(run: Run, raw: int) -> int:
+    """The number in the trace of the thread that is `raw` in the log."""
+    return run.threads.slot(raw) if raw in run.threads else run.threads.take(raw)
 
 
 def _beginning(run: Run) -> Block:
@@ -166,10 +195,27 @@ def _beginning(run: Run) -> Block:
     return Block.join([_process_event(Op.FORK, run.parent, now, run.process.key), execs])
 
 
+def _at_cut(run: Run, cut: _Cut, now: int) -> Iterator[Block]:
+    """The event at a cut, if it is one: a thread that did nothing has no end."""
+    if cut.child is not None:
+        yield _fork(run, cut.child, now)
+    elif cut.thread in run.threads:
+        thread = run.threads.release(cut.thread)
+        run.actor = 0 if run.actor == thread else run.actor
+        yield _process_event(Op.THREAD_EXIT, run, now, thread=thread)
+
+
 def _fork(run: Run, child: Run, now: int) -> Block:
+    """The FORK of `child`, which has the forking thread alone.
+
+    The numbers of the other threads stay taken in the child: what the heap keeps for them is nobody's there.
+    """
+    forker = child.image.thread
+    child.actor = 0 if forker is None else _number(run, forker)
     child.heap = run.heap.forked()
-    return _process_event(Op.FORK, run, now, child.process.key)
+    child.threads = run.threads.copy()
+    return _process_event(Op.FORK, run, now, child.process.key, child.actor)
 
 
-def _process_event(op: Op, run: Run, now: int, child: int = 0) -> Block:
-    return Block.of([(op, child, 0, 0, 0, now, run.process.key)])
+def _process_event(op: Op, run: Run, now: int, child: int = 0, thread: int = 0) -> Block:
+    return Block.of([(op, child, 0, 0, thread, now, run.process.key)])

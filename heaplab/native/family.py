@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from heaplab.errors import UsageError
 from heaplab.native.heaplog import HeapLog
 from heaplab.native.raw import Image
+from heaplab.traces.slots import SlotTable
 
 _MAX_PROCESSES = 1 << 16
 
@@ -35,7 +36,8 @@ class Run:
 
     process: whose it is.  parent: the run that made the process; None for process 0 and after an exec.
     forks: the runs forked from this one.  execs: it began with an exec.  last: of its process.
-    heap: as far as it was followed.  threads: their numbers in the trace, by those in the log.
+    heap: as far as it was followed.  threads: those that live, by their numbers in the log; their slots are
+    their numbers in the trace.  actor: the thread that did the last thing in it, as the trace numbers it.
     """
 
     image: Image
@@ -45,7 +47,8 @@ class Run:
     execs: bool = False
     last: bool = True
     heap: HeapLog = field(default_factory=HeapLog)
-    threads: dict[int, int] = field(default_factory=dict)
+    threads: SlotTable = field(default_factory=SlotTable)
+    actor: int = 0
 
 
 def relate(images: Sequence[Image]) -> list[Run]:

@@ -18,6 +18,7 @@ _MAGIC = b"heaprec1"
 _BATCH = 65_536
 _ADDRESS_BITS = 48
 _ADDRESS_MASK = (1 << _ADDRESS_BITS) - 1
+_THREAD_MASK = 0xFFFF
 
 
 class Kind(IntEnum):
@@ -30,6 +31,7 @@ class Kind(IntEnum):
     REALLOC_BEGIN = 5
     REALLOC_END = 6
     EXIT = 7
+    THREAD_END = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +59,8 @@ class Image:
 
     pid, birth: name the process, together.  started: when the file was begun; with forked_from, which is
     the parent's `started`, it tells a forked image from one that exec began (0).  fork_index: how many
-    records the parent's log had then.  failed: errno of what ended the recording early.
+    records the parent's log had then.  thread: the number of the thread that forked, in both logs; None if it
+    had none.  failed: errno of what ended the recording early.
     """
 
     pid: int
@@ -66,6 +69,7 @@ class Image:
     birth: int
     forked_from: int
     fork_index: int
+    thread: int | None
     failed: int
     program: str
     words: npt.NDArray[np.uint64]
@@ -79,14 +83,15 @@ class Image:
         if path.stat().st_size < _HEADER.size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         words = np.memmap(path, np.dtype("<u8"), mode="r")
-        magic, pid, parent, started, birth, forked_from, fork_index, failed, _, program = _HEADER.unpack(
+        magic, pid, parent, started, birth, forked_from, fork_index, failed, thread, program = _HEADER.unpack(
             words[: _HEADER_RECORDS * 3].tobytes()
         )
         if magic != _MAGIC:
             return None
+        forker = (thread - 1) & _THREAD_MASK if thread else None
         name = program.rstrip(b"\0").decode(errors="replace")
         records = words[_HEADER_RECORDS * 3 : len(words) // 3 * 3].reshape(-1, 3)
-        return cls(pid, parent, started, birth, forked_from, fork_index, failed, name, records)
+        return cls(pid, parent, started, birth, forked_from, fork_index, forker, failed, name, records)
 
     def last_time(self) -> int:
         """When the last finished record was made; `started` if there is none.  Cost: reads from the end."""
@@ -95,6 +100,22 @@ class Image:
             if times.any():
                 return int(times.max() >> np.uint64(8))
         return self.started
+
+    def thread_ends(self) -> list[tuple[int, int]]:
+        """The threads that ended: the place of the last record of each, in order, and its number.
+
+        A thread whose end is the end of the process, which then calls exit, is not among them.  A number that
+        came round again in a log of more than 65,536 threads has the last place of them all.
+        Cost: reads the whole log, some 5 ns a record.
+        """
+        ending: set[int] = set()
+        exiting: set[int] = set()
+        last = np.zeros(_THREAD_MASK + 1, np.int64)
+        for records in self.batches():
+            ending.update(records.thread[records.kind == Kind.THREAD_END].tolist())
+            exiting.update(records.thread[records.kind == Kind.EXIT].tolist())
+            last[records.thread] = records.index  # of equal threads the last one stays
+        return sorted((int(last[thread]), thread) for thread in ending - exiting)
 
     def batches(self) -> Iterator[Records]:
         """The finished records in order, up to 65,536 at a time."""
@@ -112,7 +133,7 @@ class Image:
                 index=index + start,
                 time=time,
                 kind=first & 0xFF,
-                thread=second >> _ADDRESS_BITS & 0xFFFF,
+                thread=second >> _ADDRESS_BITS & _THREAD_MASK,
                 address=second & _ADDRESS_MASK,
                 size=third & _ADDRESS_MASK,
                 align=1 << (third >> _ADDRESS_BITS),

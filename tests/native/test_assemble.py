@@ -10,7 +10,7 @@ from heaplab.native.raw import Image, Kind, open_images
 from heaplab.traces import Op, Trace
 
 
-def image(*records, pid=100, started=0, parent=1, birth=None, forked_from=0, fork_index=0):
+def image(*records, pid=100, started=0, parent=1, birth=None, forked_from=0, fork_index=0, thread=None):
     """An image of these records: (time, kind, thread, address, size)."""
     words = [
         [time << 8 | kind, thread << 48 | address, size] for time, kind, thread, address, size in records
@@ -22,6 +22,7 @@ def image(*records, pid=100, started=0, parent=1, birth=None, forked_from=0, for
         birth=pid if birth is None else birth,
         forked_from=forked_from,
         fork_index=fork_index,
+        thread=thread,
         failed=0,
         program="x",
         words=np.array(words, np.uint64).reshape(-1, 3),
@@ -193,6 +194,112 @@ def test_a_parent_lives_until_its_last_child_has_begun():
         ("EXEC", 3),
         ("EXIT", 0),
     ]
+
+
+def test_a_thread_ends_with_its_last_record_and_its_number_is_free():
+    """A destructor frees a block after the recorder's own was called; others go on meanwhile."""
+    _, events = assembled(
+        image(
+            (1, Kind.MALLOC, 0, 0xA0, 1),
+            (2, Kind.MALLOC, 7, 0xB0, 2),
+            (3, Kind.THREAD_END, 7, 0, 0),
+            (4, Kind.MALLOC, 8, 0xC0, 3),
+            (5, Kind.FREE, 7, 0xB0, 0),
+            (6, Kind.FREE, 0, 0xA0, 0),
+            (7, Kind.MALLOC, 9, 0xA0, 4),
+            (8, Kind.THREAD_END, 9, 0, 0),
+            (9, Kind.THREAD_END, 10, 0, 0),  # it did nothing: it is not in the trace
+            (10, Kind.MALLOC, 0, 0xD0, 5),
+        )
+    )
+    assert shown(events) == [
+        "malloc 0 1",
+        "malloc 1 2 (process 0, thread 1)",
+        "malloc 2 3 (process 0, thread 2)",
+        "free 1 (process 0, thread 1)",
+        "thread_exit (process 0, thread 1)",
+        "free 0",
+        "malloc 0 4 (process 0, thread 1)",
+        "thread_exit (process 0, thread 1)",
+        "malloc 1 5",
+    ]
+    assert [event.time for event in events] == [1, 2, 4, 5, 5, 6, 7, 8, 10]
+
+
+def test_a_child_has_the_forking_thread_and_no_number_of_the_others():
+    _, events = assembled(
+        image(
+            (1, Kind.MALLOC, 0, 0xA0, 1),
+            (2, Kind.MALLOC, 1, 0xB0, 2),
+            (3, Kind.MALLOC, 2, 0xC0, 3),
+            (90, Kind.THREAD_END, 1, 0, 0),
+            (91, Kind.MALLOC, 3, 0xD0, 4),
+            started=1,
+        ),
+        image(
+            (20, Kind.FREE, 1, 0xB0, 0),
+            (21, Kind.MALLOC, 3, 0xB0, 5),
+            (22, Kind.THREAD_END, 3, 0, 0),
+            (23, Kind.MALLOC, 4, 0xD0, 6),
+            (24, Kind.EXIT, 1, 0, 0),
+            pid=101,
+            parent=100,
+            started=19,
+            forked_from=1,
+            fork_index=3,
+            thread=1,
+        ),
+    )
+    assert shown(events) == [
+        "malloc 0 1",
+        "malloc 1 2 (process 0, thread 1)",
+        "malloc 2 3 (process 0, thread 2)",
+        "fork 1 (process 0, thread 1)",
+        "free 1 (process 1, thread 1)",
+        "malloc 1 5 (process 1, thread 3)",
+        "thread_exit (process 1, thread 3)",
+        "malloc 3 6 (process 1, thread 3)",
+        "exit (process 1, thread 1)",
+        "thread_exit (process 0, thread 1)",
+        "malloc 3 4 (process 0, thread 1)",
+    ]
+    counts = Trace.of(events).header
+    assert (counts.threads, counts.remote_frees) == (7, 0)
+
+
+def test_a_thread_that_forks_before_it_does_anything_else():
+    _, events = assembled(
+        image((1, Kind.MALLOC, 0, 0xA0, 1), (9, Kind.FREE, 5, 0xA0, 0), started=1),
+        image(
+            (4, Kind.FREE, 5, 0xA0, 0), pid=101, parent=100, started=3, forked_from=1, fork_index=1, thread=5
+        ),
+    )
+    assert shown(events) == [
+        "malloc 0 1",
+        "fork 1 (process 0, thread 1)",
+        "free 0 (process 1, thread 1)",
+        "exit (process 1, thread 1)",
+        "free 0 (process 0, thread 1)",
+    ]
+
+
+def test_the_end_of_the_last_thread_is_the_end_of_its_process():
+    """main ended by pthread_exit; the thread that was left ends, and calls exit while ending."""
+    _, events = assembled(
+        image(
+            (1, Kind.MALLOC, 0, 0xA0, 1),
+            (2, Kind.MALLOC, 1, 0xB0, 2),
+            (3, Kind.THREAD_END, 0, 0, 0),
+            (4, Kind.THREAD_END, 1, 0, 0),
+            (5, Kind.EXIT, 1, 0, 0),
+            started=1,
+        ),
+        image((8, Kind.MALLOC, 0, 0xB0, 2), pid=101, parent=100, started=7),
+        image((8, Kind.MALLOC, 0, 0xB0, 2), pid=102, parent=101, started=9),
+    )
+    assert shown(events)[:3] == ["malloc 0 1", "malloc 1 2 (process 0, thread 1)", "thread_exit"]
+    assert [event.thread for event in events if event.op == Op.EXIT and event.process == 0] == [1]
+    assert sum(event.op == Op.THREAD_EXIT for event in events) == 1
 
 
 def raw_file(directory, *, magic=b"heaprec1", failed=0, records=b""):

@@ -80,17 +80,67 @@ def test_threads_are_recorded_exactly(program, recorded, tunables):
     recording, trace = recorded(program("threads"), env={**os.environ, "GLIBC_TUNABLES": tunables})
     assert (recording.strangers, recording.lost_frees) == (0, 0)
     assert trace.header.threads == 6
+    assert trace.header.ops["thread_exit"] == 5
+    assert trace.header.remote_frees > 0  # main frees what is left
     requests = {}
     reallocs = Counter()
     for event in trace.events():
         if event.thread and event.op in (Op.MALLOC, Op.REALLOC):
-            requests.setdefault(event.thread, []).append(event.size)
+            requests.setdefault(event.size % 8, []).append(event.size)
             reallocs[event.size % 8] += event.op == Op.REALLOC
-    seen = sorted(requests.values(), key=lambda sizes: sizes[0] % 8)
     wanted = [list(requests_of_thread(number)) for number in range(1, 6)]
-    assert seen == [[size for size, _ in thread] for thread in wanted]
+    assert [requests[number] for number in range(1, 6)] == [[size for size, _ in thread] for thread in wanted]
     for number, thread in enumerate(wanted, 1):  # a realloc of NULL is a malloc
         assert 0 < reallocs[number] <= sum(moves for _, moves in thread)
+
+
+def threads_of(events, process=0):
+    """For each thread of a process: the sizes that it asked for, and whether its end is in the trace."""
+    threads, living = [], {}
+    for event in events:
+        if event.process != process:
+            continue
+        if event.thread not in living:
+            living[event.thread] = []
+            threads.append([living[event.thread], False])
+        if event.op == Op.THREAD_EXIT:
+            sizes = living.pop(event.thread)
+            next(thread for thread in threads if thread[0] is sizes)[1] = True
+        elif event.size:
+            living[event.thread].append(event.size)
+    return threads
+
+
+def test_threads_end_however_they_end(program, recorded):
+    """By return, pthread_exit, cancellation; detached; with destructors that allocate; not by main's."""
+    recording, trace = recorded(program("ending"))
+    events = list(trace.events())
+    assert (recording.strangers, recording.lost_frees) == (0, 0)
+    of_ways = {sizes[0] // 1000: (sizes, ended) for sizes, ended in threads_of(events) if sizes[0] > 1000}
+    assert {way for way, (_, ended) in of_ways.items() if ended} == {1, 2, 3, 4, 5, 6}
+    assert all(way * 1000 + 2 in sizes for way, (sizes, ended) in of_ways.items() if ended)
+    destructors = of_ways[5][0]
+    assert destructors == [5001, 5002, 5002, 5002, 5002, 5003]
+    assert not of_ways[7][1]
+    assert trace.header.remote_frees == 1  # of a block that a thread left behind
+
+
+def test_a_child_has_the_thread_that_forked(program, recorded):
+    events = list(recorded(program("ending"))[1].events())
+    (fork,) = (event for event in events if event.op == Op.FORK)
+    child = [event for event in events if event.process == 1]
+    assert {event.thread for event in child} == {fork.thread} != {0}
+    assert [event.size for event in child if event.size] == [8001]
+    assert child[-1].op == Op.EXIT
+
+
+def test_a_process_may_outlive_its_main_thread(program, recorded):
+    recording, trace = recorded(program("ending"), "pthread_exit")
+    assert recording.status == 0
+    threads = threads_of(trace.events())
+    main, last = threads[0], threads[-1]
+    assert main[1]
+    assert last == [[9001], False]  # its end is the process's
 
 
 def family(events):
