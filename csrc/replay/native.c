@@ -57,7 +57,7 @@ static int fork_slots(hl_native *n, uint64_t parent, uint64_t child)
         if (!slot->address)
             continue;
         uint8_t *p = result ? NULL : malloc(slot->size);
-        slot->address = (uintptr_t)p; /* none of the parent's may stay */
+        slot->address = (uintptr_t)p & SLOT_MASK; /* none of the parent's may stay */
         if (p)
             payload_fill(p, slot->size, payload_seed(id, slot->stamp));
         else
@@ -93,6 +93,8 @@ static void *timed(hl_native *n, int op, void *p, uint64_t size, uint64_t align)
 
 static int heap_event(hl_native *n, hl_slots *t, int op, uint32_t id, uint64_t size, uint64_t align)
 {
+    if (op == HL_OP_THREAD_EXIT)
+        return 0; /* all of them are this one thread */
     if (op == HL_OP_FREE && id == HL_NULL_ID) {
         timed(n, op, NULL, 0, 0);
         return 0;
@@ -113,8 +115,8 @@ static int heap_event(hl_native *n, hl_slots *t, int op, uint32_t id, uint64_t s
     else
         slot->stamp = payload_stamp(n->ops);
     payload_fill(p + from, size - from, payload_word(payload_seed(id, slot->stamp), from));
-    slot->address = (uintptr_t)p;
-    slot->size = size & ((1ull << 48) - 1);
+    slot->address = (uintptr_t)p & SLOT_MASK;
+    slot->size = size & SLOT_MASK;
     return 0;
 }
 
@@ -130,7 +132,7 @@ static int process_event(hl_native *n, const hl_events *e, uint64_t row)
 static uint64_t heap_events(hl_native *n, const hl_events *e, uint64_t row, uint64_t count, int *failed)
 {
     uint64_t start_ns = clock_ns(), start = clock_ticks();
-    for (; row < count && e->op[row] < HL_OP_FORK; row++) {
+    for (; row < count && !is_process_op(e->op[row]); row++) {
         hl_slots *t = &n->processes[e->process[row]];
         if (heap_event(n, t, e->op[row], e->id[row], e->size[row], e->align[row]) < 0) {
             *failed = 1;

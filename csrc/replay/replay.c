@@ -164,6 +164,9 @@ static uint64_t call_heap(hl_heap *h, int op, uint64_t p, uint64_t size, uint64_
         return heap_realloc(h, p, size);
     case HL_OP_ALIGNED:
         return heap_aligned_alloc(h, align, size);
+    case HL_OP_THREAD_EXIT:
+        heap_thread_exit(h, env_thread(h->env));
+        return 0;
     default:
         heap_free(h, p);
         return 0;
@@ -249,6 +252,8 @@ static int verify_place(hl_replay *r, hl_replay_process *p, uint64_t align)
         align = HEAP_ALIGN;
     if (address & (align - 1))
         return bad(r, align, HL_REPLAY_MISALIGNED);
+    if (address & ~SLOT_MASK)
+        return HL_REPLAY_NOWHERE;
     if (size > p->context->space->vm_pages * r->machine->page_size || address + size < address)
         return HL_REPLAY_TOO_LARGE;
     if (!r->verify)
@@ -279,7 +284,10 @@ static int allocate(hl_replay *r, hl_replay_process *p, int op, uint32_t id, uin
     r->touching = 0;
     if (good < size)
         return bad(r, good, HL_REPLAY_NOT_ZERO);
-    *slot = (hl_slot){.address = address, .size = size & ((1ull << 48) - 1), .stamp = stamp};
+    *slot = (hl_slot){.address = address & SLOT_MASK,
+                      .thread = p->context->thread & 0xFFFFu,
+                      .size = size & SLOT_MASK,
+                      .stamp = stamp};
     p->live += size;
     r->now.live += size;
     return HL_REPLAY_DONE;
@@ -306,8 +314,10 @@ static int reallocate(hl_replay *r, hl_replay_process *p, uint32_t id, uint64_t 
     r->touching = 0;
     if (good < kept)
         return bad(r, good, HL_REPLAY_WRONG_BYTE);
-    slot->address = address;
-    slot->size = size & ((1ull << 48) - 1);
+    r->remote_frees += slot->thread != p->context->thread;
+    slot->address = address & SLOT_MASK;
+    slot->thread = p->context->thread & 0xFFFFu;
+    slot->size = size & SLOT_MASK;
     p->live += size - old;
     r->now.live += size - old;
     return HL_REPLAY_DONE;
@@ -338,10 +348,17 @@ static int release(hl_replay *r, hl_replay_process *p, uint32_t id)
         return HL_REPLAY_RAISED;
     if (r->verify && address && shadow_mark(&p->shadow, address, size, 0) < 0)
         return HL_REPLAY_HOST_MEMORY;
+    r->remote_frees += address && slot->thread != p->context->thread;
     slot->address = 0;
     p->live -= size;
     r->now.live -= size;
     return HL_REPLAY_DONE;
+}
+
+static int end_thread(hl_replay *r, hl_replay_process *p)
+{
+    about(r, 0, 0, 0);
+    return call(r, p, HL_OP_THREAD_EXIT, 0, 0, 0) == HL_HEAP_RAISED ? HL_REPLAY_RAISED : HL_REPLAY_DONE;
 }
 
 /* ---- many events ---- */
@@ -392,18 +409,21 @@ static int replay_rows(hl_replay *r, const hl_events *e, uint64_t stop, void *es
     for (; r->row < stop; r->row++) {
         uint64_t row = r->row;
         int op = e->op[row], why;
-        if (op >= HL_OP_FORK)
+        if (is_process_op(op))
             return HL_REPLAY_PROCESS;
         r->bad_process = e->process[row];
         hl_replay_process *p = process_of(r, r->bad_process);
         if (!p || !p->context->space)
             return HL_REPLAY_KILLED;
         enter(r, p->context, escape);
+        p->context->thread = e->thread[row];
         uint32_t id = e->id[row];
         if (op == HL_OP_FREE)
             why = release(r, p, id);
         else if (op == HL_OP_REALLOC)
             why = reallocate(r, p, id, e->size[row]);
+        else if (op == HL_OP_THREAD_EXIT)
+            why = end_thread(r, p);
         else
             why = allocate(r, p, op, id, e->size[row], e->align[row]);
         if (why)

@@ -27,6 +27,7 @@ enum {
     HL_REPLAY_PROCESS,     /* the next event is FORK, EXEC or EXIT: Python's */
     HL_REPLAY_NO_MEMORY,   /* the allocator gave no block */
     HL_REPLAY_MISALIGNED,  /* the block at bad_address is no multiple of bad_offset */
+    HL_REPLAY_NOWHERE,     /* the block at bad_address is in no address space */
     HL_REPLAY_OVERLAP,     /* the block shares bytes with the live block other_id */
     HL_REPLAY_TOO_LARGE,   /* the block is larger than all memory of its process */
     HL_REPLAY_NO_ACCESS,   /* an access to the block's payload failed: the context knows more */
@@ -37,7 +38,8 @@ enum {
     HL_REPLAY_HOST_MEMORY, /* the host has no memory for the slots */
 };
 
-/* A heap in Python, as the replay calls it: an op of events.h on the block at p (0 where there is none).
+/* A heap in Python, as the replay calls it: an op of events.h on the block at p (0 where there is none).  The
+ * context's `thread` is the one that calls, or, for HL_OP_THREAD_EXIT, that ends.
  * The address, or HL_HEAP_RAISED. */
 typedef uint64_t (*hl_heap_fn)(void *handle, int op, uint64_t p, uint64_t size, uint64_t align);
 #define HL_HEAP_RAISED UINT64_MAX
@@ -89,6 +91,7 @@ typedef struct hl_replay {
     /* what it measured; peaks are taken after every event */
     uint64_t peak_live, peak_heap, peak_resident;
     uint64_t ops; /* calls of the allocator */
+    uint64_t remote_frees; /* frees and reallocs by another thread than the block's */
     uint64_t mems, mems_max;
     uint64_t mems_count[HL_MEMS_BUCKETS];
     hl_clock clock; /* within the allocator: system calls and page faults included */

@@ -8,10 +8,14 @@
 
 /* address 0: nothing lives here.  16 bytes, so that ten million live blocks take 160 MB. */
 typedef struct hl_slot {
-    uint64_t address;
+    uint64_t address : 48;
+    uint64_t thread : 16; /* that allocated the block, or reallocated it last */
     uint64_t size : 48;
     uint64_t stamp : 16; /* of the event that allocated the block: tells it from the slot's former ones */
 } hl_slot;
+
+#define SLOT_BITS 48
+#define SLOT_MASK ((1ull << SLOT_BITS) - 1) /* no address or size of a program is larger */
 
 typedef struct hl_slots {
     hl_slot *at;

@@ -21,9 +21,9 @@ CELLS = 4096
 _ASKED = 256
 #: spans looked at together
 _AT_ONCE = 65536
-#: hl_slot of csrc/replay/slots.h; `size` has the stamp in its high 16 bits
+#: hl_slot of csrc/replay/slots.h; `address` has the thread in its high 16 bits, and `size` the stamp
 SLOT = np.dtype([("address", "<u8"), ("size", "<u8")])
-_SIZE = np.uint64(2**48 - 1)
+_LOW = np.uint64(2**48 - 1)
 _HIGHEST = np.uint64(2**48)
 
 Array = npt.NDArray[Any]
@@ -191,10 +191,11 @@ def draw(census: Census, slots: Array, *, process: int, event: int) -> HeapMap:
 
 def _payloads(slots: Array) -> Array:
     """Return where the payloads lie: rows (start, end) in address order."""
-    alive = slots[slots["address"] != 0]
-    alive = alive[np.argsort(alive["address"], kind="stable")]
-    start = alive["address"].astype(np.int64)
-    return np.stack((start, start + (alive["size"] & _SIZE).astype(np.int64)), axis=1)
+    address = (slots["address"] & _LOW).astype(np.int64)
+    alive = np.flatnonzero(address)
+    alive = alive[np.argsort(address[alive], kind="stable")]
+    start = address[alive]
+    return np.stack((start, start + (slots["size"][alive] & _LOW).astype(np.int64)), axis=1)
 
 
 def _covered(spans: Array, regions: Array, edges: Array) -> Array:

@@ -9,6 +9,8 @@
 | utilisation | ratio | peak live / peak heap |
 | internal fragmentation | share of the heap | (allocated blocks + metadata - live) / heap, at the peak of live |
 | external fragmentation | share of the heap | (heap - allocated blocks - metadata) / heap, at the same moment |
+| operations | count | calls of the allocator: malloc and its kin, free, and the ends of threads |
+| remote frees | count | frees and reallocs by another thread than last allocated or reallocated the block |
 | faults | count | minor page faults, the payload's included |
 | brk, mmap calls | count | system calls made by the processes; mmap and munmap together |
 | mems per op | memory references | loads and stores of 1 to 8 bytes that the allocator makes in one call |

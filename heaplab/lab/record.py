@@ -58,7 +58,7 @@ class Run:
     memory; "crashed": the process it ran in died; "hung": one event took more than the seconds allowed.
     reason: why, when not finished.
     events: of the trace.  events_done: until the end.  operations: calls of the allocator.
-    processes: that ever lived.  peak_live, peak_heap, peak_resident: bytes.
+    remote_frees: see `metrics`.  processes: that ever lived.  peak_live, peak_heap, peak_resident: bytes.
     utilisation: None without a heap.  fragmentation, heap_map: None when the heap could not be walked; the
     reason says why.
     """
@@ -72,6 +72,7 @@ class Run:
     events: int
     events_done: int
     operations: int
+    remote_frees: int
     processes: int
     peak_live: int
     peak_heap: int
@@ -115,6 +116,7 @@ class Run:
             events=events,
             events_done=events_done,
             operations=0,
+            remote_frees=0,
             processes=0,
             peak_live=0,
             peak_heap=0,

@@ -1,7 +1,7 @@
 """Replays a trace: the model's processes do what the recorded ones did.
 
-csrc/replay carries out the heap's events, a stretch of a block at a time; this side makes the processes and
-their heaps, and carries out FORK, EXEC and EXIT.
+csrc/replay carries out the heap's events, a stretch of a block at a time, each on the thread that the trace
+says; this side makes the processes and their heaps, and carries out FORK, EXEC and EXIT.
 """
 
 import traceback
@@ -51,6 +51,9 @@ def hl_py_heap(handle: Any, op: int, p: int, size: int, align: int) -> int:
         return heap.calloc(1, size)
     if op == Op.REALLOC:
         return heap.realloc(p, size)
+    if op == Op.THREAD_EXIT:
+        heap.thread_exit(heap.process.context.thread)
+        return 0
     return heap.aligned_alloc(align, size)
 
 
@@ -242,6 +245,7 @@ class Replay:
         return {
             lib.HL_REPLAY_NO_MEMORY: "the allocator gave no memory",
             lib.HL_REPLAY_MISALIGNED: f"the block at {at:#x} is not a multiple of {offset}",
+            lib.HL_REPLAY_NOWHERE: f"the block at {at:#x} is in no address space",
             lib.HL_REPLAY_OVERLAP: f"{block} overlaps "
             f"{_named(raw.other_id, raw.other_size, raw.other_address)}",
             lib.HL_REPLAY_TOO_LARGE: f"{block} is larger than all memory of its process",
@@ -287,6 +291,7 @@ class Replay:
         member = self.members[number]
         if event.op == Op.FORK:
             child = member.process.fork()
+            child.context.thread = event.thread
             heap = member.heap.attach(child)
             newborn = _Member(child, heap, member.process, ffi.new_handle(heap))
             self._enter(event.id, newborn, forked_from=number)

@@ -114,6 +114,7 @@ def _record(
         events=header.events,
         events_done=replay.done,
         operations=operations,
+        remote_frees=int(raw.remote_frees),
         processes=header.processes,
         peak_live=int(raw.peak_live),
         peak_heap=int(raw.peak_heap),

@@ -270,6 +270,15 @@ class Context(Reader):
         if lib.hl_fill(self.raw, dst & REGISTER, byte & 0xFF, n & REGISTER):
             self.check()
 
+    @property
+    def thread(self) -> int:
+        """The number of the thread that runs, for allocators: 0 until whoever drives the process sets it."""
+        return int(self.raw.thread)
+
+    @thread.setter
+    def thread(self, number: int) -> None:
+        self.raw.thread = number
+
     # the order of references
 
     def observe(self, on: bool, *, keep: int = 4096) -> None:

@@ -9,7 +9,18 @@ from heaplab import __version__
 from heaplab.lab import Comparison
 from heaplab.report.columns import COLUMNS
 
-_NAMES = ("trace", "allocator", "language", "seed", "outcome", "reason", "events", "events_done", "processes")
+_NAMES = (
+    "trace",
+    "allocator",
+    "language",
+    "seed",
+    "outcome",
+    "reason",
+    "events",
+    "events_done",
+    "processes",
+    "remote_frees",
+)
 
 
 def as_dict(comparison: Comparison) -> dict[str, Any]:

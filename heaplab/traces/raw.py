@@ -10,6 +10,7 @@ _COLUMNS = {
     "id": "uint32_t *",
     "size": "uint64_t *",
     "align": "uint32_t *",
+    "thread": "uint16_t *",
     "process": "uint16_t *",
 }
 

@@ -14,6 +14,7 @@ from heaplab.errors import Rule, SegmentationFault
 from heaplab.kernel import Kernel
 from heaplab.lab import Run, run
 from heaplab.lab.replay import Replay
+from heaplab.testing.traces import event_lists
 from heaplab.traces import NULL_ID, Event, Op, Trace, synthetic
 
 KIB = 1024
@@ -124,6 +125,109 @@ def test_all_frames_come_back():
     replay.advance(4)
     kernel.check()
     assert kernel.machine.free_frames == free
+
+
+# ---- threads ----
+
+
+class Told:
+    """What a heap was told: the op's name and the thread that the context says."""
+
+    def __init__(self):
+        self.calls = []
+
+    def of(self, base):
+        calls = self.calls
+
+        class Listening(base):
+            def malloc(self, size: int) -> int:
+                calls.append(("malloc", self.process.context.thread))
+                return super().malloc(size)
+
+            def free(self, p: int) -> None:
+                calls.append(("free", self.process.context.thread))
+                super().free(p)
+
+            def thread_exit(self, thread: int) -> None:
+                assert thread == self.process.context.thread
+                self._load(self.root)  # a mem of the end
+                calls.append(("thread_exit", thread))
+
+        return Listening
+
+
+THREADED = [
+    Event(M, 0, 100, thread=3),
+    Event(M, 1, 100, thread=65535),
+    Event(R, 0, 200, thread=3),
+    Event(F, 0, thread=1),
+    Event(F, NULL_ID, thread=9),
+    Event(Op.THREAD_EXIT, thread=65535),
+    Event(R, 1, 300),
+    Event(Op.FORK, 1),
+    Event(F, 1, process=1),
+    Event(F, 1, thread=65535),
+]
+
+
+def test_a_heap_is_called_on_the_thread_that_the_trace_says(spec_of, shelf):
+    told = Told()
+    record = run(Trace.of(THREADED), spec_of(told.of(shelf)))
+    assert record.outcome == "finished"
+    assert told.calls == [
+        ("malloc", 3),
+        ("malloc", 65535),
+        ("malloc", 3),  # this heap's realloc is a malloc and a free
+        ("free", 3),
+        ("free", 1),
+        ("free", 9),
+        ("thread_exit", 65535),
+        ("malloc", 0),
+        ("free", 0),
+        ("free", 0),
+        ("free", 65535),
+    ]
+    assert record.operations == len(THREADED) - 1  # the end of a thread is a call, a fork is none
+    assert record.remote_frees == 3 == Trace.of(THREADED).header.remote_frees
+
+
+def test_the_end_of_a_thread_costs_its_mems(spec_of, shelf):
+    events = [Event(M, 0, 10), Event(Op.THREAD_EXIT)]
+    assert run(Trace.of(events), spec_of(Told().of(shelf))).mems.total == 5 + 1
+
+
+def test_what_the_end_of_a_thread_raises_is_told(spec_of, shelf):
+    class Buggy(shelf):
+        def thread_exit(self, thread: int) -> None:
+            raise IndexError(f"no cache {thread}")
+
+    reason = fails(spec_of(Buggy), Event(M, 0, 10), Event(Op.THREAD_EXIT, thread=2))
+    assert reason.startswith(
+        "event 1 (thread_exit (process 0, thread 2)): IndexError: no cache 2 (test_replay.py"
+    )
+
+
+@pytest.mark.parametrize("name", names("c"))
+def test_remote_frees_are_the_traces_on_every_design(name):
+    trace = synthetic(20_000, seed=6, slots=300, threads=5)
+    records = [run(trace, name, language, max_mems=None) for language in ("python", "c")]
+    assert [record.remote_frees for record in records] == [trace.header.remote_frees] * 2
+    assert without_seconds(records[0]) == without_seconds(records[1])
+
+
+@given(event_lists())
+@settings(max_examples=50, deadline=None)
+def test_any_trace_of_threads_replays_on_a_heap_in_c(events):
+    trace = Trace.of(events)
+    record = run(trace, "rbtree", ram="64 MiB")
+    assert (record.outcome, record.remote_frees) == ("finished", trace.header.remote_frees)
+
+
+def test_where_payloads_lie_does_not_depend_on_threads():
+    one = synthetic(3000, slots=100)
+    other = Trace.of(event._replace(thread=7 + event.id % 3) for event in one.events())
+    records = [run(trace, "freelist") for trace in (one, other)]
+    assert records[0].heap_map == records[1].heap_map
 
 
 # ---- the limit ----
@@ -298,6 +402,14 @@ def test_misalignment_is_caught(spec_of, shelf, event, off):
 
     wanted = rf".*: the block at 0x[0-9a-f]+ is not a multiple of {max(event.align, 16)}"
     assert re.fullmatch(wanted, fails(spec_of(Askew), event))
+
+
+def test_an_address_that_no_space_has_is_caught(spec_of, shelf):
+    class Far(shelf):
+        def _malloc(self, size: int) -> int:
+            return 0xFFFF_8000_0000_0010
+
+    assert "is in no address space" in fails(spec_of(Far), Event(M, 0, 0))
 
 
 def test_what_calloc_leaves_unclean_is_caught(spec_of, shelf):
