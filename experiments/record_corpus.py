@@ -1,8 +1,9 @@
 """Record the bundled traces anew: `python experiments/record_corpus.py [--only NAME] [DIRECTORY]`.
 
 Every job is a real program at work on inputs made up here from a seed, so anybody can record the corpus
-again; the traces differ a little from one version of a program to the next.  Needs, beside heaplab: python3,
-gcc, git, perl, sqlite3, gawk, jq, lua5.4, dot (graphviz), node, bash.
+again; the traces differ a little from one version of a program to the next, those of threads from run to run.
+Needs, beside heaplab: python3, gcc, git, perl, sqlite3, gawk, jq, lua5.4, dot (graphviz), node, bash,
+redis-server (with redis-cli and redis-benchmark).
 
 Times are kept in steps of 10 us: finer ones would be most of a file, and the order is exact anyway.
 """
@@ -112,6 +113,20 @@ def repository(chance: random.Random) -> None:
     subprocess.run(["git", "fast-import", "--quiet"], input="".join(stream).encode(), check=True)
 
 
+def tree(chance: random.Random) -> None:
+    """A git repository: 5000 small files in one commit."""
+    text(chance)
+    lines = Path("text.txt").read_text().splitlines()
+    files = []
+    for number in range(5000):
+        data = "\n".join(chance.choices(lines, k=chance.randint(3, 30))) + "\n"
+        files.append(f"M 644 inline part{number % 50}/file{number}.txt\ndata {len(data)}\n{data}")
+    commit = "commit refs/heads/main\ncommitter A <a@example.org> 1700000000 +0000\ndata 4\nAll\n"
+    subprocess.run(["git", "init", "-q", "-b", "main", "."], check=True)
+    stream = commit + "".join(files) + "\n"
+    subprocess.run(["git", "fast-import", "--quiet"], input=stream.encode(), check=True)
+
+
 def nothing(chance: random.Random) -> None:
     """The script is all there is."""
 
@@ -124,7 +139,7 @@ class Job:
     """A program at work.
 
     command: as a shell takes it, environment variables in front.  prepare: makes the inputs.
-    version: the command that tells the version, in its first line.
+    version: the command that tells the version, in its first line.  program: if not the command's first word.
     """
 
     name: str
@@ -132,6 +147,7 @@ class Job:
     prepare: Callable[[random.Random], None]
     version: str
     note: str
+    program: str = ""
 
 
 JOBS = [
@@ -168,6 +184,13 @@ JOBS = [
     Job(
         "git", "git log -p --stat", repository, "git --version", "the history of a repository with its diffs"
     ),
+    Job(
+        "git-grep",
+        "git grep --threads=4 -n -e ne --and -e th main",
+        tree,
+        "git --version",
+        "5000 files searched by four threads for one that lists them and prints",
+    ),
     Job("jq", "jq -f report.jq records.json", records, "jq --version", "records grouped and reshaped"),
     Job(
         "lua",
@@ -184,6 +207,14 @@ JOBS = [
         "buffers compressed and inflated on a pool of threads",
     ),
     Job("perl", "perl words.pl", text, "perl -e 'print $^V'", "word pairs and anagrams of a text"),
+    Job(
+        "redis",
+        "sh serve.sh",
+        nothing,
+        "redis-cli --version",
+        "a server whose four threads read requests that its main thread carries out; 40 clients at once",
+        program="redis-server",
+    ),
     Job(
         "sqlite",
         "sqlite3 :memory: '.read orders.sql'",
@@ -222,7 +253,9 @@ def record_job(job: Job, output: Path) -> None:
             text=True,
         )
         version = version_in(told.stdout)
-        provenance = Provenance(job.name, words[0], version, job.command, note=job.note, tick=TICK)
+        provenance = Provenance(
+            job.name, job.program or words[0], version, job.command, note=job.note, tick=TICK
+        )
         recording = record(words, output, provenance, env=env, stdout=subprocess.DEVNULL, level=LEVEL)
     if recording.status != 0:
         sys.exit(f"{job.command} ended with status {recording.status}")

@@ -32,6 +32,17 @@ def test_the_corpus_has_threads_forks_and_execs():
     assert any(header.ops.get("exec") for header in headers)
 
 
+@pytest.mark.parametrize("name", ["git-grep", "node", "redis"])
+def test_blocks_of_threaded_programs_are_freed_by_other_threads(name):
+    header = open_trace(name).header
+    assert header.threads >= header.processes + 4
+    assert header.remote_frees > 10_000
+
+
+def test_threads_end_in_the_corpus():
+    assert open_trace("git-grep").header.ops["thread_exit"] == 4
+
+
 def test_the_readme_is_what_the_command_prints():
     printed = CliRunner().invoke(main, ["trace", "list", "--markdown"]).output
     assert (corpus.directory() / "README.md").read_text().endswith(printed)
