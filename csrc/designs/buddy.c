@@ -61,7 +61,7 @@ static inline unsigned largest(uint64_t at, uint64_t room)
 static inline unsigned tag_of(hl_heap *h, uint64_t p)
 {
     uint64_t header = heap_load(h, p - HEADER);
-    if (!is_sealed(h, p, header))
+    if (heap_checks_all(h) && !is_sealed(h, p, header))
         heap_corrupt(h, p, HEAP_BROKEN_HEADER);
     return (unsigned)(header & SEAL_TAG);
 }
@@ -78,11 +78,11 @@ static _Noreturn void diagnose(hl_heap *h, uint64_t p)
 /* The order of the allocated block at p. */
 static inline unsigned order_of_allocated(hl_heap *h, uint64_t p)
 {
-    if (p & (power(LEAST) - 1))
+    if (heap_checks_all(h) && p & (power(LEAST) - 1))
         heap_corrupt(h, p, HEAP_FOREIGN_POINTER);
     uint64_t header = heap_load(h, p - HEADER);
     unsigned k = header & ORDER;
-    if (header != seal(h, p, k | ALLOCATED)) {
+    if (heap_checks_all(h) && header != seal(h, p, k | ALLOCATED)) {
         if (header == seal(h, p, k))
             heap_corrupt(h, p, HEAP_DOUBLE_FREE);
         diagnose(h, p);
@@ -106,10 +106,28 @@ static void push(hl_heap *h, uint64_t p, unsigned k)
         heap_store(h, orders, heap_load(h, orders) | power(k));
 }
 
+/* Whether a free block may stand at p. */
+static inline int is_place(const hl_heap *h, uint64_t p)
+{
+    return !(p & (power(LEAST) - 1)) && p >= first_of(h) && p < env_break(h->env);
+}
+
+/* The next block of the list of p, to which the word at `pointer` leads; that block has to point back. */
+static inline uint64_t next_of(hl_heap *h, uint64_t p)
+{
+    uint64_t next = heap_load(h, p + NEXT);
+    if (heap_checks_links(h) && next && (!is_place(h, next) || heap_load(h, next + PREV) != p + NEXT))
+        heap_corrupt(h, p, HEAP_BROKEN_LINK);
+    return next;
+}
+
 static void unlink_block(hl_heap *h, uint64_t p, unsigned k)
 {
     uint64_t orders = h->root + ROOT_ORDERS;
-    uint64_t next = heap_load(h, p + NEXT), pointer = heap_load(h, p + PREV);
+    uint64_t next = next_of(h, p), pointer = heap_load(h, p + PREV);
+    if (heap_checks_links(h) &&
+        ((pointer != head_of(h, k) && !is_place(h, pointer)) || heap_load(h, pointer) != p))
+        heap_corrupt(h, p, HEAP_BROKEN_LINK);
     heap_store(h, pointer, next);
     if (next)
         heap_store(h, next + PREV, pointer);
@@ -210,7 +228,10 @@ static uint64_t take(hl_heap *h, unsigned k)
     }
     unsigned j = k + (unsigned)__builtin_ctzll(orders >> k);
     uint64_t head = head_of(h, j);
-    uint64_t p = heap_load(h, head), next = heap_load(h, p + NEXT), left = orders;
+    uint64_t p = heap_load(h, head);
+    if (heap_checks_all(h) && heap_load(h, p - HEADER) != seal(h, p, j))
+        heap_corrupt(h, p, HEAP_BROKEN_HEADER);
+    uint64_t next = next_of(h, p), left = orders;
     heap_store(h, head, next);
     if (next)
         heap_store(h, next + PREV, head);

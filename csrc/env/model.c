@@ -28,7 +28,7 @@ static int64_t trap(env *e, int nr, uint64_t a0, uint64_t a1, uint64_t a2, uint6
 
 uint64_t env_grow(env *e, int64_t increment)
 {
-    uint64_t old = e->space->brk;
+    uint64_t old = env_break(e);
     uint64_t wanted = old + (uint64_t)increment;
     if (increment == 0)
         return old;

@@ -39,7 +39,7 @@ static inline void env_zero(env *e, uint64_t dst, uint64_t n) { hl_fill(e, dst, 
 
 static inline uint64_t env_page_size(const env *e) { return e->machine->page_size; }
 
-static inline uint64_t env_break(const env *e) { return e->space->brk; }
+static inline uint64_t env_break(const env *e) { return e->space ? e->space->brk : 0; }
 
 static inline unsigned env_thread(const env *e) { return e->thread; }
 

@@ -41,7 +41,8 @@ static inline uint64_t slot_of(hl_heap *h, uint64_t block, uint64_t *array)
 {
     *array = heap_load(h, h->root + ARRAY);
     uint64_t slot = heap_load(h, block + SLOT);
-    if (slot >= heap_load(h, h->root + CAPACITY) || heap_load(h, *array + WORD * slot) != block)
+    if (heap_checks_links(h) &&
+        (slot >= heap_load(h, h->root + COUNT) || heap_load(h, *array + WORD * slot) != block))
         heap_corrupt(h, block + BLOCK_HEADER, HEAP_BROKEN_LINK);
     return slot;
 }

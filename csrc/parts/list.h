@@ -48,23 +48,50 @@ static int index_reserve(hl_heap *h, uint64_t heap_bytes)
     return 1;
 }
 
-/* ---- fits: the block and in *word its header, or 0 ---- */
+/* ---- searching ---- */
+
+/* The way along the list.  A list whose links run in a circle past the sentinel comes back to a block: Brent's
+ * algorithm meets it again, and costs no reference. */
+typedef struct way {
+    uint64_t steps, turn, seen;
+} way;
+
+/* A block's link, which has to lead to a block, or to the sentinel, where it was not before. */
+static inline uint64_t follow(hl_heap *h, way *w, uint64_t block, uint64_t offset)
+{
+    uint64_t link = heap_load(h, block + offset);
+    if (heap_checks_links(h)) {
+        if (!index_is_link(h, link) || link == w->seen)
+            heap_corrupt(h, block + BLOCK_HEADER, HEAP_BROKEN_LINK);
+        if (w->steps++ == w->turn) {
+            w->seen = link;
+            w->turn = 2 * w->turn + 1;
+        }
+    }
+    return link;
+}
+
+/* The fits: the block and in *word its header, or 0. */
 
 static uint64_t first_fit(hl_heap *h, uint64_t need, uint64_t *word)
 {
-    uint64_t sentinel = sentinel_of(h), block = heap_load(h, sentinel + NEXT);
+    way w = {0};
+    uint64_t sentinel = sentinel_of(h), block = follow(h, &w, sentinel, NEXT);
     while (block != sentinel) {
         *word = heap_load(h, block);
         if (block_size(*word) >= need)
             return block;
-        block = heap_load(h, block + NEXT);
+        block = follow(h, &w, block, NEXT);
     }
     return 0;
 }
 
 static uint64_t next_fit(hl_heap *h, uint64_t need, uint64_t *word)
 {
+    way w = {0};
     uint64_t sentinel = sentinel_of(h), start = heap_load(h, h->root + ROVER), block = start;
+    if (heap_checks_links(h) && !index_is_link(h, start))
+        heap_corrupt(h, h->root + ROOT_INDEX, HEAP_BROKEN_LINK);
     do {
         if (block != sentinel) {
             *word = heap_load(h, block);
@@ -73,14 +100,15 @@ static uint64_t next_fit(hl_heap *h, uint64_t need, uint64_t *word)
                 return block;
             }
         }
-        block = heap_load(h, block + NEXT);
+        block = follow(h, &w, block, NEXT);
     } while (block != start);
     return 0;
 }
 
 static uint64_t best_fit(hl_heap *h, uint64_t need, uint64_t *best_word)
 {
-    uint64_t sentinel = sentinel_of(h), best = 0, least = UINT64_MAX, block = heap_load(h, sentinel + NEXT);
+    way w = {0};
+    uint64_t sentinel = sentinel_of(h), best = 0, least = UINT64_MAX, block = follow(h, &w, sentinel, NEXT);
     while (block != sentinel) {
         uint64_t word = heap_load(h, block), size = block_size(word);
         if (need <= size && size < least) {
@@ -90,14 +118,15 @@ static uint64_t best_fit(hl_heap *h, uint64_t need, uint64_t *best_word)
             if (least == need)
                 break;
         }
-        block = heap_load(h, block + NEXT);
+        block = follow(h, &w, block, NEXT);
     }
     return best;
 }
 
 static uint64_t worst_fit(hl_heap *h, uint64_t need, uint64_t *worst_word)
 {
-    uint64_t sentinel = sentinel_of(h), worst = 0, most = need - 1, block = heap_load(h, sentinel + NEXT);
+    way w = {0};
+    uint64_t sentinel = sentinel_of(h), worst = 0, most = need - 1, block = follow(h, &w, sentinel, NEXT);
     while (block != sentinel) {
         uint64_t word = heap_load(h, block), size = block_size(word);
         if (size > most) {
@@ -105,7 +134,7 @@ static uint64_t worst_fit(hl_heap *h, uint64_t need, uint64_t *worst_word)
             *worst_word = word;
             most = size;
         }
-        block = heap_load(h, block + NEXT);
+        block = follow(h, &w, block, NEXT);
     }
     return worst;
 }
@@ -132,6 +161,8 @@ static inline void neighbours(hl_heap *h, uint64_t block, uint64_t *prev, uint64
 {
     *next = heap_load(h, block + NEXT);
     *prev = heap_load(h, block + PREV);
+    if (!heap_checks_links(h))
+        return;
     if (!index_is_link(h, *next) || heap_load(h, *next + PREV) != block || !index_is_link(h, *prev) ||
         heap_load(h, *prev + NEXT) != block)
         heap_corrupt(h, block + BLOCK_HEADER, HEAP_BROKEN_LINK);
@@ -155,16 +186,21 @@ static inline void leave(hl_heap *h, uint64_t block, uint64_t to)
 static void index_insert(hl_heap *h, uint64_t block, uint64_t size)
 {
     (void)size;
+    way w = {0};
     uint64_t sentinel = sentinel_of(h), prev = sentinel, next = sentinel;
     if (h->option[LIST_ORDER] == FIFO)
-        prev = heap_load(h, sentinel + PREV);
+        prev = follow(h, &w, sentinel, PREV);
     else
-        next = heap_load(h, sentinel + NEXT);
+        next = follow(h, &w, sentinel, NEXT);
     if (h->option[LIST_ORDER] == BY_ADDRESS)
         while (next != sentinel && next < block) {
             prev = next;
-            next = heap_load(h, next + NEXT);
+            next = follow(h, &w, next, NEXT);
         }
+    /* what is written into is where the list says it is */
+    if (heap_checks_links(h) && (h->option[LIST_ORDER] == FIFO ? heap_load(h, prev + NEXT) != next
+                                                              : heap_load(h, next + PREV) != prev))
+        heap_corrupt(h, prev + BLOCK_HEADER, HEAP_BROKEN_LINK);
     link_between(h, block, prev, next);
 }
 

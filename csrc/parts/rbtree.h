@@ -33,17 +33,63 @@ static inline uint64_t tree_of(const hl_heap *h) { return h->root + ROOT_INDEX; 
 
 /* ---- links ---- */
 
+/* Where a node hangs: enough to take it out, or to hang another in its place. */
 typedef struct node_links {
+    uint64_t node;
     uint64_t left, right;
     uint64_t parent; /* with the node's own colour */
     uint64_t link;   /* the address of the word that points to the node */
 } node_links;
 
+static _Noreturn void broken_link(hl_heap *h, uint64_t node)
+{
+    heap_corrupt(h, node + BLOCK_HEADER, HEAP_BROKEN_LINK);
+}
+
 static inline int may_link(const hl_heap *h, uint64_t link) { return !link || index_is_link(h, link); }
+
+/* The child of a node, or of the base with offset 0; 0 when there is none. */
+static inline uint64_t child_of(hl_heap *h, uint64_t node, uint64_t offset)
+{
+    uint64_t child = heap_load(h, node + offset);
+    if (heap_checks_links(h) && !may_link(h, child))
+        broken_link(h, node);
+    return child;
+}
+
+/* The word that holds a child's colour, and its parent, which has to be `parent`. */
+static inline uint64_t parent_word(hl_heap *h, uint64_t child, uint64_t parent)
+{
+    uint64_t word = heap_load(h, child + PARENT);
+    if (heap_checks_links(h) && (word & ~RED) != parent)
+        broken_link(h, child);
+    return word;
+}
+
+static inline int is_red(hl_heap *h, uint64_t child, uint64_t parent)
+{
+    return (parent_word(h, child, parent) & RED) != 0;
+}
+
+/* Gives a child of `from` another parent, and the colour in `word`. */
+static inline void adopt(hl_heap *h, uint64_t child, uint64_t from, uint64_t word)
+{
+    if (heap_checks_links(h))
+        parent_word(h, child, from);
+    heap_store(h, child + PARENT, word);
+}
+
+/* The same; its colour stays. */
+static inline void set_parent(hl_heap *h, uint64_t child, uint64_t from, uint64_t parent)
+{
+    heap_store(h, child + PARENT, parent | (parent_word(h, child, from) & RED));
+}
 
 /* The address of the word that points to `node`. */
 static inline uint64_t link_to(hl_heap *h, uint64_t node, uint64_t parent)
 {
+    if (heap_checks_links(h) && !may_link(h, parent))
+        broken_link(h, node);
     if (!parent) {
         if (heap_load(h, tree_of(h)) == node)
             return tree_of(h);
@@ -52,7 +98,7 @@ static inline uint64_t link_to(hl_heap *h, uint64_t node, uint64_t parent)
     } else if (heap_load(h, parent + RIGHT) == node) {
         return parent + RIGHT;
     }
-    heap_corrupt(h, node + BLOCK_HEADER, HEAP_BROKEN_LINK);
+    broken_link(h, node);
 }
 
 /* The node whose word stands at `link`; 0 for the root's.  Nodes stand at 8 mod 16. */
@@ -63,44 +109,47 @@ static inline uint64_t owner_of(const hl_heap *h, uint64_t link)
 
 static inline __attribute__((always_inline)) node_links links_of(hl_heap *h, uint64_t node, const index_found *where)
 {
-    node_links links;
-    links.left = where ? where->left : heap_load(h, node + LEFT);
-    links.right = heap_load(h, node + RIGHT);
+    node_links links = {.node = node};
+    links.left = where ? where->left : child_of(h, node, LEFT);
+    links.right = child_of(h, node, RIGHT);
     links.parent = heap_load(h, node + PARENT);
     uint64_t parent = links.parent & ~RED;
-    if (!may_link(h, links.left) || !may_link(h, links.right) || !may_link(h, parent))
-        heap_corrupt(h, node + BLOCK_HEADER, HEAP_BROKEN_LINK);
     links.link = where ? where->link : link_to(h, node, parent);
-    if (owner_of(h, links.link) != parent)
-        heap_corrupt(h, node + BLOCK_HEADER, HEAP_BROKEN_LINK);
+    if (heap_checks_links(h) && owner_of(h, links.link) != parent)
+        broken_link(h, node);
     return links;
+}
+
+/* No way along the tree is longer than it may be high. */
+static inline void count_step(hl_heap *h, unsigned *steps, uint64_t node)
+{
+    if (++*steps > HIGHEST)
+        heap_corrupt(h, node + BLOCK_HEADER, HEAP_BROKEN_INDEX);
 }
 
 /* The next node in order, 0 after the last. */
 static uint64_t next_of(hl_heap *h, uint64_t node, node_links links)
 {
     uint64_t next = links.right, smaller;
+    unsigned steps = 0;
     if (next) {
-        while ((smaller = heap_load(h, next + LEFT)))
+        while ((smaller = child_of(h, next, LEFT))) {
+            count_step(h, &steps, next);
             next = smaller;
+        }
         return next;
     }
     next = links.parent & ~RED;
     if (!next || links.link == next + LEFT)
         return next;
     do {
+        count_step(h, &steps, next);
         node = next;
         next = heap_load(h, node + PARENT) & ~RED;
+        if (heap_checks_links(h) && !may_link(h, next))
+            broken_link(h, node);
     } while (next && heap_load(h, next + LEFT) != node);
     return next;
-}
-
-static inline int is_red(hl_heap *h, uint64_t node) { return (heap_load(h, node + PARENT) & RED) != 0; }
-
-/* Gives a node another parent; its colour stays. */
-static inline void set_parent(hl_heap *h, uint64_t node, uint64_t parent)
-{
-    heap_store(h, node + PARENT, parent | (heap_load(h, node + PARENT) & RED));
 }
 
 /* ---- colours ---- */
@@ -113,17 +162,20 @@ static void mend_red(hl_heap *h, uint64_t node, const uint64_t *links, unsigned 
     uint64_t parent, grand, side;
     for (;;) {
         parent = owner_of(h, links[depth]);
-        if (!is_red(h, parent))
+        grand = owner_of(h, links[depth - 1]);
+        if (!is_red(h, parent, grand))
             return;
         if (depth < 2) /* the root is black */
             heap_corrupt(h, parent + BLOCK_HEADER, HEAP_BROKEN_INDEX);
-        grand = owner_of(h, links[depth - 1]);
         side = links[depth - 1] - grand;
-        uint64_t uncle = heap_load(h, grand + BOTH - side);
+        uint64_t uncle = child_of(h, grand, BOTH - side);
         /* beside the parent of a new leaf there is nothing, or a red leaf */
-        if (!uncle || (depth < leaf && !is_red(h, uncle)))
+        if (!uncle || (depth < leaf && !is_red(h, uncle, grand)))
             break;
-        heap_store(h, uncle + PARENT, grand);
+        if (depth < leaf)
+            heap_store(h, uncle + PARENT, grand);
+        else
+            adopt(h, uncle, grand, grand);
         heap_store(h, parent + PARENT, grand);
         node = grand;
         depth -= 2;
@@ -136,39 +188,48 @@ static void mend_red(hl_heap *h, uint64_t node, const uint64_t *links, unsigned 
     if (links[depth] == parent + side) {
         top = parent;
         if (depth < leaf)
-            far = heap_load(h, parent + other);
+            far = child_of(h, parent, other);
     } else {
         top = node;
         if (depth < leaf) {
-            near = heap_load(h, node + side);
-            far = heap_load(h, node + other);
+            near = child_of(h, node, side);
+            far = child_of(h, node, other);
         }
         heap_store(h, parent + other, near);
         if (near)
-            heap_store(h, near + PARENT, parent);
+            adopt(h, near, node, parent);
         heap_store(h, top + side, parent);
         heap_store(h, parent + PARENT, top | RED);
     }
     heap_store(h, grand + side, far);
     if (far)
-        heap_store(h, far + PARENT, grand);
+        adopt(h, far, top, grand);
     heap_store(h, top + other, grand);
     heap_store(h, grand + PARENT, top | RED);
     heap_store(h, top + PARENT, owner_of(h, link));
     heap_store(h, link, top);
 }
 
+/* A child that the colours say is there. */
+static inline uint64_t certain_child(hl_heap *h, uint64_t node, uint64_t offset)
+{
+    uint64_t child = child_of(h, node, offset);
+    if (heap_checks_links(h) && !child)
+        broken_link(h, node);
+    return child;
+}
+
 /* The paths through the `side` of `parent` have one black node too few. */
 static void mend_black(hl_heap *h, uint64_t parent, uint64_t side)
 {
-    for (;;) {
+    for (unsigned steps = 0;; count_step(h, &steps, parent)) {
         uint64_t other = BOTH - side, link, top;
-        uint64_t sibling = heap_load(h, parent + other), word = heap_load(h, parent + PARENT);
-        if (is_red(h, sibling)) { /* and so parent is black: make the sibling so */
+        uint64_t sibling = certain_child(h, parent, other), word = heap_load(h, parent + PARENT);
+        if (is_red(h, sibling, parent)) { /* and so parent is black: make the sibling so */
             link = link_to(h, parent, word);
-            uint64_t near = heap_load(h, sibling + side);
+            uint64_t near = certain_child(h, sibling, side);
             heap_store(h, parent + other, near);
-            heap_store(h, near + PARENT, parent);
+            adopt(h, near, sibling, parent);
             heap_store(h, sibling + side, parent);
             heap_store(h, sibling + PARENT, word);
             heap_store(h, link, sibling);
@@ -176,23 +237,23 @@ static void mend_black(hl_heap *h, uint64_t parent, uint64_t side)
             sibling = near;
             heap_store(h, parent + PARENT, word);
         }
-        uint64_t far = heap_load(h, sibling + other), near = heap_load(h, sibling + side);
-        if (far && is_red(h, far)) {
+        uint64_t far = child_of(h, sibling, other), near = child_of(h, sibling, side);
+        if (far && is_red(h, far, sibling)) {
             link = link_to(h, parent, word & ~RED);
             heap_store(h, parent + other, near);
             if (near)
-                set_parent(h, near, parent);
+                set_parent(h, near, sibling, parent);
             heap_store(h, far + PARENT, sibling);
             top = sibling;
-        } else if (near && is_red(h, near)) {
+        } else if (near && is_red(h, near, sibling)) {
             link = link_to(h, parent, word & ~RED);
-            uint64_t inner = heap_load(h, near + side), outer = heap_load(h, near + other);
+            uint64_t inner = child_of(h, near, side), outer = child_of(h, near, other);
             heap_store(h, parent + other, inner);
             if (inner)
-                heap_store(h, inner + PARENT, parent);
+                adopt(h, inner, near, parent);
             heap_store(h, sibling + side, outer);
             if (outer)
-                heap_store(h, outer + PARENT, sibling);
+                adopt(h, outer, near, sibling);
             heap_store(h, near + other, sibling);
             heap_store(h, sibling + PARENT, near);
             top = near;
@@ -204,7 +265,7 @@ static void mend_black(hl_heap *h, uint64_t parent, uint64_t side)
             }
             if (!word)
                 return;
-            side = heap_load(h, word + LEFT) == parent ? LEFT : RIGHT;
+            side = link_to(h, parent, word) - word;
             parent = word;
             continue;
         }
@@ -220,26 +281,28 @@ static void mend_black(hl_heap *h, uint64_t parent, uint64_t side)
 static void replace_by_next(hl_heap *h, node_links links)
 {
     uint64_t parent = 0, node = links.right, smaller, side;
-    while ((smaller = heap_load(h, node + LEFT))) {
+    unsigned steps = 0;
+    while ((smaller = child_of(h, node, LEFT))) {
+        count_step(h, &steps, node);
         parent = node;
         node = smaller;
     }
-    uint64_t child = heap_load(h, node + RIGHT), gone = heap_load(h, node + PARENT);
+    uint64_t child = child_of(h, node, RIGHT), gone = parent_word(h, node, parent ? parent : links.node);
     heap_store(h, links.link, node);
     heap_store(h, node + PARENT, links.parent);
     heap_store(h, node + LEFT, links.left);
-    set_parent(h, links.left, node);
+    set_parent(h, links.left, links.node, node);
     if (parent) {
         side = LEFT;
         heap_store(h, parent + LEFT, child);
         heap_store(h, node + RIGHT, links.right);
-        set_parent(h, links.right, node);
+        set_parent(h, links.right, links.node, node);
     } else {
         side = RIGHT;
         parent = node;
     }
     if (child) /* red, without children; and so the node that moved was black */
-        heap_store(h, child + PARENT, parent);
+        adopt(h, child, node, parent);
     else if (!(gone & RED))
         mend_black(h, parent, side);
 }
@@ -261,20 +324,24 @@ static int index_reserve(hl_heap *h, uint64_t heap_bytes)
 
 static uint64_t index_find(hl_heap *h, uint64_t need, uint64_t *best_word, index_found *where)
 {
-    uint64_t best = 0, link = tree_of(h), node = heap_load(h, link);
+    uint64_t best = 0, owner = tree_of(h), offset = 0, node = child_of(h, owner, offset);
+    unsigned steps = 0;
     where->floor = 0;
     while (node) {
+        count_step(h, &steps, node);
         uint64_t word = heap_load(h, node), size = block_size(word);
         if (size < need) {
             where->floor = size;
-            link = node + RIGHT;
-            node = heap_load(h, link);
+            owner = node;
+            offset = RIGHT;
+            node = child_of(h, node, RIGHT);
         } else {
             best = node;
             *best_word = word;
-            where->link = link;
-            link = node + LEFT;
-            where->left = node = heap_load(h, link);
+            where->link = owner + offset;
+            owner = node;
+            offset = LEFT;
+            where->left = node = child_of(h, node, LEFT);
         }
     }
     return best;
@@ -282,16 +349,16 @@ static uint64_t index_find(hl_heap *h, uint64_t need, uint64_t *best_word, index
 
 static void index_insert(hl_heap *h, uint64_t block, uint64_t size)
 {
-    uint64_t links[HIGHEST + 1], link = tree_of(h), node, parent = 0;
+    uint64_t links[HIGHEST + 2], link = tree_of(h), node = child_of(h, link, 0), parent = 0;
     unsigned depth = 0;
     links[0] = link;
-    while ((node = heap_load(h, link))) {
+    while (node) {
         uint64_t other = block_size(heap_load(h, node));
-        if (depth == HIGHEST)
-            heap_corrupt(h, node + BLOCK_HEADER, HEAP_BROKEN_INDEX);
+        uint64_t side = size < other || (size == other && block < node) ? LEFT : RIGHT;
+        count_step(h, &depth, node);
         parent = node;
-        link = node + (size < other || (size == other && block < node) ? LEFT : RIGHT);
-        links[++depth] = link;
+        links[depth] = link = node + side;
+        node = child_of(h, node, side);
     }
     heap_store(h, block + LEFT, 0);
     heap_store(h, block + RIGHT, 0);
@@ -310,7 +377,7 @@ static void take_out(hl_heap *h, node_links links)
     uint64_t child = links.left ? links.left : links.right;
     heap_store(h, links.link, child);
     if (child) /* red, without children; and so the node was black */
-        heap_store(h, child + PARENT, links.parent);
+        adopt(h, child, links.node, links.parent);
     else if (links.parent && !(links.parent & RED))
         mend_black(h, links.parent, links.link - links.parent);
 }
@@ -329,9 +396,9 @@ static void move(hl_heap *h, node_links links, uint64_t to)
     heap_store(h, to + RIGHT, links.right);
     heap_store(h, to + PARENT, links.parent);
     if (links.left)
-        set_parent(h, links.left, to);
+        set_parent(h, links.left, links.node, to);
     if (links.right)
-        set_parent(h, links.right, to);
+        set_parent(h, links.right, links.node, to);
 }
 
 static void index_shrink(hl_heap *h, uint64_t block, uint64_t size, uint64_t to, uint64_t rest,

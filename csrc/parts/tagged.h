@@ -75,7 +75,7 @@ static inline uint64_t block_size_for(uint64_t size)
 static inline uint64_t header_at(hl_heap *h, uint64_t block)
 {
     uint64_t word = heap_load(h, block);
-    if (!is_sealed(h, block, word))
+    if (heap_checks_all(h) && !is_sealed(h, block, word))
         heap_corrupt(h, block + BLOCK_HEADER, HEAP_BROKEN_HEADER);
     return word;
 }
@@ -85,7 +85,8 @@ static inline uint64_t prev_size_of(hl_heap *h, uint64_t block)
 {
     uint64_t size = heap_load(h, block - BLOCK_FOOTER);
     uint64_t prev = block - size;
-    if (size > block - lowest(h) || heap_load(h, prev) != block_header(h, prev, size, BLOCK_PREV_ALLOCATED))
+    if (heap_checks_all(h) &&
+        (size > block - lowest(h) || heap_load(h, prev) != block_header(h, prev, size, BLOCK_PREV_ALLOCATED)))
         heap_corrupt(h, block + BLOCK_HEADER, HEAP_BROKEN_FOOTER);
     return size;
 }
@@ -94,8 +95,9 @@ static inline uint64_t prev_size_of(hl_heap *h, uint64_t block)
 static inline uint64_t last_size(hl_heap *h, uint64_t epilogue)
 {
     uint64_t last = heap_load(h, h->root + ROOT_LAST), size = epilogue - last;
-    if (last < lowest(h) || last >= epilogue ||
-        heap_load(h, last) != block_header(h, last, size, BLOCK_PREV_ALLOCATED | BLOCK_LAST))
+    if (heap_checks_all(h) &&
+        (last < lowest(h) || last >= epilogue ||
+         heap_load(h, last) != block_header(h, last, size, BLOCK_PREV_ALLOCATED | BLOCK_LAST)))
         heap_corrupt(h, h->root, HEAP_BROKEN_ROOT);
     return size;
 }
@@ -131,7 +133,8 @@ static _Noreturn void diagnose(hl_heap *h, uint64_t p, uint64_t word)
 static inline uint64_t header_of_allocated(hl_heap *h, uint64_t p)
 {
     uint64_t word = heap_load(h, p - BLOCK_HEADER);
-    if (!block_is_allocated(word) || !is_sealed(h, p - BLOCK_HEADER, word) || p % HEAP_ALIGN)
+    if (heap_checks_all(h) &&
+        (!block_is_allocated(word) || !is_sealed(h, p - BLOCK_HEADER, word) || p % HEAP_ALIGN))
         diagnose(h, p, word);
     return word;
 }
@@ -207,7 +210,7 @@ static inline uint64_t allocate(hl_heap *h, uint64_t need, uint64_t *size)
         block = index_find(h, need, &word, &where);
     }
     uint64_t flags = BLOCK_PREV_ALLOCATED | (word & BLOCK_LAST);
-    if (word != block_header(h, block, block_size(word), flags))
+    if (heap_checks_all(h) && word != block_header(h, block, block_size(word), flags))
         heap_corrupt(h, block + BLOCK_HEADER, HEAP_BROKEN_HEADER);
     *size = carve(h, block, word, need, &where);
     heap_store(h, block, block_header(h, block, *size, BLOCK_ALLOCATED | BLOCK_PREV_ALLOCATED));

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heaplab._core import ffi, lib
-from heaplab.allocators.base import Allocator, Entry, Span, State, size_t
+from heaplab.allocators.base import Allocator, Checks, Entry, Span, State, size_t
 from heaplab.allocators.looking import looking, verify_magic
 from heaplab.allocators.stated import designs, places, stated
 from heaplab.errors import HeapCorruption, Rule, UsageError
@@ -129,10 +129,12 @@ class CAllocator(Allocator):
 
     @contextmanager
     def _seen(self) -> Iterator[Any]:
-        """Give the hl_heap of the same heap as a look sees it."""
+        """Give the hl_heap of the same heap as a look sees it, with all checks whatever the spec says."""
         with looking(self.process, self.root) as look:
             raw = ffi.new("hl_heap *", self.raw[0])
             raw.env = look.context.raw
+            if "checks" in (known := places(raw.design)):
+                lib.hl_heap_set(raw, known["checks"], Checks.ALL)
             yield raw
             look.context.check()
 

@@ -44,7 +44,9 @@ class Design(Allocator):
         self._load = process.load64
         self._store = process.store64
         self._page_size = process.page_size
-        self._checks = Checks(self.options.get("checks", Checks.ALL))
+        checks = self.options.get("checks", Checks.ALL)
+        self._checks_links = checks >= Checks.LINKS
+        self._checks_all = checks == Checks.ALL
         self._seal = Seal.of(self.options, process)
         #: a malloc's second result: the block is known to be zero
         self._zeroed = False
@@ -166,9 +168,9 @@ class Design(Allocator):
 
     @contextmanager
     def _seen(self) -> Iterator[Self]:
-        """Give the same heap as a look sees it."""
+        """Give the same heap as a look sees it, with all checks whatever the spec says."""
         with looking(self.process, self.root) as look:
-            yield type(self)(cast("Process", look), self.options, self.root)
+            yield type(self)(cast("Process", look), {**self.options, "checks": Checks.ALL}, self.root)
 
     # ---- for the designs ----
 

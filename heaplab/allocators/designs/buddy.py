@@ -109,11 +109,11 @@ class Buddy(Design):
 
     def _order_of_allocated(self, p: int) -> int:
         """Return the order of the allocated block at p; HeapCorruption when there is none."""
-        if p & ((1 << LEAST) - 1):
+        if self._checks_all and p & ((1 << LEAST) - 1):
             self._corrupt(p, Rule.FOREIGN_POINTER)
         header = self._load(p - HEADER)
         k = header & ORDER
-        if header != self._seal(p, k | ALLOCATED):
+        if self._checks_all and header != self._seal(p, k | ALLOCATED):
             if header == self._seal(p, k):
                 self._corrupt(p, Rule.DOUBLE_FREE)
             self._diagnose(p)
@@ -129,7 +129,7 @@ class Buddy(Design):
     def _tag(self, p: int) -> int:
         """Return order and state of the block at p; HeapCorruption when its seal is broken."""
         header = self._load(p - HEADER)
-        if not self._seal.holds(p, header):
+        if self._checks_all and not self._seal.holds(p, header):
             self._corrupt(p, Rule.BROKEN_HEADER)
         return header & TAG
 
@@ -148,9 +148,25 @@ class Buddy(Design):
         else:
             store(self._orders, load(self._orders) | 1 << k)
 
+    def _is_place(self, p: int) -> bool:
+        """Whether a free block may stand at p."""
+        return not p & ((1 << LEAST) - 1) and self._first <= p < self.process.sbrk(0)
+
+    def _next(self, p: int) -> int:
+        """Return the next block of p's list; that block has to point back."""
+        following = self._load(p + NEXT)
+        if self._checks_links and following:
+            if not self._is_place(following) or self._load(following + PREV) != p + NEXT:
+                self._corrupt(p, Rule.BROKEN_LINK)
+        return following
+
     def _unlink(self, p: int, k: int) -> None:
         load, store = self._load, self._store
-        following, pointer = load(p + NEXT), load(p + PREV)
+        following, pointer = self._next(p), load(p + PREV)
+        if self._checks_links:
+            placed = pointer == self._heads + 8 * k or self._is_place(pointer)
+            if not placed or load(pointer) != p:
+                self._corrupt(p, Rule.BROKEN_LINK)
         store(pointer, following)
         if following:
             store(following + PREV, pointer)
@@ -181,7 +197,9 @@ class Buddy(Design):
         fitting = orders >> k
         j = k + (fitting & -fitting).bit_length() - 1
         p = load(heads + 8 * j)
-        following = load(p + NEXT)
+        if self._checks_all and load(p - HEADER) != self._seal(p, j):
+            self._corrupt(p, Rule.BROKEN_HEADER)
+        following = self._next(p)
         store(heads + 8 * j, following)
         left = orders
         if following:

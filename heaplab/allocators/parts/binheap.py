@@ -134,7 +134,7 @@ class BinaryHeap(Index):
         """Return the array, and the slot of a block, which has to hold it."""
         load = self._load
         array, slot = load(self._base + ARRAY), load(block + SLOT)
-        if slot >= load(self._base + CAPACITY) or load(array + WORD * slot) != block:
+        if self._checks_links and (slot >= load(self._base + COUNT) or load(array + WORD * slot) != block):
             raise HeapCorruption(block + HEADER, Rule.BROKEN_LINK)
         return array, slot
 

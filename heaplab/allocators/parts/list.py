@@ -63,29 +63,51 @@ class FreeBlockList(Index):
         self._store(sentinel + PREV, sentinel)
         self._store(self._rover, sentinel)
 
-    # ---- fits ----
+    # ---- searching ----
 
     def find(self, need: int) -> Found:
         return self._find(need)
 
+    def _along(self, block: int, offset: int = NEXT) -> Iterator[int]:
+        """Yield what the links from `block` on lead to, one by one.
+
+        A link has to lead to a block, or to the sentinel, where the way was not before.  A list whose links run in
+        a circle past the sentinel comes back to a block: Brent's algorithm meets it again, and costs no reference.
+        """
+        load, checks = self._load, self._checks_links
+        steps = turn = seen = 0
+        while True:
+            link = load(block + offset)
+            if checks:
+                if not self._is_link(link) or link == seen:
+                    raise HeapCorruption(block + HEADER, Rule.BROKEN_LINK)
+                if steps == turn:
+                    seen, turn = link, 2 * turn + 1
+                steps += 1
+            yield link
+            block = link
+
     def _first_fit(self, need: int) -> Found:
         load, sentinel = self._load, self._sentinel
-        block = load(sentinel + NEXT)
-        while block != sentinel:
+        for block in self._along(sentinel):
+            if block == sentinel:
+                break
             word = load(block)
             if size_of(word) >= need:
                 return block, word, None
-            block = load(block + NEXT)
         return NOTHING
 
     def _next_fit(self, need: int) -> Found:
         load, sentinel = self._load, self._sentinel
         start = block = load(self._rover)
+        if self._checks_links and not self._is_link(start):
+            raise HeapCorruption(self._base, Rule.BROKEN_LINK)
+        way = self._along(start)
         while True:
             if block != sentinel and size_of(word := load(block)) >= need:
                 self._store(self._rover, block)
                 return block, word, None
-            block = load(block + NEXT)
+            block = next(way)
             if block == start:
                 return NOTHING
 
@@ -93,39 +115,47 @@ class FreeBlockList(Index):
         load, sentinel = self._load, self._sentinel
         best = best_word = 0
         least = 1 << 64
-        block = load(sentinel + NEXT)
-        while block != sentinel:
+        for block in self._along(sentinel):
+            if block == sentinel:
+                break
             word = load(block)
             if need <= size_of(word) < least:
                 best, best_word, least = block, word, size_of(word)
                 if least == need:
                     break
-            block = load(block + NEXT)
         return best, best_word, None
 
     def _worst_fit(self, need: int) -> Found:
         load, sentinel = self._load, self._sentinel
         worst = worst_word = 0
         most = need - 1
-        block = load(sentinel + NEXT)
-        while block != sentinel:
+        for block in self._along(sentinel):
+            if block == sentinel:
+                break
             word = load(block)
             if size_of(word) > most:
                 worst, worst_word, most = block, word, size_of(word)
-            block = load(block + NEXT)
         return worst, worst_word, None
 
     # ---- orders ----
 
     def insert(self, block: int, size: int) -> None:
         load, sentinel = self._load, self._sentinel
+        prev = following = sentinel
         if self._order == "fifo":
-            prev, following = load(sentinel + PREV), sentinel
+            prev = next(self._along(sentinel, PREV))
+        elif self._order == "lifo":
+            following = next(self._along(sentinel))
         else:
-            prev, following = sentinel, load(sentinel + NEXT)
-            if self._order == "address":
-                while following != sentinel and following < block:
-                    prev, following = following, load(following + NEXT)
+            for following in self._along(sentinel):
+                if following == sentinel or following >= block:
+                    break
+                prev = following
+        # what is written into is where the list says it is
+        if self._checks_links:
+            back = load(prev + NEXT) if self._order == "fifo" else load(following + PREV)
+            if back != (following if self._order == "fifo" else prev):
+                raise HeapCorruption(prev + HEADER, Rule.BROKEN_LINK)
         self._link(block, prev, following)
 
     def remove(self, block: int, size: int, where: Any = None) -> None:
@@ -162,6 +192,8 @@ class FreeBlockList(Index):
         """Return the blocks before and after, which have to point back (glibc's safe unlinking)."""
         load = self._load
         following, prev = load(block + NEXT), load(block + PREV)
+        if not self._checks_links:
+            return prev, following
         if not (self._is_link(following) and load(following + PREV) == block) or not (
             self._is_link(prev) and load(prev + NEXT) == block
         ):

@@ -15,7 +15,7 @@ The twin is csrc/parts/rbtree.h.
 """
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NoReturn
 
 from heaplab.allocators.parts.index import Found, Index, Survey
 from heaplab.allocators.parts.tags import HEADER, size_of
@@ -34,8 +34,8 @@ FLOOR, LINK, CHILD = 0, 1, 2
 #: no tree of 2**48 nodes is higher: 2 log2(n + 1)
 HIGHEST: Final = 96
 
-#: a node's left and right child, its parent with its own colour, the address of the word that points to it
-Links = tuple[int, int, int, int]
+#: a node, its left and right child, its parent with its own colour, the address of the word that points to it
+Links = tuple[int, int, int, int, int]
 #: size and address: the order of the nodes
 Key = tuple[int, int]
 NO_KEY: Final = (0, 0)
@@ -70,34 +70,35 @@ class RedBlackTree(Index):
 
     def find(self, need: int) -> Found:
         """Return the best fit, its header, and the way to it."""
-        load = self._load
-        best = best_word = best_link = best_left = floor = 0
-        link = self._base
-        node = load(link)
+        load, child_of = self._load, self._child
+        best = best_word = best_link = best_left = floor = steps = 0
+        owner, offset = self._base, 0
+        node = child_of(owner, offset)
         while node:
+            steps = self._count_step(steps, node)
             word = load(node)
             size = size_of(word)
             if size < need:
                 floor = size
-                link = node + RIGHT
-                node = load(link)
+                owner, offset = node, RIGHT
+                node = child_of(node, RIGHT)
             else:
-                best, best_word, best_link = node, word, link
-                link = node + LEFT
-                node = best_left = load(link)
+                best, best_word, best_link = node, word, owner + offset
+                owner, offset = node, LEFT
+                node = best_left = child_of(node, LEFT)
         return best, best_word, (floor, best_link, best_left)
 
     def insert(self, block: int, size: int) -> None:
         load, store = self._load, self._store
         links = [self._base]
-        node = load(self._base)
+        node, parent = self._child(self._base, 0), 0
         while node:
             other = size_of(load(node))
-            if len(links) > HIGHEST:
-                raise HeapCorruption(node + HEADER, Rule.BROKEN_INDEX)
-            links.append(node + (LEFT if size < other or (size == other and block < node) else RIGHT))
-            node = load(links[-1])
-        parent = self._owner(links[-1])
+            side = LEFT if size < other or (size == other and block < node) else RIGHT
+            self._count_step(len(links) - 1, node)
+            parent = node
+            links.append(node + side)
+            node = self._child(node, side)
         store(block + LEFT, 0)
         store(block + RIGHT, 0)
         store(links[-1], block)
@@ -126,30 +127,70 @@ class RedBlackTree(Index):
 
     def _take_out(self, links: Links) -> None:
         """Take out the node with these links."""
-        left, right, word, link = links
+        node, left, right, word, link = links
         if left and right:
             self._replace_by_next(links)
             return
         child = left or right
         self._store(link, child)
         if child:  # red, without children; and so the node was black
-            self._store(child + PARENT, word)
+            self._adopt(child, node, word)
         elif word and not word & RED:
             self._mend_black(word, link - word)
 
     def _move(self, links: Links, to: int) -> None:
         """Let `to` take the place of the node with these links."""
-        load, store = self._load, self._store
-        left, right, word, link = links
+        store = self._store
+        node, left, right, word, link = links
         store(link, to)
         store(to + LEFT, left)
         store(to + RIGHT, right)
         store(to + PARENT, word)
         for child in left, right:
             if child:
-                store(child + PARENT, to | load(child + PARENT) & RED)
+                self._set_parent(child, node, to)
 
     # ---- links ----
+
+    def _broken_link(self, node: int) -> NoReturn:
+        raise HeapCorruption(node + HEADER, Rule.BROKEN_LINK)
+
+    def _may_link(self, link: int) -> bool:
+        return not link or self._is_link(link)
+
+    def _child(self, node: int, offset: int) -> int:
+        """Return the child of a node, or of the base with offset 0; 0 when there is none."""
+        child = self._load(node + offset)
+        if self._checks_links and child and not self._is_link(child):
+            self._broken_link(node)
+        return child
+
+    def _certain_child(self, node: int, offset: int) -> int:
+        """Return a child that the colours say is there."""
+        child = self._child(node, offset)
+        if self._checks_links and not child:
+            self._broken_link(node)
+        return child
+
+    def _parent_word(self, child: int, parent: int) -> int:
+        """Return the word that holds a child's colour, and its parent, which has to be `parent`."""
+        word = self._load(child + PARENT)
+        if self._checks_links and word & ~RED != parent:
+            self._broken_link(child)
+        return word
+
+    def _is_red(self, child: int, parent: int) -> bool:
+        return self._parent_word(child, parent) & RED != 0
+
+    def _adopt(self, child: int, before: int, word: int) -> None:
+        """Give a child of `before` another parent, and the colour in `word`."""
+        if self._checks_links:
+            self._parent_word(child, before)
+        self._store(child + PARENT, word)
+
+    def _set_parent(self, child: int, before: int, parent: int) -> None:
+        """Give a child of `before` another parent; its colour stays."""
+        self._store(child + PARENT, parent | self._parent_word(child, before) & RED)
 
     def _owner(self, link: int) -> int:
         """Return the node whose word stands at `link`; 0 for the root's."""
@@ -157,37 +198,11 @@ class RedBlackTree(Index):
             return 0
         return link - (RIGHT if link % 16 else LEFT)  # nodes stand at 8 mod 16
 
-    def _links(self, node: int, where: Way | None = None) -> Links:
-        load, is_link = self._load, self._is_link
-        left = where[CHILD] if where else load(node + LEFT)
-        right, word = load(node + RIGHT), load(node + PARENT)
-        parent = word & ~RED
-        if (left and not is_link(left)) or (right and not is_link(right)) or (parent and not is_link(parent)):
-            raise HeapCorruption(node + HEADER, Rule.BROKEN_LINK)
-        link = where[LINK] if where else self._link_to(node, parent)
-        if self._owner(link) != parent:
-            raise HeapCorruption(node + HEADER, Rule.BROKEN_LINK)
-        return left, right, word, link
-
-    def _next(self, node: int, links: Links) -> int:
-        """Return the next node in order, 0 after the last."""
-        load = self._load
-        _, right, word, link = links
-        if right:
-            while smaller := load(right + LEFT):
-                right = smaller
-            return right
-        parent = word & ~RED
-        if not parent or link == parent + LEFT:
-            return parent
-        while True:
-            node, parent = parent, load(parent + PARENT) & ~RED
-            if not parent or load(parent + LEFT) == node:
-                return parent
-
     def _link_to(self, node: int, parent: int) -> int:
         """Return the address of the word that points to `node`."""
         load = self._load
+        if self._checks_links and not self._may_link(parent):
+            self._broken_link(node)
         if not parent:
             if load(self._base) == node:
                 return self._base
@@ -195,29 +210,65 @@ class RedBlackTree(Index):
             return parent + LEFT
         elif load(parent + RIGHT) == node:
             return parent + RIGHT
-        raise HeapCorruption(node + HEADER, Rule.BROKEN_LINK)
+        self._broken_link(node)
+
+    def _links(self, node: int, where: Way | None = None) -> Links:
+        left = where[CHILD] if where else self._child(node, LEFT)
+        right, word = self._child(node, RIGHT), self._load(node + PARENT)
+        parent = word & ~RED
+        link = where[LINK] if where else self._link_to(node, parent)
+        if self._checks_links and self._owner(link) != parent:
+            self._broken_link(node)
+        return node, left, right, word, link
+
+    def _count_step(self, steps: int, node: int) -> int:
+        """Return steps + 1: no way along the tree is longer than it may be high."""
+        if steps >= HIGHEST:
+            raise HeapCorruption(node + HEADER, Rule.BROKEN_INDEX)
+        return steps + 1
+
+    def _next(self, node: int, links: Links) -> int:
+        """Return the next node in order, 0 after the last."""
+        load, steps = self._load, 0
+        _, _, right, word, link = links
+        if right:
+            while smaller := self._child(right, LEFT):
+                steps = self._count_step(steps, right)
+                right = smaller
+            return right
+        parent = word & ~RED
+        if not parent or link == parent + LEFT:
+            return parent
+        while True:
+            steps = self._count_step(steps, parent)
+            node, parent = parent, load(parent + PARENT) & ~RED
+            if self._checks_links and not self._may_link(parent):
+                self._broken_link(node)
+            if not parent or load(parent + LEFT) == node:
+                return parent
 
     def _replace_by_next(self, links: Links) -> None:
         """Take out a node with two children: the next in order takes its place."""
         load, store = self._load, self._store
-        left, right, word, link = links
-        parent, node = 0, right
-        while smaller := load(node + LEFT):
-            parent, node = node, smaller
-        child, gone = load(node + RIGHT), load(node + PARENT)
-        store(link, node)
-        store(node + PARENT, word)
-        store(node + LEFT, left)
-        store(left + PARENT, node | load(left + PARENT) & RED)
+        node, left, right, word, link = links
+        parent, following, steps = 0, right, 0
+        while smaller := self._child(following, LEFT):
+            steps = self._count_step(steps, following)
+            parent, following = following, smaller
+        child, gone = self._child(following, RIGHT), self._parent_word(following, parent or node)
+        store(link, following)
+        store(following + PARENT, word)
+        store(following + LEFT, left)
+        self._set_parent(left, node, following)
         if parent:
             side = LEFT
             store(parent + LEFT, child)
-            store(node + RIGHT, right)
-            store(right + PARENT, node | load(right + PARENT) & RED)
+            store(following + RIGHT, right)
+            self._set_parent(right, node, following)
         else:
-            side, parent = RIGHT, node
+            side, parent = RIGHT, following
         if child:  # red, without children; and so the node that moved was black
-            store(child + PARENT, parent)
+            self._adopt(child, following, parent)
         elif not gone & RED:
             self._mend_black(parent, side)
 
@@ -226,44 +277,50 @@ class RedBlackTree(Index):
     def _mend_red(self, node: int, links: list[int]) -> None:
         """A new leaf is red: no red node may have a red parent.
 
-        links: the addresses of the words that point to the nodes on the way down, and to the new one.
+        links: the addresses of the words that point to the nodes on the way down, the leaf's last.
         """
-        load, store = self._load, self._store
-        depth = leaf = len(links) - 1
+        store = self._store
+        leaf = depth = len(links) - 1
         while True:
-            parent = self._owner(links[depth])
-            if not load(parent + PARENT) & RED:
+            parent, grand = self._owner(links[depth]), self._owner(links[depth - 1])
+            if not self._is_red(parent, grand):
                 return
-            if depth < 2:
-                raise HeapCorruption(parent + HEADER, Rule.BROKEN_INDEX)  # the root is black
-            grand = self._owner(links[depth - 1])
+            if depth < 2:  # the root is black
+                raise HeapCorruption(parent + HEADER, Rule.BROKEN_INDEX)
             side = links[depth - 1] - grand
-            uncle = load(grand + BOTH - side)
+            uncle = self._child(grand, BOTH - side)
             # beside the parent of a new leaf there is nothing, or a red leaf
-            if not uncle or (depth < leaf and not load(uncle + PARENT) & RED):
+            if not uncle or (depth < leaf and not self._is_red(uncle, grand)):
                 break
-            store(uncle + PARENT, grand)
+            if depth < leaf:
+                store(uncle + PARENT, grand)
+            else:
+                self._adopt(uncle, grand, grand)
             store(parent + PARENT, grand)
-            node, depth = grand, depth - 2
+            node = grand
+            depth -= 2
             if not depth:
                 return
             store(node + PARENT, self._owner(links[depth]) | RED)
         # the middle one of grand, parent and node comes to the top, black; the others are below it, red
         link, other = links[depth - 2], BOTH - side
+        near = far = 0
         if links[depth] == parent + side:
-            top, far = parent, 0 if depth == leaf else load(parent + other)
-        else:
-            top, near, far = node, 0, 0
+            top = parent
             if depth < leaf:
-                near, far = load(node + side), load(node + other)
+                far = self._child(parent, other)
+        else:
+            top = node
+            if depth < leaf:
+                near, far = self._child(node, side), self._child(node, other)
             store(parent + other, near)
             if near:
-                store(near + PARENT, parent)
+                self._adopt(near, node, parent)
             store(top + side, parent)
             store(parent + PARENT, top | RED)
         store(grand + side, far)
         if far:
-            store(far + PARENT, grand)
+            self._adopt(far, top, grand)
         store(top + other, grand)
         store(grand + PARENT, top | RED)
         store(top + PARENT, self._owner(link))
@@ -271,36 +328,36 @@ class RedBlackTree(Index):
 
     def _mend_black(self, parent: int, side: int) -> None:
         """The paths through the `side` of `parent` have one black node too few."""
-        load, store = self._load, self._store
+        load, store, steps = self._load, self._store, 0
         while True:
             other = BOTH - side
-            sibling, word = load(parent + other), load(parent + PARENT)
-            if load(sibling + PARENT) & RED:  # and so parent is black: make the sibling so
-                link, near = self._link_to(parent, word), load(sibling + side)
+            sibling, word = self._certain_child(parent, other), load(parent + PARENT)
+            if self._is_red(sibling, parent):  # and so parent is black: make the sibling so
+                link, near = self._link_to(parent, word), self._certain_child(sibling, side)
                 store(parent + other, near)
-                store(near + PARENT, parent)
+                self._adopt(near, sibling, parent)
                 store(sibling + side, parent)
                 store(sibling + PARENT, word)
                 store(link, sibling)
                 word, sibling = sibling | RED, near
                 store(parent + PARENT, word)
-            far, near = load(sibling + other), load(sibling + side)
-            if far and load(far + PARENT) & RED:
+            far, near = self._child(sibling, other), self._child(sibling, side)
+            if far and self._is_red(far, sibling):
                 link = self._link_to(parent, word & ~RED)
                 store(parent + other, near)
                 if near:
-                    store(near + PARENT, parent | load(near + PARENT) & RED)
+                    self._set_parent(near, sibling, parent)
                 store(far + PARENT, sibling)
                 top = sibling
-            elif near and load(near + PARENT) & RED:
+            elif near and self._is_red(near, sibling):
                 link = self._link_to(parent, word & ~RED)
-                inner, outer = load(near + side), load(near + other)
+                inner, outer = self._child(near, side), self._child(near, other)
                 store(parent + other, inner)
                 if inner:
-                    store(inner + PARENT, parent)
+                    self._adopt(inner, near, parent)
                 store(sibling + side, outer)
                 if outer:
-                    store(outer + PARENT, sibling)
+                    self._adopt(outer, near, sibling)
                 store(near + other, sibling)
                 store(sibling + PARENT, near)
                 top = near
@@ -311,8 +368,9 @@ class RedBlackTree(Index):
                     return
                 if not word:
                     return
-                side = LEFT if load(word + LEFT) == parent else RIGHT
+                side = self._link_to(parent, word) - word
                 parent = word
+                steps = self._count_step(steps, parent)
                 continue
             store(top + side, parent)
             store(parent + PARENT, top)
