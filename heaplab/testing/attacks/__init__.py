@@ -3,6 +3,7 @@
     attack.py   what an attack is, and how it prints
     draw.py     attacks at random, of every kind
     judge.py    one attack on one heap, and what came of it
+    guard.py    calls that may never end
     cell.py     many of them on one design; the smallest example of each bad outcome
 
 Each module imports those above it only.

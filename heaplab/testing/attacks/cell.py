@@ -1,24 +1,15 @@
 """Many attacks of one kind on one design: how often each outcome, and a smallest example of each bad one."""
 
-import os
-import signal
-import sys
-import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, NoReturn
 
 from heaplab.testing.attacks.attack import Attack
 from heaplab.testing.attacks.draw import draw
+from heaplab.testing.attacks.guard import guarded
 from heaplab.testing.attacks.judge import SOUND, Ground, Outcome
 from heaplab.testing.steps import spec_of
-
-#: seconds of processor time after which an attack counts as one that never ends
-LIMIT: Final = 0.5
-
-_OUTCOMES: Final = tuple(Outcome)
 
 
 @dataclass
@@ -63,12 +54,16 @@ def cell(
 
 def outcomes(ground: Ground, kind: str, seed: int, numbers: Sequence[int]) -> Iterator[Outcome]:
     """Yield what comes of each attack of a kind, by number."""
-    return _guarded(ground, [partial(draw, kind, seed, number) for number in numbers])
+
+    def play(number: int) -> Outcome:
+        return ground.play(draw(kind, seed, number))
+
+    return guarded([partial(play, number) for number in numbers])
 
 
 def outcome_of(ground: Ground, attack: Attack) -> Outcome:
     """Return what comes of one attack, also when it never ends."""
-    return next(_guarded(ground, [lambda: attack]))
+    return next(guarded([partial(ground.play, attack)]))
 
 
 def shrink(ground: Ground, attack: Attack, outcome: Outcome) -> Attack:
@@ -83,45 +78,6 @@ def shrink(ground: Ground, attack: Attack, outcome: Outcome) -> Attack:
         if not index and changed:
             index, changed = len(attack.steps), False
     return attack
-
-
-def _guarded(ground: Ground, attacks: Sequence[Callable[[], Attack]]) -> Iterator[Outcome]:
-    """Play attacks in a process of the host's own, which a timer ends when an attack does not."""
-    done = 0
-    while done < len(attacks):
-        source, sink = os.pipe()
-        worker = os.fork()
-        if not worker:
-            os.close(source)
-            _work(ground, attacks[done:], sink)
-        os.close(sink)
-        with os.fdopen(source, "rb") as answers:
-            while answer := answers.read(1):
-                yield _OUTCOMES[answer[0]]
-                done += 1
-        status = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
-        if status == -signal.SIGVTALRM:
-            yield Outcome.HANG
-            done += 1
-        elif status < 0:
-            yield Outcome.ERROR  # the laboratory itself was taken down
-            done += 1
-        elif status:
-            raise RuntimeError("the judge failed: its traceback stands above")
-
-
-def _work(ground: Ground, attacks: Sequence[Callable[[], Attack]], sink: int) -> NoReturn:
-    """Play attacks and write a byte for the outcome of each; never return."""
-    status = 1
-    try:
-        signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
-        for attack in attacks:
-            signal.setitimer(signal.ITIMER_VIRTUAL, LIMIT)
-            os.write(sink, bytes([_OUTCOMES.index(ground.play(attack()))]))
-        status = 0
-    except BaseException:
-        traceback.print_exc(file=sys.stderr)
-    os._exit(status)
 
 
 def table(cells: Sequence[Cell]) -> str:

@@ -1,7 +1,7 @@
 """The judge of an attack: it plays the attack on a heap, and knows what the heap must not do.
 
-The judge knows the live blocks, what is written in each, and the program's own memory: a mapping and the stack,
-filled with bytes that nobody but the program may change.
+The judge knows the live blocks, what is written in each, and the program's own memory: a mapping and the
+stack, filled with bytes that nobody but the program may change.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Span:
     content: bytes
 
 
-class _Verdict(Exception):  # noqa: N818 - it is no error
+class _Verdict(Exception):
     def __init__(self, outcome: Outcome) -> None:
         self.outcome = outcome
 
@@ -90,7 +90,7 @@ class Ground:
 
 def _range(line: str) -> tuple[int, int]:
     """The addresses of a line of /proc/PID/maps."""
-    start, end = line.split()[0].split("-")
+    start, end = line.split(maxsplit=1)[0].split("-")
     return int(start, 16), int(end, 16)
 
 
@@ -151,24 +151,16 @@ class _Trial:
                     self._judge_place(p, size)
                     self._judge_content([Span(p, old.content[:size])])
                 self._born(slot, p, size)
-            case Write(at, word):
-                if (address := self._address(at)) is not None and self._may_write(address, 8):
-                    value = self._address(word, there=address)
-                    if value is not None:
-                        self._write(address, (value & WORD).to_bytes(8, "little"))
-            case Spill(at, data):
-                if (address := self._address(at)) is not None and self._may_write(address, len(data)):
-                    self._write(address, data)
-            case Forge(at, tag, named):
-                if (address := self._address(at)) is not None and self._may_write(address, 8):
-                    value = self._address(tag, there=address)
-                    if value is not None:
-                        word = seal((address + named) & WORD, value & TAG)
-                        self._write(address, word.to_bytes(8, "little"))
+            case Write(at) | Spill(at) | Forge(at):
+                address = self._address(at)
+                if address is not None and self._may_write(address, 8):
+                    data = self._data(step, address)
+                    if self._may_write(address, len(data)):
+                        self._write(address, data)
             case FreeWrong(pointer):
-                p = self._address(pointer)
-                if p and p & WORD not in {self.block[slot][0] for slot in self.live}:
-                    heap.free(p & WORD)
+                wrong = (self._address(pointer) or 0) & WORD
+                if wrong and wrong not in {self.block[slot][0] for slot in self.live}:
+                    heap.free(wrong)
 
     def _address(self, value: Value, there: int = 0) -> int | None:
         """The number that a value stands for; None when it speaks of a slot that never had a block."""
@@ -195,6 +187,17 @@ class _Trial:
                 base = 0
         return base + value.offset
 
+    def _data(self, step: Write | Spill | Forge, address: int) -> bytes:
+        """The bytes that a step writes at an address."""
+        if isinstance(step, Spill):
+            return step.data
+        value = self._address(step.word if isinstance(step, Write) else step.tag, there=address)
+        if value is None:
+            return b""
+        if isinstance(step, Forge):
+            value = seal((address + step.named) & WORD, value & TAG)
+        return (value & WORD).to_bytes(8, "little")
+
     def _may_write(self, address: int, size: int) -> bool:
         """Whether the program itself survives writing there, and does not spoil its own other memory."""
         return self._is_mapped(address, size) and not self._is_foreign(address, size)
@@ -202,6 +205,8 @@ class _Trial:
     def _is_mapped(self, address: int, size: int) -> bool:
         page = self.process.page_size
         start = address // page * page
+        if address < 0 or address + size > 1 << 47:
+            return False
         try:
             self.process.mincore(start, address + size - start)
         except OSError:

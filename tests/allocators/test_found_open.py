@@ -1,0 +1,200 @@
+"""Program errors that were found to be let through, each as small as it can be, in both languages.
+
+A heap may name the error (HeapCorruption) or go on soundly.  It must not write to other memory, return what
+is no block of its own, unmap what is the program's, kill the process, or go on for ever.
+"""
+
+import pytest
+
+from heaplab.errors import HeapCorruption, ProcessDied
+from heaplab.testing.attacks.guard import guarded
+from heaplab.testing.attacks.judge import Outcome
+
+KIB = 1024
+DESIGNS = ("freelist", "buddy", "binheap", "rbtree")
+PATTERN = b"\xc5" * 4096
+
+
+@pytest.fixture
+def mine(process):
+    """A mapping of the program's own, full of PATTERN."""
+    page = process.mmap(4096)
+    process.write(page, PATTERN)
+    return page
+
+
+def outcome(call, *args):
+    """What comes of a call that may kill the process, or never end."""
+
+    def judged():
+        try:
+            call(*args)
+        except HeapCorruption:
+            return Outcome.NAMED
+        except ProcessDied:
+            return Outcome.SEGV
+        except OSError:
+            return Outcome.ERROR
+        return Outcome.HARMLESS
+
+    return next(guarded([judged]))
+
+
+def named(call, *args):
+    return outcome(call, *args) is Outcome.NAMED
+
+
+# ---- the buddy ----
+
+
+def test_the_buddy_returns_no_block_that_a_stray_link_names(create, process, mine):
+    """free(a); *a = x: the second malloc returned x."""
+    heap = create("buddy")
+    a = heap.malloc(100)
+    heap.free(a)
+    process.store64(a, mine + 128)
+    with pytest.raises(HeapCorruption):
+        assert mine + 128 not in [heap.malloc(100) for _ in range(2)]
+    assert process.read(mine, 4096) == PATTERN
+
+
+def test_the_buddy_that_is_its_own_next_is_not_handed_out_twice(create, process):
+    heap = create("buddy")
+    a = heap.malloc(100)
+    heap.free(a)
+    process.store64(a, a)
+    with pytest.raises(HeapCorruption):
+        assert heap.malloc(100) != heap.malloc(100)
+
+
+def test_the_buddy_unlinks_no_block_whose_neighbours_do_not_point_back(create, process, mine):
+    """free(a); a[0] = V; a[1] = W; free(b): V was written to *W, and W to *(V + 8)."""
+    heap = create("buddy")
+    a, b = sorted(heap.malloc(100) for _ in range(2))
+    while a ^ b != 128:
+        a, b = b, heap.malloc(100)
+    heap.free(a)
+    process.store64(a, mine + 512)
+    process.store64(a + 8, mine + 1024)
+    with pytest.raises(HeapCorruption):
+        heap.free(b)
+    assert process.read(mine, 4096) == PATTERN
+
+
+# ---- boundary tags ----
+
+
+@pytest.mark.parametrize("child", [0, 8])
+def test_the_tree_moves_no_node_whose_children_do_not_point_back(create, process, child):
+    """What a block is cut from moves in the tree: the parent was written into both words called children."""
+    page = process.mmap(4096)  # zeros: as a node, one too small for any request
+    heap = create("rbtree")
+    a, _ = heap.malloc(3000), heap.malloc(100)
+    heap.free(a)
+    process.store64(a + child, page + 8)
+    with pytest.raises(HeapCorruption):
+        heap.malloc(1000)
+    assert not any(process.read(page, 4096))
+
+
+def test_insertion_by_address_writes_behind_no_link_that_does_not_point_back(create, process, mine):
+    heap = create("freelist:order=address")
+    a, _, b, _ = (heap.malloc(100) for _ in range(4))
+    heap.free(a)
+    process.store64(a, mine + 8)
+    with pytest.raises(HeapCorruption):
+        heap.free(b)
+    assert process.read(mine, 4096) == PATTERN
+
+
+def test_insertion_by_address_follows_no_link_out_of_the_heap(create, process):
+    heap = create("freelist:order=address")
+    a, _, b, _ = (heap.malloc(100) for _ in range(4))
+    heap.free(a)
+    process.store64(a, 0x10008)
+    assert named(heap.free, b)
+
+
+@pytest.mark.parametrize("fit", ["first", "next", "best", "worst"])
+@pytest.mark.parametrize("size", [5000, 200 * KIB - 64])
+def test_a_free_block_that_is_its_own_next_ends_the_search(create, process, fit, size):
+    heap = create(f"freelist:fit={fit}:mmap_threshold=1MiB")
+    a, _ = heap.malloc(100), heap.malloc(100)
+    heap.free(a)
+    process.store64(a, a - 8)
+    assert outcome(heap.malloc, size) in (Outcome.NAMED, Outcome.HARMLESS)
+    assert named(heap.check)
+
+
+@pytest.mark.parametrize("child", [0, 8])
+def test_a_free_block_that_is_its_own_child_ends_the_search(create, process, child):
+    heap = create("rbtree")
+    a, _ = heap.malloc(100), heap.malloc(100)
+    heap.free(a)
+    process.store64(a + child, a - 8)
+    for size in (16, 5000):
+        assert outcome(heap.malloc, size) in (Outcome.NAMED, Outcome.HARMLESS)
+    assert named(heap.check)
+
+
+# ---- large blocks ----
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_two_words_of_a_large_block_do_not_make_free_unmap_the_programs_memory(create, process, design):
+    heap = create(design)
+    p, mine = heap.malloc(200 * KIB), process.mmap(4096)
+    process.write(mine, PATTERN)
+    process.store64(p - 32, mine)
+    process.store64(p - 24, 4096)
+    with pytest.raises(HeapCorruption):
+        heap.free(p)
+    assert process.read(mine, 4096) == PATTERN
+
+
+@pytest.mark.parametrize("word", [-32, -24])
+def test_a_large_block_that_munmap_refuses_is_named(create, process, word):
+    """In Python free raised the OSError of munmap; in C it said nothing, and the mapping stayed."""
+    heap = create("rbtree")
+    p = heap.malloc(200 * KIB)
+    process.store64(p + word, 0x4141414141414141)
+    with pytest.raises(HeapCorruption):
+        heap.free(p)
+
+
+CALLS = {
+    "check": lambda heap, p: heap.check(),
+    "walk": lambda heap, p: list(heap.walk()),
+    "free": lambda heap, p: heap.free(p),
+    "realloc": lambda heap, p: heap.realloc(p, 150 * KIB),
+    "malloc": lambda heap, p: heap.malloc(200 * KIB),
+}
+
+
+@pytest.mark.parametrize("design", ["buddy", "rbtree"])
+@pytest.mark.parametrize("call", CALLS)
+def test_no_word_of_a_large_block_kills_the_process(create, process, design, call):
+    """Each word of its header, replaced by what points nowhere; and check names it."""
+    heap = create(design)
+    older, p = heap.malloc(200 * KIB), heap.malloc(200 * KIB)
+    for word in (-32, -24, -16, -8):
+        before = process.load64(p + word)
+        for link in (0x1234560, 1 << 47, 0x4141414141414141, 8):
+            process.store64(p + word, link)
+            allowed = (Outcome.NAMED,) if call == "check" else (Outcome.NAMED, Outcome.HARMLESS)
+            for which in older, p:
+                made = outcome(CALLS[call], heap, which)
+                assert made in allowed, f"{link:#x} in the word at {word}: {made}"
+        process.store64(p + word, before)
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_a_ring_of_large_blocks_ends(create, process, design):
+    """The oldest is followed by the newest: walk, check, and the free of a foreign pointer."""
+    heap = create(design)
+    old, new = heap.malloc(200 * KIB), heap.malloc(200 * KIB)
+    process.store64(old - 16, new)
+    assert named(heap.check)
+    for call, p in ("walk", old), ("free", new + 16), ("free", old):
+        made = outcome(CALLS[call], heap, p)
+        assert made in (Outcome.NAMED, Outcome.HARMLESS), f"{call}: {made}"
