@@ -137,6 +137,26 @@ def test_a_free_block_that_is_its_own_child_ends_the_search(create, process, chi
     assert named(heap.check)
 
 
+@pytest.mark.parametrize("design", ["freelist", "binheap", "rbtree"])
+def test_a_blocks_own_address_is_no_valid_header(create, process, design):
+    """The seal of (address ^ tag) * FACTOR is 0 where the tag is the address: any pointer to itself passed."""
+    heap = create(design)
+    a, b = heap.malloc(100), heap.malloc(100)
+    heap.free(b)
+    process.store64(b - 8, b - 8)
+    assert named(heap.check)
+    assert named(heap.free, a)
+
+
+def test_the_binary_heap_follows_no_word_of_its_array_that_is_no_block(create, process):
+    """The array is a mapping of its own: the block below it may write past its end, into the array."""
+    heap = create("binheap")
+    p = heap.malloc(150 * KIB)
+    process.store64(p + heap.usable_size(p), 0x4141414141414141)
+    assert named(heap.check)
+    assert outcome(heap.malloc, 3000) in (Outcome.NAMED, Outcome.HARMLESS)
+
+
 # ---- large blocks ----
 
 

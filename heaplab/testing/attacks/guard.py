@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 from heaplab.testing.attacks.judge import Outcome
 
 #: seconds of processor time after which a call counts as one that never ends
-LIMIT: Final = 0.5
+LIMIT: Final = 0.2
 
 _OUTCOMES: Final = tuple(Outcome)
 

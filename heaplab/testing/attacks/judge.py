@@ -144,12 +144,15 @@ class _Trial:
                 self._judge_content(self.live.pop(slot))
                 heap.free(self.block[slot][0])
             case Realloc(slot, size) if slot in self.live:
-                old = self.live[slot][0]
+                # a realloc that names an error may have freed the block already
+                old = self.live.pop(slot)
+                self._judge_content(old)
                 p = heap.realloc(self.block[slot][0], size)
                 if p:
-                    del self.live[slot]
                     self._judge_place(p, size)
-                    self._judge_content([Span(p, old.content[:size])])
+                    self._judge_content([Span(p, old[0].content[:size])])
+                else:
+                    self.live[slot] = old
                 self._born(slot, p, size)
             case Write(at) | Spill(at) | Forge(at):
                 address = self._address(at)
@@ -182,6 +185,8 @@ class _Trial:
             case Place.STACK:
                 base = self.ground.stack
             case Place.THERE:
+                if not there:  # a pointer that is freed is not written anywhere
+                    return None
                 base = self.process.load64(there)
             case Place.NOWHERE:
                 base = 0
