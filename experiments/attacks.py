@@ -1,6 +1,6 @@
 """What random program errors do to each design: a table, and the smallest attack for each bad outcome.
 
-    python experiments/attacks.py --designs buddy,rbtree --kinds links,large --attacks 20000
+    python experiments/attacks.py --designs buddy,rbtree --kinds links,metadata --attacks 20000
 
 An attack is a short history, a mistake of the program's (heaplab/testing/attacks/draw.py has the kinds) and
 what the program does next.  named, harmless and refused are sound answers; anything else is a weakness.

@@ -25,6 +25,7 @@ class Place(StrEnum):
     NOWHERE = ""  # the offset is the whole value
     BLOCK = "block"  # the payload of a slot's block, also when it is free again
     BEHIND = "behind block"  # the first byte after the usable bytes of a slot's block
+    METADATA = "metadata word"  # the nth word that is not zero in the heap's metadata beside the blocks
     ROOT = "root"  # the heap's root
     END = "end"  # the program break
     MAPPING = "mapping"  # a mapping of the program's own
@@ -34,7 +35,7 @@ class Place(StrEnum):
 
 @dataclass(frozen=True)
 class Value:
-    """An address or a word: an offset in bytes from a place.
+    """An address or a word: an offset in bytes from a place.  slot: which block, or which word of metadata.
 
     >>> print(Value(Place.BLOCK, -8, slot=3), Value(Place.ROOT, 24), Value(Place.NOWHERE, 65), sep="; ")
     block 3 - 8; root + 24; 0x41
@@ -47,7 +48,7 @@ class Value:
     def __str__(self) -> str:
         if self.place is Place.NOWHERE:
             return f"{self.offset & WORD:#x}"
-        slot = f" {self.slot}" if self.place in (Place.BLOCK, Place.BEHIND) else ""
+        slot = f" {self.slot}" if self.place in (Place.BLOCK, Place.BEHIND, Place.METADATA) else ""
         sign = "-" if self.offset < 0 else "+"
         return f"{self.place}{slot}" + (f" {sign} {abs(self.offset)}" if self.offset else "")
 
@@ -76,7 +77,7 @@ class Spill:
 
 @dataclass(frozen=True)
 class Forge:
-    """The program writes a word with a valid seal: the one that heaplab.allocators.seal makes of `tag`.
+    """The program writes a word with a valid seal: the one that seal=public makes of `tag`.
 
     named: the header belongs to a block whose name is the address `at` plus `named` bytes.
     """

@@ -114,20 +114,18 @@ def header(draw: Draw) -> None:
         draw.steps.append(Write(Value(Place.BLOCK, chance.choice((-8, -8, -8, -16)), victim), word))
 
 
-def large_header(draw: Draw) -> None:
-    """One to three words written over the header of a large block."""
+def metadata(draw: Draw) -> None:
+    """One to three words written over what a heap keeps apart from its blocks, such as of large ones."""
     chance = draw.chance
     large = [slot for slot in draw.live if draw.is_large(slot)]
     for _ in range(chance.randrange(1, 4)):
-        victim = chance.choice(large)
-        word = draw.value(victim)
+        word = draw.value(chance.choice(large))
         if chance.random() < 0.4:
-            pages = 4096 * chance.choice((-100, -2, -1, 1, 2, 100))
-            word = Value(Place.THERE, pages)
+            word = Value(Place.THERE, 4096 * chance.choice((-100, -2, -1, 1, 2, 100)))
         elif chance.random() < 0.2:
             word = Value(chance.choice((Place.MAPPING, Place.END)), 4096 * chance.randrange(-2, 3))
-        offset = chance.choice((-32, -24, -16, -8))
-        draw.steps.append(Write(Value(Place.BLOCK, offset, victim), word))
+        at = Value(Place.METADATA, chance.choice((0, 0, 0, 8, -8, 32)), chance.randrange(200))
+        draw.steps.append(Write(at, word))
 
 
 def overflow(draw: Draw) -> None:
@@ -187,7 +185,7 @@ KINDS: Final[dict[str, Callable[[Draw], None]]] = {
     "none": none,
     "links": links,
     "header": header,
-    "large": large_header,
+    "metadata": metadata,
     "overflow": overflow,
     "double": double_free,
     "foreign": foreign_pointer,
@@ -199,7 +197,7 @@ def draw(kind: str, seed: int, number: int) -> Attack:
     """Return attack number `number` of a kind (a key of KINDS); the same arguments give the same attack."""
     chance = Random(f"{kind} {seed} {number}")
     drawing = Draw(chance)
-    drawing.history(large=chance.randrange(1, 4) if kind == "large" else chance.choice((0, 0, 1, 2)))
+    drawing.history(large=chance.randrange(1, 4) if kind == "metadata" else chance.choice((0, 0, 1, 2)))
     KINDS[kind](drawing)
     drawing.aftermath()
     return Attack(tuple(drawing.steps))

@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Final
 
 from heaplab.allocators import Allocator, Spec, State
-from heaplab.allocators.seal import TAG, seal
-from heaplab.errors import HeapCorruption, ProcessDied
+from heaplab.allocators.parts.seal import TAG, Seal
+from heaplab.errors import HeapCorruption, OutOfFuel, ProcessDied
 from heaplab.kernel import Kernel
 from heaplab.process import Process
 from heaplab.testing.attacks.attack import WORD, Attack, Forge, FreeWrong, Place, Spill, Step, Value, Write
@@ -29,14 +29,17 @@ class Outcome(StrEnum):
     UNMAPPED = "unmapped"  # memory of the program's is no longer mapped
     LOST = "lost"  # check and walk end without an error, but the walk does not show every live block
     SEGV = "segv"  # the process was killed
-    HANG = "hang"  # a call never ended
+    HANG = "hang"  # more references than FUEL, or a call that never ended
     ERROR = "error"  # the heap raised something else
 
 
 #: what a heap may answer to a mistake
 SOUND: Final = frozenset({Outcome.NAMED, Outcome.HARMLESS, Outcome.REFUSED})
 
-_CANARY_PAGES = 2
+#: memory references that one attack may make; sound heaps make a few thousand
+FUEL: Final = 200_000
+
+_CANARY_PAGES: Final = 2
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,9 @@ class Ground:
         self.heap = spec.create(process)
 
     def play(self, attack: Attack) -> Outcome:
-        """Return what comes of an attack.  A call of the heap that does not end does not return."""
+        """Return what comes of an attack.  One that loops without a reference does not return."""
         child = self.process.fork()
+        child.context.fuel = FUEL
         outcome = _Trial(self, self.heap.attach(child)).play(attack)
         if child.state == "R":
             child.exit()
@@ -108,6 +112,7 @@ class _Trial:
         self.refused = False
 
     def play(self, attack: Attack) -> Outcome:
+        """Return what comes of the attack."""
         try:
             for step in attack.steps:
                 self._do(step)
@@ -118,12 +123,15 @@ class _Trial:
             outcome = verdict.outcome
         except HeapCorruption:
             outcome = Outcome.NAMED
+        except OutOfFuel:
+            outcome = Outcome.HANG
         except ProcessDied:
             return Outcome.SEGV
         except Exception:  # whatever else an allocator raises is an outcome too
             outcome = Outcome.ERROR
         if outcome not in SOUND:
             return outcome
+        self.process.context.fuel = None
         # an error that is named after the damage was done is no better than the damage
         try:
             self._judge_content(
@@ -176,6 +184,11 @@ class _Trial:
                     if value.slot not in self.live:
                         return None
                     base += self.heap.usable_size(base)
+            case Place.METADATA:
+                words = self._metadata()
+                if not words:
+                    return None
+                base = words[value.slot % len(words)]
             case Place.ROOT:
                 base = self.heap.root
             case Place.END:
@@ -192,6 +205,16 @@ class _Trial:
                 base = 0
         return base + value.offset
 
+    def _metadata(self) -> list[int]:
+        """The addresses of all words that are not zero in the heap's metadata outside the break's memory."""
+        process, end = self.process, self.process.sbrk(0)
+        words: list[int] = []
+        for span in self.heap.walk():
+            if span.state is State.METADATA and not self.heap.root <= span.start < end:
+                content = memoryview(process.read(span.start, span.size)).cast("Q")
+                words += [span.start + 8 * n for n, word in enumerate(content) if word]
+        return words
+
     def _data(self, step: Write | Spill | Forge, address: int) -> bytes:
         """The bytes that a step writes at an address."""
         if isinstance(step, Spill):
@@ -200,7 +223,7 @@ class _Trial:
         if value is None:
             return b""
         if isinstance(step, Forge):
-            value = seal((address + step.named) & WORD, value & TAG)
+            value = Seal()((address + step.named) & WORD, value & TAG)
         return (value & WORD).to_bytes(8, "little")
 
     def _may_write(self, address: int, size: int) -> bool:
@@ -269,7 +292,7 @@ class _Trial:
 
     def _judge_walk(self) -> None:
         """The walk must show every live block, with room for what was asked."""
-        usable = {block.address: block.usable for block in self.heap.walk() if block.state != State.FREE}
+        usable = {span.payload: span.usable for span in self.heap.walk() if span.state.is_live}
         for slot in self.live:
             address, size = self.block[slot]
             if usable.get(address, -1) < size:

@@ -3,8 +3,7 @@
 import pytest
 
 from heaplab.allocators import parse
-from heaplab.allocators.base import State
-from heaplab.allocators.freelist import FreeList
+from heaplab.allocators.designs.freelist import FreeList
 from heaplab.errors import HeapCorruption, Rule
 from heaplab.testing.attacks.attack import Attack, FreeWrong, Place, Spill, Value, Write
 from heaplab.testing.attacks.cell import outcome_of, shrink
@@ -29,7 +28,7 @@ class Wrong(FreeList):
         return int(self.process.maps().splitlines()[-2].split("-")[0], 16)
 
     def block(self):
-        return next(block.address for block in self.walk() if block.state is State.ALLOCATED)
+        return next(span.payload for span in self.walk() if span.state.is_live)
 
 
 FAULTS = {
@@ -77,7 +76,7 @@ def test_damage_done_before_the_error_is_named_counts():
 def test_a_walk_that_leaves_a_live_block_out_is_noticed():
     class Forgetful(FreeList):
         def walk(self):
-            return (block for block in super().walk() if block.usable < 300)
+            return (span for span in super().walk() if span.usable < 300)
 
     ground = Ground(spec_of(Forgetful))
     assert ground.play(Attack((Malloc(0, 100),))) is Outcome.HARMLESS
