@@ -47,6 +47,19 @@ static inline uint64_t slot_of(hl_heap *h, uint64_t block, uint64_t *array)
     return slot;
 }
 
+/* A block of the array, which has to be a free one, and in *size its size.  The header is loaded anyway. */
+static inline uint64_t entry_of(hl_heap *h, uint64_t array, uint64_t slot, uint64_t *size)
+{
+    uint64_t block = heap_load(h, array + WORD * slot);
+    if (heap_checks_links(h) && !index_is_link(h, block))
+        heap_corrupt(h, h->root + ROOT_INDEX, HEAP_BROKEN_INDEX);
+    uint64_t word = heap_load(h, block);
+    if (heap_checks_all(h) && (block_is_allocated(word) || !is_sealed(h, block, word)))
+        heap_corrupt(h, block + BLOCK_HEADER, HEAP_BROKEN_HEADER);
+    *size = block_size(word);
+    return block;
+}
+
 static inline void put(hl_heap *h, uint64_t array, uint64_t slot, uint64_t block)
 {
     heap_store(h, array + WORD * slot, block);
@@ -57,8 +70,8 @@ static inline void put(hl_heap *h, uint64_t array, uint64_t slot, uint64_t block
 static void sift_up(hl_heap *h, uint64_t array, uint64_t slot, uint64_t block, uint64_t size)
 {
     while (slot) {
-        uint64_t above = (slot - 1) / 2, other = heap_load(h, array + WORD * above);
-        if (is_above(block_size(heap_load(h, other)), other, size, block))
+        uint64_t above = (slot - 1) / 2, other_size, other = entry_of(h, array, above, &other_size);
+        if (is_above(other_size, other, size, block))
             break;
         put(h, array, slot, other);
         slot = above;
@@ -71,10 +84,9 @@ static void sift_down(hl_heap *h, uint64_t array, uint64_t slot, uint64_t block,
 {
     uint64_t below;
     while ((below = 2 * slot + 1) < count) {
-        uint64_t other = heap_load(h, array + WORD * below), other_size = block_size(heap_load(h, other));
+        uint64_t other_size, other = entry_of(h, array, below, &other_size);
         if (below + 1 < count) {
-            uint64_t right = heap_load(h, array + WORD * (below + 1));
-            uint64_t right_size = block_size(heap_load(h, right));
+            uint64_t right_size, right = entry_of(h, array, below + 1, &right_size);
             if (is_above(right_size, right, other_size, other)) {
                 below++;
                 other = right;
@@ -123,6 +135,8 @@ static inline uint64_t index_find(hl_heap *h, uint64_t need, uint64_t *word, ind
     (void)where;
     if (heap_load(h, h->root + COUNT)) {
         uint64_t largest = heap_load(h, heap_load(h, h->root + ARRAY));
+        if (heap_checks_links(h) && !index_is_link(h, largest))
+            heap_corrupt(h, h->root + ROOT_INDEX, HEAP_BROKEN_INDEX);
         *word = heap_load(h, largest);
         if (block_size(*word) >= need)
             return largest;
@@ -144,7 +158,7 @@ static void index_remove(hl_heap *h, uint64_t block, uint64_t size, const index_
     heap_store(h, h->root + COUNT, count);
     if (slot == count)
         return;
-    uint64_t last = heap_load(h, array + WORD * count), last_size = block_size(heap_load(h, last));
+    uint64_t last_size, last = entry_of(h, array, count, &last_size);
     if (is_above(last_size, last, size, block))
         sift_up(h, array, slot, last, last_size);
     else

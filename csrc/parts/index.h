@@ -8,12 +8,15 @@
 /* The words of the root: where the first block stands, where the last while it is free, the index's own. */
 enum { ROOT_FIRST = ROOT_DESIGN, ROOT_LAST = ROOT_DESIGN + 8, ROOT_INDEX = ROOT_DESIGN + 16 };
 
-/* Whether a block, or the words of the index in the root, may stand at this address: what lies between the root
- * and the break can be loaded, so that a broken link costs no process its life. */
+/* Bytes of the smallest free block of any index: as far as its links reach. */
+enum { INDEX_LEAST_BLOCK = 32 };
+
+/* Whether a free block, or the words of the index in the root, may stand at this address: what lies between the
+ * root and the break can be loaded, so that a broken link costs no process its life. */
 static inline int index_is_link(const hl_heap *h, uint64_t link)
 {
     return link % HEAP_ALIGN == BLOCK_HEADER && link >= h->root + ROOT_FIRST &&
-           link < env_break(h->env);
+           link < env_break(h->env) - INDEX_LEAST_BLOCK;
 }
 
 /* The check of an index against the heap: the free blocks met walking, then those met in the index. */

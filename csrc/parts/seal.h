@@ -15,10 +15,11 @@
 #define SEAL_FACTOR 0x9E3779B97F4A7C15ull
 #define SEAL_TAG ((1ull << 48) - 1)
 
-/* off: factor 0, and so all seals are 0.  public: the golden ratio.  keyed: two secrets, the factor odd. */
+/* off: factor 0, and so all seals are 0.  public: the golden ratio, and a key with high bits, so that no tag
+ * undoes the address.  keyed: two secrets, the factor odd. */
 static inline void seal_begin(hl_heap *h)
 {
-    uint64_t secret = h->seal == HEAP_SEAL_KEYED ? env_random(h->env) : 0;
+    uint64_t secret = h->seal == HEAP_SEAL_KEYED ? env_random(h->env) : 1;
     h->seal_key = secret * SEAL_FACTOR;
     h->seal_factor = h->seal == HEAP_SEAL_OFF ? 0 : h->seal == HEAP_SEAL_PUBLIC ? SEAL_FACTOR : secret | 1;
 }

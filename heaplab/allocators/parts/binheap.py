@@ -26,7 +26,8 @@ from typing import Any, Protocol
 
 from heaplab.allocators.base import ADDRESSES, Span, round_up
 from heaplab.allocators.parts.index import NOTHING, Found, Index, Memory, Survey
-from heaplab.allocators.parts.tags import HEADER, size_of
+from heaplab.allocators.parts.seal import Seal
+from heaplab.allocators.parts.tags import HEADER, is_allocated, size_of
 from heaplab.errors import HeapCorruption, Rule
 
 SLOT = 8  # from the block
@@ -61,8 +62,9 @@ class BinaryHeap(Index):
         base: int,
         options: Mapping[str, int],
         end: Callable[[], int] = lambda: ADDRESSES,
+        seal: Seal | None = None,
     ) -> None:
-        super().__init__(memory, base, options, end)
+        super().__init__(memory, base, options, end, seal)
         self._memory = memory
 
     def init(self, heap_bytes: int) -> None:
@@ -96,6 +98,8 @@ class BinaryHeap(Index):
         load = self._load
         if load(self._base + COUNT):
             largest = load(load(self._base + ARRAY))
+            if self._checks_links and not self._is_link(largest):
+                raise HeapCorruption(self._base, Rule.BROKEN_INDEX)
             word = load(largest)
             if size_of(word) >= need:
                 return largest, word, None
@@ -113,8 +117,7 @@ class BinaryHeap(Index):
         self._store(self._base + COUNT, count)
         if slot == count:
             return
-        last = load(array + WORD * count)
-        last_size = size_of(load(last))
+        last, last_size = self._entry(array, count)
         if is_above(last_size, last, size, block):
             self._sift_up(array, slot, last, last_size)
         else:
@@ -138,17 +141,26 @@ class BinaryHeap(Index):
             raise HeapCorruption(block + HEADER, Rule.BROKEN_LINK)
         return array, slot
 
+    def _entry(self, array: int, slot: int) -> tuple[int, int]:
+        """Return a block of the array, which has to be a free one, and its size.  The header is loaded anyway."""
+        block = self._load(array + WORD * slot)
+        if self._checks_links and not self._is_link(block):
+            raise HeapCorruption(self._base, Rule.BROKEN_INDEX)
+        word = self._load(block)
+        if self._checks_all and (is_allocated(word) or not self._seal.holds(block, word)):
+            raise HeapCorruption(block + HEADER, Rule.BROKEN_HEADER)
+        return block, size_of(word)
+
     def _put(self, array: int, slot: int, block: int) -> None:
         self._store(array + WORD * slot, block)
         self._store(block + SLOT, slot)
 
     def _sift_up(self, array: int, slot: int, block: int, size: int) -> None:
         """Put a block into `slot`, which is free, or into one above it."""
-        load = self._load
         while slot:
             above = (slot - 1) // 2
-            other = load(array + WORD * above)
-            if is_above(size_of(load(other)), other, size, block):
+            other, other_size = self._entry(array, above)
+            if is_above(other_size, other, size, block):
                 break
             self._put(array, slot, other)
             slot = above
@@ -156,13 +168,10 @@ class BinaryHeap(Index):
 
     def _sift_down(self, array: int, slot: int, block: int, size: int, count: int) -> None:
         """Put a block into `slot`, which is free, or into one below it."""
-        load = self._load
         while (below := 2 * slot + 1) < count:
-            other = load(array + WORD * below)
-            other_size = size_of(load(other))
+            other, other_size = self._entry(array, below)
             if below + 1 < count:
-                right = load(array + WORD * (below + 1))
-                right_size = size_of(load(right))
+                right, right_size = self._entry(array, below + 1)
                 if is_above(right_size, right, other_size, other):
                     below, other, other_size = below + 1, right, right_size
             if is_above(size, block, other_size, other):

@@ -15,6 +15,8 @@ from heaplab.allocators.parts.seal import Seal
 from heaplab.allocators.parts.tags import HEADER
 from heaplab.errors import HeapCorruption, Rule
 
+#: bytes of the smallest free block of any index: as far as its links reach
+LEAST_BLOCK: Final = 32
 #: what a search gives: a block, its header as loaded, and what the index learned on its way, the index's business
 Found = tuple[int, int, Any]
 NOTHING: Final[Found] = (0, 0, None)
@@ -77,7 +79,7 @@ class Index(ABC):
     """The free blocks of a heap.
 
     base: the address of the index's words in the root.  options: of the spec.  end: tells where the memory ends that
-    blocks can stand in.
+    blocks can stand in.  seal: of the headers.
 
     The methods that a free block passes through raise HeapCorruption (BROKEN_LINK) when its neighbours in
     the index do not point back to it.
@@ -94,20 +96,24 @@ class Index(ABC):
         base: int,
         options: Mapping[str, int],
         end: Callable[[], int] = lambda: ADDRESSES,
+        seal: Seal | None = None,
     ) -> None:
         self._load = memory.load64
         self._store = memory.store64
         self._base = base
         self._lowest = base - 2 * HEADER
         self._end = end
-        self._checks_links = options.get("checks", Checks.ALL) >= Checks.LINKS
+        self._seal = seal or Seal()
+        checks = options.get("checks", Checks.ALL)
+        self._checks_links = checks >= Checks.LINKS
+        self._checks_all = checks == Checks.ALL
 
     def _is_link(self, link: int) -> bool:
-        """Whether a block, or the words of the index in the root, may stand at this address.
+        """Whether a free block, or the words of the index in the root, may stand at this address.
 
         What lies between the root and the break can be loaded, so that a broken link costs no process its life.
         """
-        return link % 16 == HEADER and self._lowest <= link < self._end()
+        return link % 16 == HEADER and self._lowest <= link < self._end() - LEAST_BLOCK
 
     @abstractmethod
     def init(self, heap_bytes: int) -> None:

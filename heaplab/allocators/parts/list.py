@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from heaplab.allocators.base import ADDRESSES
 from heaplab.allocators.parts.index import NOTHING, Found, Index, Memory, Survey
+from heaplab.allocators.parts.seal import Seal
 from heaplab.allocators.parts.tags import HEADER, size_of
 from heaplab.errors import HeapCorruption, Rule
 
@@ -44,8 +45,9 @@ class FreeBlockList(Index):
         base: int,
         options: Mapping[str, int],
         end: Callable[[], int] = lambda: ADDRESSES,
+        seal: Seal | None = None,
     ) -> None:
-        super().__init__(memory, base, options, end)
+        super().__init__(memory, base, options, end, seal)
         self._rover = base
         self._sentinel = base  # the rover stands where its header would
         self._roves = FITS[options["fit"]] == "next"

@@ -7,9 +7,11 @@
 
 The seal is the top of (address ^ tag ^ key) * factor.
 
-    seal=public  key 0; the factor is 2^64 over the golden ratio: multiplicative hashing (Knuth, TAOCP vol. 3, 6.4)
+    seal=public  key and factor are 2^64 over the golden ratio: multiplicative hashing (Knuth, TAOCP vol. 3, 6.4)
     seal=keyed   key and factor are secrets of the process: who does not know them cannot make a header up
     seal=off     factor 0: every seal is 0
+
+The key has bits above the 48 of address and tag, so that no tag undoes the address.
 
 With seal=public a change of any one byte is always noticed, in the address, the tag or the seal; of other changes,
 and of data that was never a header, one in 65,536 gets through.  With seal=keyed one in 65,536 of all changes gets
@@ -38,14 +40,14 @@ class Seal:
 
     >>> seal = Seal()
     >>> hex(seal(0x10020, 5))
-    '0x57be000000000005'
+    '0x8d7000000000005'
     >>> seal.holds(0x10020, seal(0x10020, 5)), seal.holds(0x10040, seal(0x10020, 5))
     (True, False)
     """
 
     __slots__ = ("_factor", "_key")
 
-    def __init__(self, factor: int = FACTOR, key: int = 0) -> None:
+    def __init__(self, factor: int = FACTOR, key: int = FACTOR) -> None:
         self._factor = factor
         self._key = key
 

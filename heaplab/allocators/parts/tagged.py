@@ -71,7 +71,9 @@ class TaggedDesign(Design):
         super().__init__(process, options, root)
         self._brk = brk.Brk(process, self.options, root)
         self._large = Large(process, self.options, root, self._seal)
-        self._index = self.INDEX(process, root + ROOT_INDEX, self.options, lambda: process.sbrk(0))
+        self._index = self.INDEX(
+            process, root + ROOT_INDEX, self.options, lambda: process.sbrk(0), self._seal
+        )
         self._min_block = self.INDEX.MIN_BLOCK
         self._start = root + self.ROOT_SIZE
         self._lowest = self._start - HEADER
