@@ -177,7 +177,7 @@ def test_a_file_that_cannot_be_written_costs_no_table(trace, tmp_path, monkeypat
 def test_a_call_that_does_not_return_is_ended_after_the_seconds_given(trace, tmp_path):
     design = tmp_path / "d.py"
     design.write_text(
-        "from heaplab.allocators.buddy import Buddy\n"
+        "from heaplab.allocators.designs.buddy import Buddy\n"
         "class Spinning(Buddy):\n"
         "    def free(self, p):\n"
         "        while True:\n"

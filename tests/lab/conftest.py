@@ -18,7 +18,7 @@ class Shelf(Design):
 
         block: | size of the payload | 1 allocated, 0 free | payload, rounded up to 16 bytes |
 
-    malloc costs 5 mems, 2 more when it grows the heap, free 3.
+    malloc costs 5 mems, 2 more when it grows the heap, free 2.
     """
 
     NAME = "shelf"

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from heaplab import lab
-from heaplab.allocators.buddy import Buddy
+from heaplab.allocators.designs.buddy import Buddy
 from heaplab.errors import UsageError
 from heaplab.testing.steps import Malloc, Trial
 from heaplab.traces import Event, Op, Provenance, Trace, TraceWriter
@@ -17,8 +17,8 @@ from heaplab.traces import Event, Op, Provenance, Trace, TraceWriter
 BROKEN = """
 import os
 from itertools import cycle
-from heaplab.allocators.base import Allocator, Block, State
-from heaplab.allocators.buddy import Buddy
+from heaplab.allocators.base import Allocator, Span, State
+from heaplab.allocators.designs.buddy import Buddy
 
 class Broken(Buddy):
 """
@@ -109,15 +109,15 @@ DESIGNS = {
         """
         def walk(self):
             yield from super().walk()
-            yield Block(0x10, 16, 16, State.FREE)
+            yield Span(0x10, 16, 0x10, 16, State.FREE)
         """,
         "failed",
-        "the walk over the heap after 100 events: BrokenWalk: the walk's block at 0x10 to 0x20 is not within",
+        "the walk over the heap after 100 events: BrokenWalk: the walk's span at 0x10 to 0x20 is not within",
     ),
     "walk_that_forgets": (
         """
         def walk(self):
-            return iter(list(super().walk())[1:])
+            return (span for span in super().walk() if span.state != State.ALLOCATED)
         """,
         "failed",
         "the walk over the heap after 100 events: BrokenWalk: the live block at 0x",
@@ -125,10 +125,10 @@ DESIGNS = {
     "walk_of_giants": (
         """
         def walk(self):
-            return (block._replace(size=block.size * 10**7) for block in super().walk())
+            return (span._replace(size=span.size * 10**7) for span in super().walk())
         """,
         "failed",
-        "the walk over the heap after 100 events: BrokenWalk: the walk's block at 0x",
+        "the walk over the heap after 100 events: BrokenWalk: the walk has more bytes than the process",
     ),
     "crash": (
         """
@@ -142,7 +142,7 @@ DESIGNS = {
 }
 
 NO_MEMS = '''
-from heaplab.allocators.base import Allocator, Block, State
+from heaplab.allocators.base import Allocator, Span, State
 
 class NoMems(Allocator):
     """Keeps everything in Python: no memory reference, no system call after the first."""
@@ -183,7 +183,10 @@ class NoMems(Allocator):
         return self.blocks[p]
 
     def walk(self):
-        return iter([Block(p, n, n, State.ALLOCATED) for p, n in sorted(self.blocks.items())])
+        return iter([Span(p, n, p, n, State.ALLOCATED) for p, n in sorted(self.blocks.items())])
+
+    def index(self):
+        return iter(())
 
     def check(self):
         pass

@@ -107,14 +107,14 @@ def test_a_checkout_without_a_build_is_nobodys_heaplab(tmp_path):
 def test_of_a_designs_folder_only_its_file_is_imported(trap):
     design = trap / "numpy.py"
     design.write_text(
-        "import json\nfrom heaplab.allocators.buddy import Buddy\nclass Mine(Buddy):\n    pass\n"
+        "import json\nfrom heaplab.allocators.designs.buddy import Buddy\nclass Mine(Buddy):\n    pass\n"
     )
     [run] = lab.compare([synthetic(100)], [str(design)], jobs=1).runs
     assert (run.outcome, run.reason, imported(trap)) == ("finished", "", [])
 
 
 def test_a_design_may_import_what_lies_on_pythonpath(trap, monkeypatch):
-    (trap / "helper.py").write_text("from heaplab.allocators.buddy import Buddy\n")
+    (trap / "helper.py").write_text("from heaplab.allocators.designs.buddy import Buddy\n")
     design = trap / "design.py"
     design.write_text("from helper import Buddy\nclass Mine(Buddy):\n    pass\n")
     for name in (*NAMES, "heaplab"):
@@ -141,7 +141,7 @@ def test_a_worker_that_cannot_start_later_on_costs_one_run(monkeypatch, tmp_path
     """The first worker starts and crashes; none after it can start."""
     design = tmp_path / "crashing.py"
     design.write_text(
-        "import os, sys\nfrom heaplab.allocators.buddy import Buddy\nclass Crashing(Buddy):\n"
+        "import os, sys\nfrom heaplab.allocators.designs.buddy import Buddy\nclass Crashing(Buddy):\n"
         "    def malloc(self, size):\n        os.write(2, b'out of\\x07 ideas\\n')\n        os._exit(3)\n"
     )
     start = pool._interpreter

@@ -284,14 +284,14 @@ def placing(shelf):
 
     def placing(*offsets: int) -> type[Allocator]:
         class Placing(shelf):
-            def _aligned_alloc(self, alignment: int, size: int) -> int:
+            def _malloc(self, size: int, alignment: int) -> int:
                 if self.process.sbrk(0) < self._start + 0x40000:
-                    self._grow(0x40000)
+                    self._brk.grow(0x40000)
                 number = self._load(self.root + 24)
                 self._store(self.root + 24, number + 1)
                 return self._start + offsets[number]
 
-            def _init(self, end: int) -> None:
+            def _init(self) -> None:
                 self._store(self.root + 24, 0)
 
             def _resize(self, p: int, size: int) -> bool:
@@ -300,10 +300,10 @@ def placing(shelf):
             def _free(self, p: int) -> None:
                 pass
 
-            def _usable_size(self, p: int) -> int:
+            def _usable(self, p: int) -> int:
                 return 100
 
-            def _blocks(self):
+            def _walk(self):
                 return iter(())
 
         return Placing
@@ -321,7 +321,7 @@ def test_an_overlap_is_caught_at_the_call_that_makes_it(spec_of, placing, op, fi
     places = (first, second)
     if op == R:
         events, places = [*events[:1], Event(M, 1, 1), Event(R, 1, max(size, 1))], (first, 0x30000, second)
-    reason = ends(spec_of(placing(*places), mmap_threshold=1 << 20), *events)
+    reason = ends(spec_of(placing(*places)), *events)
     last = len(events) - 1
     wanted = rf"event {last} \({re.escape(str(events[-1]))}\): ({NAMED}) overlaps ({NAMED})"
     found = re.fullmatch(wanted, reason)
@@ -334,7 +334,7 @@ def test_neighbours_do_not_overlap(spec_of, placing):
     places = (0x1000, 0xFF0, 0x1070, 0xFE0, 0x10000, 0x20000, 0xFFF0)
     sizes = (100, 16, 17, 0, 0x10000, 1, 16)
     events = [Event(M, slot, size) for slot, size in enumerate(sizes)]
-    assert ends(spec_of(placing(*places), mmap_threshold=1 << 20), *events) == ""
+    assert ends(spec_of(placing(*places)), *events) == ""
 
 
 def test_a_place_that_was_freed_may_be_given_again(spec_of, placing):
@@ -397,8 +397,8 @@ def test_realloc_keeps_the_shorter_of_both_sizes_whatever_they_are(spec_of):
 @pytest.mark.parametrize(("event", "off"), [(Event(M, 0, 10), 8), (Event(A, 0, 10, 64), 32)])
 def test_misalignment_is_caught(spec_of, shelf, event, off):
     class Askew(shelf):
-        def _aligned_alloc(self, alignment: int, size: int) -> int:
-            return super()._aligned_alloc(max(alignment, 64), size + off) + off
+        def _malloc(self, size: int, alignment: int) -> int:
+            return super()._malloc(size + off, max(alignment, 64)) + off
 
     wanted = rf".*: the block at 0x[0-9a-f]+ is not a multiple of {max(event.align, 16)}"
     assert re.fullmatch(wanted, fails(spec_of(Askew), event))
@@ -424,7 +424,7 @@ def test_what_calloc_leaves_unclean_is_caught(spec_of, shelf):
 
 def test_an_address_that_is_nobodys_is_caught(spec_of, shelf):
     class Wild(shelf):
-        def _malloc(self, size: int) -> int:
+        def _malloc(self, size: int, alignment: int) -> int:
             return 0x10
 
     reason = fails(spec_of(Wild), Event(M, 0, 10))
@@ -454,11 +454,11 @@ def test_a_heap_that_hushes_up_that_it_was_killed_is_found_out(spec_of, shelf, o
         def _free(self, p: int) -> None:
             self._die()
 
-        def _malloc(self, size: int) -> int:
+        def _malloc(self, size: int, alignment: int) -> int:
             if size == 20:
                 self._die()
                 return self._start
-            return super()._malloc(size)
+            return super()._malloc(size, alignment)
 
     reason = fails(spec_of(Hushing), Event(M, 0, 10), Event(M, 1, 20) if op == M else Event(F, 0))
     assert reason.endswith("process 0 is dead, though the trace does not say so")
@@ -487,10 +487,10 @@ def test_a_heap_in_python_can_mend_what_its_access_raised(spec_of, shelf):
 
 def test_what_a_slot_held_before_is_not_what_it_holds_now(spec_of, shelf):
     class Restoring(shelf):
-        def _malloc(self, size: int) -> int:
+        def _malloc(self, size: int, alignment: int) -> int:
             if size == 8:
                 self.process.copy(self._start + 64, self._start + 16, 24)
-            return super()._malloc(size)
+            return super()._malloc(size, alignment)
 
     events = [Event(M, 0, 24), Event(F, 0), Event(M, 0, 24), Event(M, 1, 8), Event(F, 0)]
     assert "from byte 0 on" in fails(spec_of(Restoring), *events)
@@ -604,7 +604,7 @@ def test_an_empty_trace_is_a_run_too():
 
 def test_a_walk_that_raises_is_a_failure_with_a_reason(spec_of, shelf):
     class Lost(shelf):
-        def _blocks(self):
+        def _walk(self):
             raise IndexError("no block 3")
 
     reason = fails(spec_of(Lost), Event(M, 0, 10))
