@@ -203,6 +203,8 @@ static uint64_t call(hl_replay *r, hl_replay_process *p, int op, uint64_t addres
         c->escape = escape;
     }
     uint64_t mems = end_call(r, c);
+    if (result == HL_HEAP_RAISED) /* as in C, where what is raised jumps over the rest */
+        return result;
     r->ops++;
     r->mems_count[hl_mems_bucket(mems)]++;
     if (mems > r->mems_max)

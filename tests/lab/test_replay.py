@@ -406,7 +406,7 @@ def test_misalignment_is_caught(spec_of, shelf, event, off):
 
 def test_an_address_that_no_space_has_is_caught(spec_of, shelf):
     class Far(shelf):
-        def _malloc(self, size: int) -> int:
+        def _malloc(self, size: int, alignment: int) -> int:
             return 0xFFFF_8000_0000_0010
 
     assert "is in no address space" in fails(spec_of(Far), Event(M, 0, 0))
