@@ -197,11 +197,11 @@ static void trim(hl_heap *h)
 {
     uint64_t end = brk_end(h);
     uint64_t tail = tail_of(h, end);
-    uint64_t to = heap_round_up(tail + h->top_pad, env_page_size(h->env));
-    if (!brk_trims(h, end - tail) || to >= end)
+    uint64_t keep = brk_keep(h, tail);
+    if (!brk_trims(h, end, keep))
         return;
     unlink_tail(h, tail, end);
-    cut(h, tail, brk_shrink(h, to) ? to : end);
+    cut(h, tail, brk_shrink(h, keep) ? keep : end);
 }
 
 /* ---- malloc ---- */

@@ -167,13 +167,11 @@ static int extend(hl_heap *h, uint64_t need)
     return 1;
 }
 
-/* Gives the kernel what the free last block has beyond top_pad. */
+/* Gives the kernel what the free last block has beyond top_pad, if that is worth it. */
 static void trim(hl_heap *h, uint64_t block, uint64_t size)
 {
-    uint64_t end = brk_end(h);
-    uint64_t keep =
-        heap_round_up(block + INDEX_MIN_BLOCK + BLOCK_HEADER + h->top_pad, env_page_size(h->env));
-    if (keep < end && brk_shrink(h, keep)) {
+    uint64_t end = block + size + BLOCK_HEADER, keep = brk_keep(h, block + INDEX_MIN_BLOCK + BLOCK_HEADER);
+    if (brk_trims(h, end, keep) && brk_shrink(h, keep)) {
         uint64_t rest = keep - BLOCK_HEADER - block;
         index_shrink(h, block, size, block, rest, NULL);
         make_free(h, block, rest, BLOCK_LAST);
@@ -237,7 +235,7 @@ static inline void release(hl_heap *h, uint64_t block, uint64_t size, uint64_t p
         index_insert(h, start, total);
     }
     make_free(h, start, total, last);
-    if (last && brk_trims(h, total))
+    if (last)
         trim(h, start, total);
 }
 

@@ -37,14 +37,20 @@ int brk_shrink(hl_heap *h, uint64_t end);
 
 static inline uint64_t brk_end(hl_heap *h) { return heap_load(h, h->root + ROOT_END); }
 
-/* Whether a free end of `tail` bytes is worth a trim.  Mostly that costs no reference. */
-static inline int brk_trims(hl_heap *h, uint64_t tail)
+/* Where the heap would end that keeps everything below `tail`, and top_pad bytes. */
+static inline uint64_t brk_keep(const hl_heap *h, uint64_t tail)
+{
+    return heap_round_up(tail + h->top_pad, env_page_size(h->env));
+}
+
+/* Whether the heap is worth a trim from `end` down to `keep`.  Mostly that costs no reference. */
+static inline int brk_trims(hl_heap *h, uint64_t end, uint64_t keep)
 {
     int dynamic = h->trim_threshold == BRK_DYNAMIC;
     uint64_t least = dynamic ? 2 * LARGE_LEAST : h->trim_threshold;
-    if (tail < h->top_pad || tail - h->top_pad < least)
+    if (keep >= end || end - keep < least)
         return 0;
-    return !dynamic || tail - h->top_pad >= 2 * heap_load(h, h->root + LARGE_THRESHOLD);
+    return !dynamic || end - keep >= 2 * heap_load(h, h->root + LARGE_THRESHOLD);
 }
 
 #endif

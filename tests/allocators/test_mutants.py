@@ -57,13 +57,13 @@ MUTANTS = {
     "aligns the block, not the payload": (
         Tagged, "_allocate_aligned", "round_up(front + HEADER, alignment) - HEADER", "front", LIFO),
     "trims what is in use": (
-        Tagged, "_release", "if last and self._brk.trims(total)", "if self._brk.trims(total)", LIFO),
+        Tagged, "_release", "if last:", "if True:", LIFO),
     "does not say which block is the last": (
         Tagged, "_carve", "word & LAST", "0", LIFO),
     "trims to where the last block begins": (
         Tagged, "_trim", "block + self._min_block + HEADER", "block", LIFO),
     "does not trim": (
-        Tagged, "_release", "self._brk.trims(total)", "False", LIFO),
+        Brk, "trims", "end - keep < self._least", "True", LIFO),
     "does not tell the index what trimming left": (
         Tagged, "_trim", "self._index.shrink(block, size, block, rest)", "pass", "binheap"),
     "grows as if nothing were free at the end": (
@@ -89,7 +89,7 @@ MUTANTS = {
     "leaves a hole in the way to a large block": (
         Large, "_empty", "(at - table.home(p)) & mask >= (at - hole) & mask", "False", LIFO),
     "loses large blocks when their table grows": (
-        Large, "_reserve", "process.copy(table.slot(self._search(table, p)[0]), old.slot(n), SLOT)", "pass", LIFO),
+        Large, "_reserve", "if p := load(old.slot(n) + PAYLOAD):", "if p := 0:", LIFO),
     "unmaps too little": (
         Large, "free", "munmap(base, length)", "munmap(base, length // 2 // 4096 * 4096 or 4096)", LIFO),
     "links one way only": (

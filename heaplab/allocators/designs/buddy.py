@@ -315,11 +315,11 @@ class Buddy(Design):
         """
         end = self._brk.end()
         tail = self._tail(end)
-        to = round_up(tail + self._brk.top_pad, self._page_size)
-        if not self._brk.trims(end - tail) or to >= end:
+        keep = self._brk.keep(tail)
+        if not self._brk.trims(end, keep):
             return
         self._unlink_tail(tail, end)
-        self._cut(tail, to if self._brk.shrink(to) else end)
+        self._cut(tail, keep if self._brk.shrink(keep) else end)
 
     # walk and check
 

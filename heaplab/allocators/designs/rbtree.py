@@ -9,7 +9,7 @@ Alignment       16 bytes
 Overhead        8 bytes a block
 Minimum block   48 bytes
 malloc          2 mems a level to search, then 9 to 13 to split, or 6 to about 20 to take a block whole
-free            2 mems a level to insert, about 9 for links and colours, 7 for the tags; a merge 3 to 20
+free            2 mems a level to insert, about 9 for links and colours, 6 for the tags; a merge 3 to 20
 Metadata        headers, footers, links and colours in the blocks; 3 words in the root
 Cost            O(log n), n free blocks
 Source          Cormen et al., Introduction to Algorithms, 13; Guibas and Sedgewick (1978)

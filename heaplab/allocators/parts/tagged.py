@@ -9,7 +9,7 @@
 
 The epilogue is the header of an allocated block of size 0.  No two free blocks are neighbours: free merges at
 once, so the block before a free block is always allocated.  What the kernel gives is merged with a free last
-block, which the root knows because it has no footer; of a large last block all but top_pad bytes are given back
+block, which the root knows because it has no footer; of a long free end all but top_pad bytes are given back
 (sources/brk.py).  Large requests have a mapping each (sources/large.py).
 
 Alignment       16 bytes; the payload begins 8 bytes after the block
@@ -231,7 +231,7 @@ class TaggedDesign(Design):
         else:
             index.insert(start, total)
         self._make_free(start, total, last)
-        if last and self._brk.trims(total):
+        if last:
             self._trim(start, total)
 
     def _resize(self, p: int, size: int) -> bool:
@@ -323,10 +323,9 @@ class TaggedDesign(Design):
         return size
 
     def _trim(self, block: int, size: int) -> None:
-        """Give the kernel what the free last block has beyond top_pad."""
-        end = self._brk.end()
-        keep = round_up(block + self._min_block + HEADER + self._brk.top_pad, self._page_size)
-        if keep < end and self._brk.shrink(keep):
+        """Give the kernel what the free last block has beyond top_pad, if that is worth it."""
+        end, keep = block + size + HEADER, self._brk.keep(block + self._min_block + HEADER)
+        if self._brk.trims(end, keep) and self._brk.shrink(keep):
             rest = keep - HEADER - block
             self._index.shrink(block, size, block, rest)
             self._make_free(block, rest, LAST)

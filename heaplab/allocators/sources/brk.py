@@ -7,9 +7,9 @@
 
 The break belongs to one heap.  When somebody else moves it, the heap can no longer grow or shrink.
 
-Trimming has a distance to growing: a free end goes back only when that gives trim_threshold bytes back and keeps
-top_pad bytes.  So a block that is taken and freed at the end of the heap moves the break twice only if it is
-larger than trim_threshold.  By default that is twice the threshold of large blocks, as in glibc.
+Trimming has a distance to growing: a free end goes back only when that gives trim_threshold bytes back and
+keeps top_pad bytes.  So a block that is taken and freed at the end of the heap moves the break twice only if
+it is larger than trim_threshold.  By default that is twice the threshold of large blocks, as in glibc.
 
 The twin is csrc/sources/brk.h.
 """
@@ -64,12 +64,15 @@ class Brk:
         """Return the end of the heap.  1 mem."""
         return self._load(self._end)
 
-    def trims(self, tail: int) -> bool:
-        """Return whether a free end of `tail` bytes is worth a trim.  Mostly no mems, else 1."""
-        spare = tail - self.top_pad
-        if spare < 0 or spare < self._least:
+    def keep(self, tail: int) -> int:
+        """Return where the heap would end that keeps everything below `tail`, and top_pad bytes."""
+        return round_up(tail + self.top_pad, self._process.page_size)
+
+    def trims(self, end: int, keep: int) -> bool:
+        """Return whether the heap is worth a trim from `end` down to `keep`.  Mostly no mems, else 1."""
+        if keep >= end or end - keep < self._least:
             return False
-        return not self._dynamic or spare >= 2 * self._load(self._threshold)
+        return not self._dynamic or end - keep >= 2 * self._load(self._threshold)
 
     def grow(self, need: int) -> tuple[int, int] | None:
         """Move the break up by at least `need` bytes: top_pad is added, and the rest of the page.

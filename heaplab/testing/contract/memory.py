@@ -18,7 +18,7 @@ def sizes_near_two_to_the_64_are_refused(desk: Desk) -> None:
     """ENOMEM, whatever sums and roundings would wrap around; and nothing is lost."""
     heap = desk.heap()
     p = heap.malloc(100)
-    before = list(heap.walk())
+    before = list(heap.blocks())
     for size in (*HUGE, *((1 << 64) - n for n in range(1, 80, 7)), *((1 << 63) - n for n in range(1, 80, 7))):
         for call in (
             heap.malloc,
@@ -30,7 +30,7 @@ def sizes_near_two_to_the_64_are_refused(desk: Desk) -> None:
             heap.process.errno = 0
             assert call(size) == 0, f"{size:#x} was granted"
             assert heap.process.errno == errno.ENOMEM
-    assert list(heap.walk()) == before
+    assert list(heap.blocks()) == before
     heap.check()
 
 
@@ -115,6 +115,7 @@ def large_requests_have_a_mapping_each(desk: Desk) -> None:
     """From mmap_threshold on: one mmap for malloc, one munmap for free, and the heap does not grow."""
     heap = desk.heap(mmap_threshold=64 * KIB)
     small = heap.malloc(64 * KIB - 1)
+    heap.free(heap.malloc(64 * KIB))  # what the design needs for the first of them stays
     end, before = heap.process.sbrk(0), heap.process.syscalls
     maps = heap.process.maps()
     p = heap.malloc(64 * KIB)
@@ -125,6 +126,20 @@ def large_requests_have_a_mapping_each(desk: Desk) -> None:
     assert heap.process.maps() == maps, "the mapping is still there, or a part of it"
     assert heap.process.sbrk(0) == end
     heap.check()
+
+
+def many_large_blocks_are_all_known(desk: Desk) -> None:
+    """Two hundred mappings at once, freed in any order: each is found, and none is left."""
+    heap, chance = desk.heap(mmap_threshold=32 * KIB), Random(3)
+    blocks = [heap.malloc(32 * KIB) for _ in range(200)]
+    assert sorted(allocated(heap)) == sorted(blocks)
+    heap.check()
+    chance.shuffle(blocks)
+    while blocks:
+        heap.free(blocks.pop())
+        if len(blocks) % 20 == 0:
+            assert sorted(allocated(heap)) == sorted(blocks)
+            heap.check()
 
 
 def a_freed_heap_is_trimmed(desk: Desk) -> None:
@@ -261,6 +276,7 @@ CLAUSES: tuple[Clause, ...] = (
     nothing_is_lost_when_mmap_fails,
     malloc_is_no_system_call,
     large_requests_have_a_mapping_each,
+    many_large_blocks_are_all_known,
     a_freed_heap_is_trimmed,
     trimming_leaves_a_sound_heap,
     the_walk_covers_the_heap,

@@ -28,7 +28,7 @@ def new(request, create):
 def picture(heap):
     """The blocks with their sizes; < where the header says that the block before is free."""
     words = []
-    for block in heap.walk():
+    for block in heap.blocks():
         word = heap.process.load64(block.payload - 8)
         words.append(
             f"{'-' if blocks.prev_is_allocated(word) else '<'}"
@@ -99,27 +99,29 @@ def test_the_words_of_a_heap_of_four_blocks(create):
     a, b, c = (heap.malloc(24) for _ in range(3))
     heap.free(a)
     heap.free(c)  # merges with the rest
-    assert [p - at for p in (a, b, c)] == [0x50, 0x70, 0x90]
+    assert [p - at for p in (a, b, c)] == [0x60, 0x80, 0xA0]
     sentinel, last = at + ROOT_INDEX, c - 8
     assert {
-        offset: load(at + offset) for offset in range(0, 0x98, 8) if offset not in range(0x70, 0x88, 8)
+        offset: load(at + offset) for offset in range(0, 0xA8, 8) if offset not in range(0x80, 0x98, 8)
     } == {
         0x00: int.from_bytes(b"freelist", "little"),
         0x08: at + 0x1000,  # end
-        0x10: 0,  # no large block
-        0x18: a - 8,  # first
-        0x20: last,
-        0x28: sentinel,  # rover
-        0x30: last,  # the list: the block merged last, then a
-        0x38: a - 8,
-        0x40: 0,
-        0x48: header(SEAL, a - 8, 32, PREV_ALLOCATED),
-        0x50: sentinel,
-        0x58: last,
-        0x60: 32,  # footer
-        0x68: header(SEAL, b - 8, 32, ALLOCATED),
-        0x88: header(SEAL, last, 0xFF8 - 0x88, PREV_ALLOCATED | LAST),
-        0x90: a - 8,
+        0x10: 0,  # no table of large blocks
+        0x18: 0,  # no large block
+        0x20: 128 << 10,  # requests from here on are large
+        0x28: a - 8,  # first
+        0x30: last,
+        0x38: sentinel,  # rover
+        0x40: last,  # the list: the block merged last, then a
+        0x48: a - 8,
+        0x50: 0,  # so that payloads are multiples of 16
+        0x58: header(SEAL, a - 8, 32, PREV_ALLOCATED),
+        0x60: sentinel,
+        0x68: last,
+        0x70: 32,  # footer
+        0x78: header(SEAL, b - 8, 32, ALLOCATED),
+        0x98: header(SEAL, last, 0xFF8 - 0x98, PREV_ALLOCATED | LAST),
+        0xA0: a - 8,
     }
     assert load(last + 16) == sentinel
     assert load(at + 0xFF8) == header(SEAL, at + 0xFF8, 0, ALLOCATED)
@@ -200,7 +202,7 @@ def test_a_heap_of_one_small_page_begins_when_it_grows():
         process = Kernel(ram="64 KiB", page_size=128, seed=1).init.fork()
         process.sbrk(-process.sbrk(0) % 128 + 40)
         heap = allocators.create("rbtree:top_pad=0", process, language)
-        assert list(heap.walk()) == []
+        assert list(heap.blocks()) == []
         heap.check()
         p = heap.malloc(24)
         assert p == heap.root - 48 + 128  # the page's end, but for the header
@@ -209,21 +211,23 @@ def test_a_heap_of_one_small_page_begins_when_it_grows():
 
 
 def test_a_request_beyond_all_addresses_is_refused(new):
-    """mmap_threshold can be so high that it reaches the design itself."""
-    heap = new(f":mmap_threshold={(1 << 64) - 1}")
+    """mmap_threshold can be so high that it reaches the design itself: all but the last of these do."""
+    heap = new(f":mmap_threshold={(1 << 63) - 1}")
     p = heap.malloc(24)
     before = list(heap.walk())
-    for size in (1 << 47, (1 << 63) - 1, 1 << 63, (1 << 64) - 24, (1 << 64) - 2):
+    for size in (1 << 47, (1 << 63) - 17, (1 << 63) - 2, (1 << 63) - 1):
         for call in (
             heap.malloc,
             lambda size: heap.realloc(p, size),
             lambda size: heap.aligned_alloc(64, size),
+            lambda size: heap.aligned_alloc(1 << 62, size),
             lambda size: heap.aligned_alloc(1 << 63, size),
         ):
             heap.process.errno = 0
             assert call(size) == 0
             assert heap.process.errno == errno.ENOMEM
     assert list(heap.walk()) == before
+    assert heap.aligned_alloc(1 << 62, 1) == 0
     assert heap.aligned_alloc(1 << 63, 1) == 0
     heap.check()
 
