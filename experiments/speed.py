@@ -1,7 +1,7 @@
 """How fast is heaplab?  One run, both sides, ratios.
 
     python experiments/speed.py            everything, about three minutes
-    python experiments/speed.py fork       one question of: traces, python, fault, fork, memory
+    python experiments/speed.py fork       one question of: traces, python, fault, fork, large, memory
 
 Every question is asked in interleaved rounds and answered with medians, because machines are noisy; the aim
 stands beside the figure, and a figure that falls short is printed as it is.
@@ -156,6 +156,48 @@ def ask_fault() -> Iterator[Answer]:
     yield Answer("demand-zero fault", f"{fault * 1e6:.2f} us", "at most 10 us", fault <= 10e-6)
 
 
+# ---- large: blocks with a mapping each ----
+
+
+def large_pairs(live: int, pairs: int = 2000) -> tuple[Callable[[], float], Callable[[], float]]:
+    """Return, with so many live blocks of 200 kB: seconds of a free and a malloc, and references of a free."""
+    process = Kernel(ram="1 GiB").init.fork()
+    heap = allocators.create("rbtree:mmap_threshold=128KiB", process, "c")
+    chance = random.Random(1)
+    blocks = [heap.malloc(200_000) for _ in range(live)]
+
+    def pair() -> float:
+        places = [chance.randrange(live) for _ in range(pairs)]
+        start = time.perf_counter()
+        for place in places:
+            heap.free(blocks[place])
+            blocks[place] = heap.malloc(200_000)
+        return (time.perf_counter() - start) / pairs
+
+    def references() -> float:
+        before = process.context.mems
+        heap.free(blocks[live // 2])
+        taken = process.context.mems - before
+        blocks[live // 2] = heap.malloc(200_000)
+        return taken
+
+    return pair, references
+
+
+def ask_large() -> Iterator[Answer]:
+    """Ask what a free of a large block costs among 10 and among 10,000 of them."""
+    few, many = large_pairs(10), large_pairs(10_000)
+    taken = medians(5, {"10": few[0], "10,000": many[0]})
+    ratio = taken["10,000"] / taken["10"]
+    yield Answer(
+        "free and malloc of 200 kB among 10,000 such blocks",
+        f"{taken['10,000'] * 1e6:.1f} us with munmap and mmap, {ratio:.2f} times that among 10; "
+        f"a free: {many[1]():.0f} references, {few[1]():.0f} among 10",
+        "at most 2 times",
+        ratio <= 2,
+    )
+
+
 # ---- python: the readable allocators ----
 
 
@@ -258,6 +300,7 @@ QUESTIONS = {
     "python": ask_python,
     "fault": ask_fault,
     "fork": ask_fork,
+    "large": ask_large,
     "memory": ask_memory,
 }
 

@@ -6,7 +6,7 @@ from heaplab.errors import HeapCorruption, Rule, SegmentationFault
 
 def test_c_numbers_the_rules_as_python_does() -> None:
     for rule in Rule:
-        assert getattr(lib, f"HL_{rule.name}") == rule
+        assert getattr(lib, f"HEAP_{rule.name}") == rule
 
 
 def test_every_rule_has_a_sentence_of_its_own() -> None:

@@ -37,7 +37,8 @@ enum {
     HEAP_BROKEN_INDEX,
     HEAP_BROKEN_ROOT,
     HEAP_UNCOALESCED,
-    HEAP_NO_PROGRESS
+    HEAP_NO_PROGRESS,
+    HEAP_UNREADABLE /* found by who looks: see heaplab/allocators/looking.py */
 };
 
 /* What a span is. */

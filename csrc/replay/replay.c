@@ -365,7 +365,7 @@ static int end_thread(hl_replay *r, hl_replay_process *p)
 
 /* ---- many events ---- */
 
-/* Lets this context run next, within what is left of the limit; NULL: none. */
+/* Lets this context run next; NULL: none. */
 static void enter(hl_replay *r, hl_context *c, void *escape)
 {
     if (r->entered == c)
@@ -374,12 +374,16 @@ static void enter(hl_replay *r, hl_context *c, void *escape)
         r->entered->escape = NULL;
         hl_set_fuel(r->entered, HL_NO_LIMIT);
     }
-    if (c) {
+    if (c)
         c->escape = escape;
-        if (r->mems_limit != HL_NO_LIMIT)
-            hl_set_fuel(c, r->mems_limit - r->mems);
-    }
     r->entered = c;
+}
+
+/* Gives the context what is left of the limit, unless it has just that: bulk work takes fuel and is no mems. */
+static inline void refuel(hl_replay *r, hl_context *c)
+{
+    if (r->mems_limit != HL_NO_LIMIT && hl_fuel(c) != r->mems_limit - r->mems)
+        hl_set_fuel(c, r->mems_limit - r->mems);
 }
 
 /* After an event: peaks, and a sample if one is due. */
@@ -418,6 +422,7 @@ static int replay_rows(hl_replay *r, const hl_events *e, uint64_t stop, void *es
         if (!p || !p->context->space)
             return HL_REPLAY_KILLED;
         enter(r, p->context, escape);
+        refuel(r, p->context);
         p->context->thread = e->thread[row];
         uint32_t id = e->id[row];
         if (op == HL_OP_FREE)

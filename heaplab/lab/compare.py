@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from heaplab.allocators import Spec, parse
+from heaplab.allocators import Spec, names, parse
 from heaplab.errors import UsageError
 from heaplab.lab.pool import News, Pool
 from heaplab.lab.record import CRASHED, HUNG, Run
@@ -17,15 +17,13 @@ from heaplab.lab.run import RAM
 from heaplab.lab.worker import Job
 from heaplab.traces import Header, Provenance, Trace, TraceWriter, corpus, open_trace
 
-#: every family, and of freelist the classical fits
+#: of freelist the classical fits, and every other design in C
 DEFAULT_ALLOCATORS = (
     "freelist:fit=first:order=address",
     "freelist:fit=next",
     "freelist:fit=best",
     "freelist:fit=worst",
-    "buddy",
-    "binheap",
-    "rbtree",
+    *(name for name in names("c") if name != "freelist"),
 )
 #: a run stops above this many mems: ten seconds or so
 DEFAULT_MAX_MEMS = 1_000_000_000
