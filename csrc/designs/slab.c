@@ -8,7 +8,7 @@
  *   root -> +40  map       of the pages that blocks start in (parts/pagemap.h)
  *           +56  fresh     the first descriptor that was never used
  *           +64  spare     the list of those that are free again
- *           +72  empty     how many slabs are kept without a block in use
+ *           +72  empty     pages of the slabs that are kept without a block in use
  *           +80  idle      how many chunks are kept without a slab
  *           +88  heads     of the lists: chunks with a free page; then slabs with a free block, a class each
  *
@@ -39,7 +39,7 @@ enum { MOST_PAGES = 32 };     /* of a slab */
 enum { ROOT_MAP = ROOT_DESIGN, ROOT_FRESH = ROOT_MAP + PAGEMAP_SIZE, ROOT_SPARE = ROOT_FRESH + 8 };
 enum { ROOT_EMPTY = ROOT_SPARE + 8, ROOT_IDLE = ROOT_EMPTY + 8, ROOT_HEADS = ROOT_IDLE + 8 };
 enum { FIRST_TABLE = 6 }; /* log2 of the slots of the page map of an empty heap */
-enum { OPTION_CHUNK, OPTION_SLABS, OPTION_CHUNKS };
+enum { OPTION_CHUNK, OPTION_EMPTY, OPTION_CHUNKS };
 
 /* ---- classes ---- */
 
@@ -400,7 +400,7 @@ static uint64_t take(hl_heap *h, unsigned class)
     if (hint >= FULL) {
         if (hint != EMPTY)
             heap_corrupt(h, slab, HEAP_BROKEN_INDEX);
-        heap_store(h, h->root + ROOT_EMPTY, heap_load(h, h->root + ROOT_EMPTY) - 1);
+        heap_store(h, h->root + ROOT_EMPTY, heap_load(h, h->root + ROOT_EMPTY) - pages_of(word));
         w = 0;
     }
     uint64_t blocks = blocks_in(h, size, pages_of(word)), bits = heap_load(h, slab + BITS + 8 * w);
@@ -459,9 +459,9 @@ static void emptied(hl_heap *h, uint64_t slab, uint64_t word)
     uint64_t head = head_of(h, word & CLASS_BITS), first = heap_load(h, head);
     int was_full = hint_of(word) == FULL;
     if (!first || (first == slab && !heap_load(h, slab + NEXT))) {
-        uint64_t empty = heap_load(h, h->root + ROOT_EMPTY);
-        if (empty < h->option[OPTION_SLABS]) {
-            heap_store(h, h->root + ROOT_EMPTY, empty + 1);
+        uint64_t empty = heap_load(h, h->root + ROOT_EMPTY) + pages_of(word);
+        if (empty <= h->option[OPTION_EMPTY] / env_page_size(h->env)) {
+            heap_store(h, h->root + ROOT_EMPTY, empty);
             heap_store(h, slab + WORD, with_hint(word, EMPTY));
             if (was_full)
                 push(h, slab, head);
@@ -691,7 +691,7 @@ static void check_slab(hl_heap *h, tally *t, uint64_t slab, uint64_t word)
         t->mapped++;
     }
     t->slabs++;
-    t->empty += hint == EMPTY;
+    t->empty += hint == EMPTY ? pages_of(word) : 0;
 }
 
 /* How many descriptors the list has; each is of the class, and points back. */
@@ -763,8 +763,8 @@ static void slab_check(hl_heap *h)
 static const hl_option options[] = {
     HEAP_BYTES(option[OPTION_CHUNK], "chunk", "256KiB", NULL, 1ull << 46,
                "asked for at once for slabs, between 64 pages and 256"),
-    HEAP_BYTES(option[OPTION_SLABS], "empty_slabs", "8", NULL, 1ull << 46, "kept when no block of theirs is in use"),
-    HEAP_BYTES(option[OPTION_CHUNKS], "idle_chunks", "1", NULL, 1ull << 46, "kept when no page of theirs is in use"),
+    HEAP_BYTES(option[OPTION_EMPTY], "keep", "16KiB", NULL, 1ull << 46, "of slabs without a block in use stay slabs"),
+    HEAP_BYTES(option[OPTION_CHUNKS], "idle_chunks", "2", NULL, 1ull << 46, "kept when no page of theirs is in use"),
     LARGE_OPTIONS,
     HEAP_CHECK_OPTIONS,
     {0}};

@@ -18,7 +18,7 @@
     root -> +40  map       of the pages that blocks start in (parts/pagemap.py)
             +56  fresh     the first descriptor that was never used
             +64  spare     the list of those that are free again
-            +72  empty     how many slabs are kept without a block in use
+            +72  empty     pages of the slabs that are kept without a block in use
             +80  idle      how many chunks are kept without a slab
             +88  heads     of the lists: chunks with a free page; then slabs with a free block, a class each
 
@@ -452,7 +452,7 @@ class Slab(Design):
         if hint >= FULL:
             if hint != EMPTY:
                 self._corrupt(slab, Rule.BROKEN_INDEX)
-            store(self._empty, load(self._empty) - 1)
+            store(self._empty, load(self._empty) - pages_of(word))
             w = 0
         blocks = blocks_in(size, pages_of(word), self._page_size)
         bits = load(slab + BITS + 8 * w)
@@ -521,9 +521,9 @@ class Slab(Design):
         load, head, was_full = self._load, self._head(word & CLASS_BITS), hint_of(word) == FULL
         first = load(head)
         if not first or (first == slab and not load(slab + NEXT)):
-            empty = load(self._empty)
-            if empty < self.options["empty_slabs"]:
-                self._store(self._empty, empty + 1)
+            empty = load(self._empty) + pages_of(word)
+            if empty <= self.options["keep"] // self._page_size:
+                self._store(self._empty, empty)
                 self._store(slab + WORD, with_hint(word, EMPTY))
                 if was_full:
                     self._push(slab, head)
@@ -706,7 +706,7 @@ class Slab(Design):
                 self._corrupt(page, Rule.BROKEN_INDEX)
             seen.mapped += 1
         seen.slabs += 1
-        seen.empty += hint == EMPTY
+        seen.empty += pages_of(word) if hint == EMPTY else 0
 
     def _check_list(self, seen: _Tally, head: int, size_class: int) -> int:
         """Return how many descriptors the list has; each is of the class, and points back."""
