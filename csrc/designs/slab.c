@@ -71,7 +71,7 @@ static inline uint64_t blocks_in(const hl_heap *h, uint64_t size, uint64_t pages
     return n < CAPACITY ? n : CAPACITY;
 }
 
-/* The pages of a slab: as few as waste no more than a 16th behind the last block, or else the least. */
+/* The pages of a slab: the fewest that waste no more than a 16th, or else those that waste least. */
 static uint64_t pages_for(const hl_heap *h, uint64_t size)
 {
     uint64_t page = env_page_size(h->env), best = 0, best_waste = 1;
@@ -452,8 +452,8 @@ static inline uint64_t block_at(hl_heap *h, uint64_t p, uint64_t slab, uint64_t 
     return i;
 }
 
-/* What becomes of the slab whose last block in use was freed: it stays when it is the only one of its class with
- * a free block, and few are kept so; or its pages go back. */
+/* What becomes of the slab whose last block in use was freed: it stays if it is the only one of its class with
+ * a free block, and little is kept so; else its pages go back. */
 static void emptied(hl_heap *h, uint64_t slab, uint64_t word)
 {
     uint64_t head = head_of(h, word & CLASS_BITS), first = heap_load(h, head);
@@ -516,7 +516,7 @@ static int slab_resize(hl_heap *h, uint64_t p, uint64_t size)
 
 /* ---- walk and check ---- */
 
-/* The number of pages, and of blocks, of the slab with this word, whose place in its chunk is sound. */
+/* How many blocks the slab has; heap_corrupt when its word is not sound. */
 static uint64_t blocks_of(hl_heap *h, uint64_t slab, uint64_t word)
 {
     uint64_t size = size_of(class_in(h, slab, word));
@@ -763,8 +763,10 @@ static void slab_check(hl_heap *h)
 static const hl_option options[] = {
     HEAP_BYTES(option[OPTION_CHUNK], "chunk", "256KiB", NULL, 1ull << 46,
                "asked for at once for slabs, between 64 pages and 256"),
-    HEAP_BYTES(option[OPTION_EMPTY], "keep", "16KiB", NULL, 1ull << 46, "of slabs without a block in use stay slabs"),
-    HEAP_BYTES(option[OPTION_CHUNKS], "idle_chunks", "2", NULL, 1ull << 46, "kept when no page of theirs is in use"),
+    HEAP_BYTES(option[OPTION_EMPTY], "keep", "16KiB", NULL, 1ull << 46,
+               "of slabs without a block in use stay slabs"),
+    HEAP_BYTES(option[OPTION_CHUNKS], "idle_chunks", "2", NULL, 1ull << 46,
+               "chunks without a page in use that are kept"),
     LARGE_OPTIONS,
     HEAP_CHECK_OPTIONS,
     {0}};

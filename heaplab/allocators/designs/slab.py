@@ -1,14 +1,14 @@
 """Slab: blocks of one size side by side in a slab, and not a byte of metadata in them or beside them.
 
     alignment       16 bytes; any power of two up to a page without padding
-    overhead        none in a block; 8 classes from a power of two to the next: 6 % on the average, 12.5 % at most;
-                    a slab's descriptor has 64 bytes, and what is behind its last block is at most a 16th of it
+    overhead        none in a block; 8 classes from a power of two to the next, so 4.6 % of the request on the
+                    average and 12.5 % at most; a slab has a descriptor of 64 bytes, and wastes a 16th at most
     minimum block   16 bytes, all of them payload
-    malloc          4 mems; 5 more when that fills the slab; about 40 when the class needs a slab
-    free            5 mems; 6 more when the slab was full; about 45 when its pages go back
+    malloc          4 mems; 5 more when that fills the slab; 25 more for a slab of one page
+    free            5 mems; 6 more when the slab was full; 25 more when its one page goes back
     metadata        descriptors, page map and list heads, all in memory by brk, far from the blocks
-    source          Bonwick, The Slab Allocator, USENIX Summer 1994; Linux, mm/slab.c (descriptors off the slab);
-                    Kamp's phkmalloc and OpenBSD's malloc.c (a directory of pages, a bitmap for each)
+    source          Bonwick, The Slab Allocator, USENIX Summer 1994; Linux, mm/slab.c (descriptors off the
+                    slab); Kamp's phkmalloc, OpenBSD's malloc.c (a directory of pages, a bitmap for each)
 
     by brk    | root | descriptor | descriptor | page map | descriptor | ...          (metadata)
                            |             |
@@ -24,31 +24,31 @@
 
     descriptor  +0   word  63            17 + b   17  14   8       0
                           +---------------+------+----+-----+-------+
-                          | number of the |      |hint|pages| class |        2^b bytes are a page; all 0: spare
+                          | number of the |      |hint|pages| class |     2^b bytes are a page; all 0: spare
                           |  first page   |      |    |     |       |
                           +---------------+------+----+-----+-------+
                 +8   next  in its list, or 0
                 +16  prev  the address of the word that points here, a next or a head
                 +24  home  of a slab: its chunk's descriptor; of a chunk: pages << 32 | pages in use
-                +32  bits  256 of them (parts/bitmap.py): set while the block, or the page of the chunk, is free
+                +32  bits  256 of them (parts/bitmap.py): set while the block, or the chunk's page, is free
 
-malloc takes the lowest free block of the first slab of its class.  The hint says in which word of the bitmap that is,
-so that one word is loaded: lowest address first costs no more than any other free block, and keeps the blocks
-together at the beginning of a slab, and its last pages untouched.  The other two hints are FULL, with no free block,
-and EMPTY, with no block in use.
+malloc takes the lowest free block of the first slab of its class.  The hint says which word of the bitmap has
+this block, so that one word is loaded: the lowest address costs no more than any other free block.  Lowest
+first keeps the blocks in use together at the beginning of a slab, and leaves its last pages untouched.  Two
+more hints are FULL, no block is free, and EMPTY, no block is in use.
 
-free looks the page of the pointer up in the page map, and follows no pointer of the program's.  So a double free, a
-foreign pointer, a pointer into a block are noticed always, not with some probability; once its slab is given back, a
-block that is freed again is a foreign pointer.  Nothing that a program writes over the end of a block, or into a
-freed one, can change what the allocator does.  After fork, a child that frees writes descriptors and no block: few
-pages are copied.
+free looks the page of the pointer up in the page map, and follows no pointer of the program's.  So a double
+free, a foreign pointer and a pointer into a block are always noticed.  When a slab has been given back, a
+block of it that is freed again is a foreign pointer.  Whatever a program writes over the end of a block, or
+into a freed one, changes nothing that the allocator reads.  After fork, a child that frees writes descriptors
+and no block: few pages are copied.
 
-A slab whose last block is freed stays when it is the only one of its class with a free block, and fewer than
-`empty_slabs` have stayed; else its pages go back to its chunk, where any class can have them.  A chunk that has no
-slab any more is unmapped, except `idle_chunks` of them.  Requests that are larger than 32 pages, or from
-mmap_threshold on, or aligned to more than a page, have a mapping each (sources/large.py).  The metadata do not
-shrink: what is spare is used again.  `checks` says what of the links between descriptors is verified, and of large
-blocks; what is said of pointers above holds with each of them.
+A slab whose last block is freed stays if it is the only one of its class with a free block, and if no more
+than `keep` bytes of such slabs stay; else its pages go back to its chunk, where any class can have them.  A
+chunk without a slab is unmapped, except for `idle_chunks` of them.  Requests of more than 32 pages, or from
+mmap_threshold on, or aligned to more than a page, have a mapping each (sources/large.py).  The metadata do
+not shrink: spare descriptors are used again.  `checks` says whether links between descriptors, and seals of
+large blocks, are verified; pointers are verified always.
 
 The twin is csrc/designs/slab.c.
 """
@@ -56,6 +56,7 @@ The twin is csrc/designs/slab.c.
 import errno
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from heaplab.allocators.base import ADDRESSES, ALIGN, Checks, Span, State, round_up
@@ -66,7 +67,7 @@ from heaplab.allocators.parts.pagemap import PageMap, Table
 from heaplab.allocators.sources import brk
 from heaplab.allocators.sources.large import Large
 from heaplab.allocators.stated import stated
-from heaplab.errors import HeapCorruption, Rule
+from heaplab.errors import Rule
 
 if TYPE_CHECKING:
     from heaplab.process import Process
@@ -139,7 +140,7 @@ def blocks_in(size: int, pages: int, page: int) -> int:
 
 
 def pages_for(size: int, page: int) -> int:
-    """Return the pages of a slab: as few as waste no more than a 16th behind the last block, or else the least.
+    """Return the pages of a slab: the fewest that waste no more than a 16th, or else those that waste least.
 
     >>> [pages_for(size, 4096) for size in (16, 640, 704, 4096, 4608, 131072)]
     [1, 1, 2, 1, 6, 32]
@@ -264,7 +265,7 @@ class Slab(Design):
         load, store = self._load, self._store
         following, pointer = load(descriptor + NEXT), load(descriptor + PREV)
         if self._checks_links:
-            if pointer != head and not self._is_descriptor(pointer - NEXT) or load(pointer) != descriptor:
+            if (pointer != head and not self._is_descriptor(pointer - NEXT)) or load(pointer) != descriptor:
                 self._corrupt(descriptor, Rule.BROKEN_LINK)
             if following and (
                 not self._is_descriptor(following) or load(following + PREV) != descriptor + NEXT
@@ -277,7 +278,7 @@ class Slab(Design):
     # the page map
 
     def _reserve(self, more: int) -> bool:
-        """Make sure that `more` pages find room; False with errno.  A table that is left becomes descriptors."""
+        """Make sure that `more` pages find room; False with errno.  The table left becomes descriptors."""
         table = self._map.table()
         while not self._map.has_room(table, more):
             n_bytes = 2 * (table.end - table.at)
@@ -376,7 +377,7 @@ class Slab(Design):
         return self._start_of(load(chunk + WORD)) + first * self._page_size, chunk
 
     def _give_pages(self, chunk: int, start: int, pages: int) -> None:
-        """Give pages back to their chunk, and the chunk back to the kernel when enough are kept without a slab."""
+        """Give pages back to their chunk; give the chunk back when enough are kept without a slab."""
         load, store = self._load, self._store
         word, counts = load(chunk + WORD), load(chunk + HOME)
         if word & CLASS_BITS != CHUNK:
@@ -399,7 +400,7 @@ class Slab(Design):
     # slabs
 
     def _new_slab(self, size_class: int) -> int:
-        """Return a slab with all blocks free, in its list: its descriptor, or 0 with errno and nothing lost."""
+        """Return a slab with all blocks free, in its list: its descriptor; or 0 with errno, nothing lost."""
         size = size_of(size_class)
         pages = pages_for(size, self._page_size)
         slab = self._new_descriptor() if self._reserve(pages) else 0
@@ -550,13 +551,13 @@ class Slab(Design):
     # walk and check
 
     def _walk(self) -> Iterator[Span]:
-        area, page, table = self._area, self._page_size, self._verify_layout()[0]
+        table, fresh = self._verify_layout()
         # the root with all that is by brk, cut where the page map begins and ends
-        borders = [self.root, area, table.at, table.end, self._brk.end()]
-        for start, end in zip(borders, borders[1:], strict=False):
+        borders = [self.root, self._area, table.at, table.end, self._brk.end()]
+        for start, end in pairwise(borders):
             if start < end:
                 yield Span.metadata(start, end - start)
-        for descriptor in self._descriptors(table, self._load(self._fresh)):
+        for descriptor in self._descriptors(table, fresh):
             word = self._load(descriptor + WORD)
             if word & CLASS_BITS == CHUNK:
                 yield from self._walk_chunk(descriptor, word)
@@ -590,7 +591,7 @@ class Slab(Design):
         yield from range(table.end, fresh, DESCRIPTOR)
 
     def _blocks_of(self, slab: int, word: int) -> int:
-        """Return how many blocks the slab with this word has; HeapCorruption when it has not its class's pages."""
+        """Return how many blocks the slab has; HeapCorruption when its word is not sound."""
         size = size_of(self._class_in(slab, word))
         if pages_of(word) != pages_for(size, self._page_size):
             self._corrupt(slab, Rule.BROKEN_HEADER)
@@ -614,7 +615,7 @@ class Slab(Design):
         return table, fresh
 
     def _check(self) -> None:
-        """Verify every descriptor, that slabs tile their chunks, and that lists and page map have just these."""
+        """Verify every descriptor, that slabs tile chunks, and that lists and page map have just these."""
         load, seen = self._load, _Tally(*self._verify_layout())
         for descriptor in self._descriptors(seen.table, seen.fresh):
             word = load(descriptor + WORD)
@@ -659,7 +660,7 @@ class Slab(Design):
     def _check_listed(self, seen: _Tally, descriptor: int, head: int) -> None:
         """A descriptor that belongs in the list is pointed to by a word that may do so."""
         pointer = self._load(descriptor + PREV)
-        if pointer != head and not self._stands(seen, pointer - NEXT) or self._load(pointer) != descriptor:
+        if (pointer != head and not self._stands(seen, pointer - NEXT)) or self._load(pointer) != descriptor:
             self._corrupt(descriptor, Rule.BROKEN_LINK)
         seen.listed += 1
 

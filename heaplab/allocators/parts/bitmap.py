@@ -3,8 +3,9 @@
     at -> +0  bits 0 to 63
           +8  bits 64 to 127      ...
 
-The bits of the last word behind the n-th are 0.  A bitmap is known by its address and n; both are the caller's to
-keep.  Cost: a load, or a store, for each word looked at or changed, and no more words than needed.
+The bits of the last word behind the n-th are 0.  A bitmap is known by its address and n; both are the
+caller's to keep.  Cost: a load, or a store, for each word looked at or changed, and no more words than
+needed.
 
 The twin is csrc/parts/bitmap.h.
 """

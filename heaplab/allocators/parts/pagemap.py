@@ -8,9 +8,10 @@
             |  number of the page          |  the number kept for it  |       2^b bytes are a page; 0: free
             +------------------------------+--------------------------+
 
-An address has 47 bits, and so page and number fit into one word.  A lookup loads the table's word and, as a rule, one
-slot: pages that lie side by side are spread evenly by the golden ratio (Knuth, TAOCP vol. 3, 6.4; algorithms L
-and R).  A tree of tables by the bits of the address would load two or three words, and have leaves of a page each.
+An address has 47 bits, and so page and number fit into one word.  A lookup loads the table's word and, as a
+rule, one slot: pages that lie side by side are spread evenly by the golden ratio (Knuth, TAOCP vol. 3, 6.4;
+algorithms L and R).  A tree of tables by the bits of the address would load two or three words, and have
+leaves of a page each.
 
 The twin is csrc/parts/pagemap.h.
 """
@@ -97,7 +98,7 @@ class PageMap:
         return Table(word & ~63, word & 63, self._page)
 
     def search(self, table: Table, p: int) -> tuple[int, int]:
-        """Return the slot of the page of p, or the free one where the search ends: its number, and what it has."""
+        """Return the slot of the page of p, or the free one where the search ends: its number and content."""
         n, tag = table.home(p), p & -table.page
         for _ in range(table.slots):
             slot = self._load(table.at + 8 * n)
