@@ -59,7 +59,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from heaplab.allocators.base import ADDRESSES, ALIGN, Checks, Span, State, round_up
+from heaplab.allocators.base import ADDRESSES, ALIGN, Checks, Entry, Span, State, round_up
 from heaplab.allocators.design import ROOT_DESIGN, Design
 from heaplab.allocators.parts import bitmap, pagemap
 from heaplab.allocators.parts.bitmap import Bitmaps, lowest
@@ -564,6 +564,15 @@ class Slab(Design):
             elif word:
                 yield from self._walk_slab(descriptor, word)
         yield from self._large.walk()
+
+    def _entries(self) -> Iterator[Entry]:
+        for size_class in range(self._n_classes):
+            slab, place = self._load(self._head(size_class)), 0
+            while slab:
+                for span in self._walk_slab(slab, self._load(slab + WORD)):
+                    if span.state == State.FREE:
+                        yield Entry(span.start, span.size, f"class {size_class}, slab {place}")
+                slab, place = self._load(slab + NEXT), place + 1
 
     def _walk_chunk(self, chunk: int, word: int) -> Iterator[Span]:
         """The free pages of a chunk."""

@@ -142,6 +142,15 @@ def test_the_lowest_free_block_is_taken(heap):
     heap.check()
 
 
+def test_the_index_has_the_free_blocks_of_slabs_in_use(heap):
+    blocks = [heap.malloc(100) for _ in range(40)]
+    heap.free(blocks[5])
+    entries = list(heap.index())
+    free = {span.start for span in heap.blocks() if span.state == State.FREE and span.size == 112}
+    assert {entry.start for entry in entries} == free
+    assert (blocks[5], 112, "class 6, slab 0") in entries
+
+
 def test_blocks_are_aligned_without_padding(heap):
     for bits in range(4, 13):
         for size in (1, 100, 1000, 5000):
