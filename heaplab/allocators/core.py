@@ -1,6 +1,5 @@
 """The designs in C, seen from Python: csrc/ through the extension, with the contract of base.py."""
 
-import importlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -10,6 +9,7 @@ import numpy.typing as npt
 
 from heaplab._core import ffi, lib
 from heaplab.allocators.base import Allocator, Checks, Entry, Span, State, size_t
+from heaplab.allocators.discover import python_designs
 from heaplab.allocators.looking import looking, verify_magic
 from heaplab.allocators.stated import designs, places, stated
 from heaplab.errors import HeapCorruption, Rule, UsageError
@@ -108,17 +108,9 @@ class CAllocator(Allocator):
 
         Raises: UsageError when the design has no twin.
         """
-        try:
-            module = importlib.import_module(f"heaplab.allocators.designs.{self.NAME}")
-        except ModuleNotFoundError as error:
-            raise UsageError(f"{self.NAME} has no twin in Python that knows its index") from error
-        twin = next(
-            value
-            for value in vars(module).values()
-            if isinstance(value, type)
-            and issubclass(value, Allocator)
-            and getattr(value, "NAME", "") == self.NAME
-        )
+        twin = python_designs().get(self.NAME)
+        if twin is None:
+            raise UsageError(f"{self.NAME} has no twin in Python that knows its index")
         return twin(self.process, self.options, self.root).index()
 
     def check(self) -> None:

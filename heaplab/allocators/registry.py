@@ -9,21 +9,19 @@ the linker gathered from csrc/designs.  Nothing is registered by hand.
 """
 
 import difflib
-import importlib
 import importlib.metadata
 import importlib.util
 import inspect
-import pkgutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
-from heaplab.allocators import designs, stated
+from heaplab.allocators import stated
 from heaplab.allocators.base import Allocator, Option
 from heaplab.allocators.core import c_design
+from heaplab.allocators.discover import defined_in, python_designs
 from heaplab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,7 +58,7 @@ class Spec:
 
 @cache
 def _designs(language: str) -> dict[str, type[Allocator]]:
-    found = _own_in_c() if language == "c" else _own_in_python()
+    found = _own_in_c() if language == "c" else dict(python_designs())
     for entry in importlib.metadata.entry_points(group="heaplab.allocators"):
         design = entry.load()
         if design.LANGUAGE == language:
@@ -70,21 +68,6 @@ def _designs(language: str) -> dict[str, type[Allocator]]:
 
 def _own_in_c() -> dict[str, type[Allocator]]:
     return {name: c_design(name) for name in stated.designs()}
-
-
-def _own_in_python() -> dict[str, type[Allocator]]:
-    modules = [
-        importlib.import_module(f"{designs.__name__}.{module.name}")
-        for module in pkgutil.iter_modules(designs.__path__)
-    ]
-    return {design.NAME: design for module in modules for design in _defined_in(module)}
-
-
-def _defined_in(module: ModuleType) -> Iterator[type[Allocator]]:
-    """The Allocator classes that the module itself defines."""
-    for value in vars(module).values():
-        if isinstance(value, type) and issubclass(value, Allocator) and value.__module__ == module.__name__:
-            yield value
 
 
 def names(language: str = "python") -> list[str]:
@@ -149,7 +132,7 @@ def _from_file(path: str) -> type[Allocator]:
         module_spec.loader.exec_module(module)
     except Exception as error:
         raise UsageError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
-    found = list(_defined_in(module))
+    found = list(defined_in(module))
     if len(found) != 1:
         raise UsageError(f"{path} defines {len(found)} Allocator classes: it has to define one")
     if inspect.isabstract(found[0]):

@@ -13,5 +13,7 @@ def test_a_class_that_is_not_finished_is_told_what_it_lacks(tmp_path):
         "class Mine(Design):\n"
         "    def _malloc(self, size, alignment): return 0\n"
     )
-    with pytest.raises(UsageError, match="Mine still has to define _begin, _check, _free, _init, _usable, _walk"):
+    with pytest.raises(
+        UsageError, match="Mine still has to define _begin, _check, _free, _init, _usable, _walk"
+    ):
         parse(str(path))

@@ -59,7 +59,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from heaplab.allocators.base import ADDRESSES, ALIGN, Checks, Entry, Span, State, round_up
+from heaplab.allocators.base import ADDRESSES, ALIGN, Entry, Span, State, round_up
 from heaplab.allocators.design import ROOT_DESIGN, Design
 from heaplab.allocators.parts import bitmap, pagemap
 from heaplab.allocators.parts.bitmap import Bitmaps, lowest
@@ -194,7 +194,6 @@ class Slab(Design):
         self._n_classes = class_of(self._largest) + 1
         self._area = round_up(self._heads + 8 * self._n_classes, DESCRIPTOR)
         self._chunk_pages = min(max(self.options["chunk"] // self._page_size, LEAST_CHUNK), CAPACITY)
-        self._checks_links = self._checks >= Checks.LINKS
 
     @classmethod
     def _begin(cls, process: "Process", options: Mapping[str, int]) -> int:

@@ -14,7 +14,8 @@ KIB = 1024
 DESIGNS = [
     name
     for name in allocators.names()
-    if {option.name for option in OPTIONS} <= {option.name for option in allocators.parse(name).design.OPTIONS}
+    if {option.name for option in OPTIONS}
+    <= {option.name for option in allocators.parse(name).design.OPTIONS}
     and Trait.TRIMS in allocators.parse(name).design.TRAITS
 ]
 

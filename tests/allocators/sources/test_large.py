@@ -345,7 +345,12 @@ def test_an_overwritten_slot_is_noticed_before_anything_is_unmapped(heap, word):
     maps = heap.process.maps()
     for wrong in (good + 4096, good ^ 1 << 20, 0, (1 << 64) - 1):
         heap.process.store64(at, wrong)
-        for call in (heap.check, lambda: heap.free(p), lambda: heap.usable_size(p), lambda: heap.realloc(p, MIB)):
+        for call in (
+            heap.check,
+            lambda: heap.free(p),
+            lambda: heap.usable_size(p),
+            lambda: heap.realloc(p, MIB),
+        ):
             assert broken(call) == (p, Rule.BROKEN_HEADER)
     assert heap.process.maps() == maps
     heap.process.store64(at, good)
