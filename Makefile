@@ -10,7 +10,9 @@ CC ?= cc
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.built
-SOURCES := $(shell find csrc heaplab/_core -name '*.[ch]' -not -name '_heaplab.c') heaplab/_core/build.py setup.py pyproject.toml
+# csrc/designs itself: a design that is taken out is a change too
+SOURCES := $(shell find csrc heaplab/_core -name '*.[ch]' -not -name '_heaplab.c') csrc/designs heaplab/_core/build.py setup.py \
+	pyproject.toml
 
 # The Python that builds and tests: that of the environment, unless told otherwise.
 PY = $(BIN)/python
@@ -66,6 +68,7 @@ $(STAMP): $(SOURCES)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	{ echo "heaplab needs Python 3.11 or newer and $(PYTHON) is none: set PYTHON" >&2; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	rm -f heaplab/_core/_heaplab.*.so
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $(STAMP)
 
