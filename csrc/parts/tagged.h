@@ -15,7 +15,8 @@
  *   index_found                        what a search learned on its way, the index's own business
  *   int index_init(h, heap_bytes)      makes it empty: 1, or 0 with errno when the kernel gives no memory
  *   int index_reserve(h, heap_bytes)   makes sure that the free blocks of a heap that large have room: 1 or 0
- *   uint64_t index_find(h, need, &word, &where)  a free block of at least `need` bytes and its header as loaded; or 0
+ *   uint64_t index_find(h, need, &word, &where)  a free block of at least `need` bytes and its header as loaded; 0 only
+ *                                      if there is none
  *   void index_insert(h, block, size)
  *   void index_remove(h, block, size, where)     `where` from index_find, or NULL
  *   void index_check_links(h, survey, block)     or heap_corrupt
@@ -206,6 +207,8 @@ static inline uint64_t allocate(hl_heap *h, uint64_t need, uint64_t *size)
         if (!extend(h, need))
             return 0;
         block = index_find(h, need, &word, &where);
+        if (!block)
+            heap_corrupt(h, h->root, HEAP_BROKEN_INDEX);
     }
     uint64_t flags = BLOCK_PREV_ALLOCATED | (word & BLOCK_LAST);
     if (heap_checks_all(h) && word != block_header(h, block, block_size(word), flags))

@@ -11,7 +11,7 @@ from heaplab._core import ffi, lib
 from heaplab.allocators.base import Allocator, Checks, Entry, Span, State, size_t
 from heaplab.allocators.discover import python_designs
 from heaplab.allocators.looking import looking, verify_magic
-from heaplab.allocators.stated import designs, places, stated
+from heaplab.allocators.stated import designs, places, shared_defaults, shared_places, stated
 from heaplab.errors import HeapCorruption, Rule, UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class CAllocator(Allocator):
         self.raw.design = designs()[self.NAME]
         self.raw.env = process.context.raw
         self.raw.root = root
+        for name, place in shared_places().items():
+            lib.hl_heap_set(self.raw, place, shared_defaults()[name])
         for name, place in places(self.raw.design).items():
             lib.hl_heap_set(self.raw, place, self.options[name])
         lib.hl_heap_begin(self.raw)
@@ -125,8 +127,7 @@ class CAllocator(Allocator):
         with looking(self.process, self.root) as look:
             raw = ffi.new("hl_heap *", self.raw[0])
             raw.env = look.context.raw
-            if "checks" in (known := places(raw.design)):
-                lib.hl_heap_set(raw, known["checks"], Checks.ALL)
+            lib.hl_heap_set(raw, shared_places()["checks"], Checks.ALL)
             yield raw
             look.context.check()
 

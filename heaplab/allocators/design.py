@@ -21,6 +21,7 @@ from heaplab._core import lib
 from heaplab.allocators.base import ALIGN, SIZE_MAX, Allocator, Checks, Entry, Span, size_t
 from heaplab.allocators.looking import looking, verify_magic
 from heaplab.allocators.parts.seal import Seal
+from heaplab.allocators.stated import shared_defaults
 from heaplab.errors import HeapCorruption, Rule
 
 if TYPE_CHECKING:
@@ -34,17 +35,17 @@ class Design(Allocator):
     """A design in Python: the contract over the verbs that begin with an underscore below.
 
     MAGIC: what the root's first word holds.  A design that has a twin takes MAGIC, TRAITS, SMALLEST and OPTIONS
-    from it (`stated`).
+    from it (`stated`).  Shared options that OPTIONS do not list have their defaults.
     """
 
     MAGIC: ClassVar[int]
 
     def __init__(self, process: "Process", options: Mapping[str, int], root: int) -> None:
-        super().__init__(process, options, root)
+        super().__init__(process, {**shared_defaults(), **options}, root)
         self._load = process.load64
         self._store = process.store64
         self._page_size = process.page_size
-        checks = self.options.get("checks", Checks.ALL)
+        checks = self.options["checks"]
         self._checks_links = checks >= Checks.LINKS
         self._checks_all = checks == Checks.ALL
         self._seal = Seal.of(self.options, process)
@@ -102,7 +103,7 @@ class Design(Allocator):
     def create(cls, process: "Process", options: Mapping[str, int]) -> Self:
         start = process.sbrk(0)
         try:
-            heap = cls(process, options, cls._begin(process, options))
+            heap = cls(process, options, cls._begin(process, {**shared_defaults(), **options}))
             heap._init()
         except MemoryError:
             if (end := process.sbrk(0)) != start:

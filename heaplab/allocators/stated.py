@@ -59,6 +59,23 @@ def shared(*names: str) -> tuple[Option, ...]:
     return tuple(known[name] for name in names)
 
 
+@cache
+def shared_defaults() -> dict[str, int]:
+    """Return the values that shared options have in a design that does not list them.
+
+    A heap that cannot be told how to grow takes no more than it needs: top_pad and trim_threshold are 0.
+    """
+    options = map(_option, _rows(lib.hl_shared_options))
+    defaults = {option.name: option.encode(option.default) for option in options}
+    return {**defaults, "top_pad": 0, "trim_threshold": 0}
+
+
+@cache
+def shared_places() -> dict[str, int]:
+    """Return where in hl_heap the values of shared options stand, by name."""
+    return {_text(option.name): int(option.place) for option in _rows(lib.hl_shared_options)}
+
+
 def _rows(options: Any) -> list[Any]:
     rows: list[Any] = []
     while options[len(rows)].name != ffi.NULL:

@@ -87,8 +87,6 @@ ROOT_FRESH = ROOT_MAP + pagemap.SIZE
 ROOT_SPARE, ROOT_EMPTY, ROOT_IDLE, ROOT_HEADS = (ROOT_FRESH + 8 * n for n in range(1, 5))
 #: log2 of the slots of the page map of an empty heap
 FIRST_TABLE = 6
-#: the metadata grow as needed and do not shrink
-GROWTH = {"top_pad": 0, "trim_threshold": 0}
 
 
 @dataclass
@@ -183,7 +181,7 @@ class Slab(Design):
 
     def __init__(self, process: "Process", options: Mapping[str, int], root: int) -> None:
         super().__init__(process, options, root)
-        self._brk = brk.Brk(process, GROWTH, root)
+        self._brk = brk.Brk(process, self.options, root)
         self._large = Large(process, self.options, root, self._seal)
         self._bitmaps = Bitmaps(process)
         self._map = PageMap(process, root + ROOT_MAP, self._page_size)
@@ -200,7 +198,7 @@ class Slab(Design):
         classes = class_of(MOST_PAGES * process.page_size) + 1
         # the area may start up to 48 bytes later than from a root at a multiple of 64
         size = round_up(ROOT_HEADS + 8 * (1 + classes), ALIGN) + DESCRIPTOR - ALIGN + (8 << FIRST_TABLE)
-        return brk.begin(process, GROWTH, size, cls.MAGIC)
+        return brk.begin(process, options, size, cls.MAGIC)
 
     def _init(self) -> None:
         end = self._area + (8 << FIRST_TABLE)

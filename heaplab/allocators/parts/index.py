@@ -125,7 +125,7 @@ class Index(ABC):
 
     @abstractmethod
     def find(self, need: int) -> Found:
-        """Return a free block of at least `need` bytes, or NOTHING."""
+        """Return a free block of at least `need` bytes; NOTHING only if there is none."""
 
     @abstractmethod
     def insert(self, block: int, size: int) -> None:

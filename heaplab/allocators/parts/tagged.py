@@ -188,6 +188,8 @@ class TaggedDesign(Design):
             if not self._extend(need):
                 return 0, 0
             block, word, where = self._index.find(need)
+            if not block:
+                raise HeapCorruption(self.root, Rule.BROKEN_INDEX)
         size = size_of(word)
         if self._checks_all and word != header(self._seal, block, size, PREV_ALLOCATED | word & LAST):
             raise HeapCorruption(block + HEADER, Rule.BROKEN_HEADER)
