@@ -18,6 +18,9 @@
  *   env_page_size
  *   env_random               64 bits that nobody outside can know
  *
+ *   the other threads
+ *   env_lock / env_unlock    between the two runs one thread at a time; not to be nested
+ *
  *   the caller
  *   env_thread               the number of the thread that called, counted from 0 within its process
  *   env_set_errno            what the C library would set

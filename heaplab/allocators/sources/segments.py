@@ -1,0 +1,362 @@
+"""Segments: aligned mappings of 64 slices, from which owners take runs of slices.
+
+    a multiple of the segment's size
+    |
+    +----+----+----+----+----+----  ----+----+
+    | header  | slice   | slice   | ... | 63 |      slice: SLICE_PAGES pages
+    +----+----+----+----+----+----  ----+----+
+    | words | slots 1 to 63 | bitmap |              of the header
+
+    words   +0  seal     of the address          slot n: 64 bytes for whoever takes slice n
+            +8  owner    who takes slices        bitmap: a bit for each 16 bytes of the segment, the design's
+            +16 free     slices, a bit each
+            +24 dirty    slices taken since they were mapped, or given back to the kernel
+            +32 old      slices, free and dirty, that were so when the last period of the owner ended
+            +40 next  +48 prev    in the owner's ring, through the owner's own words +40 and +48:
+                         the segments with a free slice stand before the others
+
+    owner   +24 emptied  slices given since the period began
+            +40 next  +48 prev
+
+    root -> +40 count    of segments
+            +48 book     of the mappings for metadata (book.py)
+            +512         to the end of the page; then the highest node of the radix tree of segments
+
+With pages of 4096 bytes a slice has 32 KiB, a segment 2 MiB, and the header fills 5 pages of the first slice.
+
+A pointer's segment is found by masking, and whether there is one by a radix tree.  A word has 64 bits, so one
+word says which slices are free, and runs of them need neither lists nor merging.
+
+A free slice keeps its pages for a while: the program may want them again.  A period ends when `delay` bytes
+of slices have been given since the last one ended; slices that were free when it began, and ever since, give
+their pages back to the kernel then, and a segment whose slices are all so is unmapped.
+
+A segment belongs to one owner, an owner to one thread at a time: the twin, csrc/sources/segments.c, takes a
+lock only to map.  Other threads look segments up meanwhile, which in a radix tree needs no lock.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+from heaplab.abi import MADV_DONTNEED
+from heaplab.allocators.base import Checks, round_up
+from heaplab.allocators.design import ROOT_DESIGN, ROOT_MAGIC
+from heaplab.allocators.parts import bitruns
+from heaplab.allocators.parts.radix import RadixTree
+from heaplab.allocators.parts.seal import Seal
+from heaplab.allocators.sources import book
+from heaplab.errors import HeapCorruption, Rule
+
+if TYPE_CHECKING:
+    from heaplab.process import Process
+
+SLICES, SLICE_PAGES, SLOT, UNIT = 64, 8, 64, 16
+#: bytes with a word of the bitmap
+WINDOW: Final = 64 * UNIT
+OWNER, FREE, DIRTY, OLD, NEXT, PREV = 8, 16, 24, 32, 40, 48
+EMPTIED = 24
+COUNT, BOOK = ROOT_DESIGN, ROOT_DESIGN + 8
+#: where the design's own words of the root begin, and where the root ends
+DESIGN, ROOT_SIZE = BOOK + book.BYTES, 512
+NODE_PAGES = 16
+_BITMAP = SLOT * SLICES
+
+
+class Geometry:
+    """Where things are in segments, by the size of a page."""
+
+    def __init__(self, page_size: int) -> None:
+        self.page_bits = page_size.bit_length() - 1
+        self.slice = SLICE_PAGES * page_size
+        self.slice_bits = self.slice.bit_length() - 1
+        self.segment = SLICES * self.slice
+        self.segment_bits = self.segment.bit_length() - 1
+        #: slices that the header takes
+        self.header = -(-(_BITMAP + self.segment // (8 * UNIT)) // self.slice)
+        #: the slices that can be taken, a bit each
+        self.takeable = bitruns.mask(self.header, SLICES - self.header)
+
+    def segment_of(self, p: int) -> int:
+        return p & -self.segment
+
+    def slot_of(self, p: int) -> int:
+        """The slot of the slice that p lies in."""
+        segment = p & -self.segment
+        return segment + SLOT * ((p - segment) >> self.slice_bits)
+
+    def index_of(self, slot: int) -> int:
+        """The number of the slice that the slot is of."""
+        return (slot & (self.segment - 1)) // SLOT
+
+    def slice_of(self, slot: int) -> int:
+        """The address of the slice that the slot is of."""
+        return (slot & -self.segment) + (self.index_of(slot) << self.slice_bits)
+
+    def bit_of(self, p: int) -> tuple[int, int]:
+        """The word of the bitmap with the bit of p, and the bit."""
+        segment = p & -self.segment
+        return segment + _BITMAP + (p - segment) // WINDOW * 8, 1 << (p // UNIT & 63)
+
+    def fit(self, n: int, step: int) -> bool:
+        """Whether a segment has room for n slices from a multiple of `step` slices on."""
+        return n <= SLICES and step < SLICES and bitruns.starts(self.takeable, n, step) != 0
+
+
+def begin(process: "Process", magic: int) -> int:
+    """Map the root and write its magic; return its address.  Raises: MemoryError when the kernel refuses."""
+    page = process.page_size
+    try:
+        root = process.mmap(round_up(ROOT_SIZE, page) + NODE_PAGES * page)
+    except OSError as error:
+        raise MemoryError("the kernel gives no memory for the heap's root") from error
+    process.store64(root + ROOT_MAGIC, magic)
+    return root
+
+
+class Segments:
+    """The segments of a heap.  options: of the spec.
+
+    An owner is an address with the words `emptied`, `next` and `prev`.
+    """
+
+    def __init__(self, process: "Process", options: Mapping[str, int], root: int, seal: Seal) -> None:
+        page = process.page_size
+        self._process = process
+        self._load = process.load64
+        self._store = process.store64
+        self._page_size = page
+        self._root = root
+        self._delay = options["delay"]
+        self._checks_links = options["checks"] >= Checks.LINKS
+        self._seal = seal
+        self.geometry = g = Geometry(page)
+        self.book = book.Book(process, root + BOOK)
+        top = round_up(root + ROOT_SIZE, page)
+        #: where the root's mapping ends
+        self.root_end = top + NODE_PAGES * page
+        self._map = RadixTree(process, top, g.page_bits + 1, 47 - g.segment_bits)
+
+    def begin(self) -> None:
+        """Write the root's words of a heap without segments."""
+        self.book.begin()
+
+    def own(self, owner: int) -> None:
+        """Write the words of an owner without segments."""
+        self._store(owner + NEXT, owner)
+        self._store(owner + PREV, owner)
+
+    def has(self, p: int) -> bool:
+        """Whether p lies in a segment.  2 mems with pages of 4096 bytes."""
+        return self._map.get(p >> self.geometry.segment_bits) != 0
+
+    def is_slot(self, slot: int) -> bool:
+        """Whether this is the slot of a slice that can be taken; it may be loaded then."""
+        return (
+            slot % SLOT == 0
+            and self.geometry.header <= (slot & (self.geometry.segment - 1)) // SLOT < SLICES
+            and self.has(slot)
+        )
+
+    # ---- the ring of an owner ----
+
+    def following(self, owner: int, at: int) -> int:
+        """Return the segment after `at` in the owner's ring; 0 after the last."""
+        following = self._load(at + NEXT)
+        if following == owner:
+            return 0
+        if self._checks_links and (
+            following % self.geometry.segment or not self.has(following) or self._load(following + PREV) != at
+        ):
+            raise HeapCorruption(at, Rule.BROKEN_LINK)
+        return following
+
+    def of(self, owner: int) -> Iterator[int]:
+        """Yield the owner's segments; the one yielded stays in its place."""
+        segment = owner
+        while segment := self.following(owner, segment):
+            yield segment
+
+    def _insert(self, at: int, segment: int) -> None:
+        store, following = self._store, self._load(at + NEXT)
+        store(segment + NEXT, following)
+        store(segment + PREV, at)
+        store(at + NEXT, segment)
+        store(following + PREV, segment)
+
+    def _remove(self, segment: int) -> None:
+        following, before = self._load(segment + NEXT), self._load(segment + PREV)
+        self._store(before + NEXT, following)
+        self._store(following + PREV, before)
+
+    def _insert_at_front(self, owner: int, segment: int) -> None:
+        self._insert(owner, segment)
+
+    def _insert_at_back(self, owner: int, segment: int) -> None:
+        self._insert(self._load(owner + PREV), segment)
+
+    # ---- mapping ----
+
+    def _new_node(self) -> int:
+        return self.book.map(NODE_PAGES * self._page_size)
+
+    def _map_aligned(self) -> int:
+        """What is mapped beside a segment often is aligned, else twice as much is mapped and cut.
+
+        Raises: OSError.
+        """
+        process, size = self._process, self.geometry.segment
+        at = process.mmap(size)
+        if at % size == 0:
+            return at
+        process.munmap(at, size)
+        more = size - self._page_size
+        at = process.mmap(size + more)
+        segment = round_up(at, size)
+        front = segment - at
+        if front:
+            process.munmap(at, front)
+        if more > front:
+            process.munmap(segment + size, more - front)
+        return segment
+
+    def _map_segment(self, owner: int) -> int:
+        store, g = self._store, self.geometry
+        try:
+            segment = self._map_aligned()
+        except OSError:
+            return 0
+        if not self._map.set(segment >> g.segment_bits, segment, self._new_node):
+            self._process.munmap(segment, g.segment)
+            return 0
+        store(self._root + COUNT, self._load(self._root + COUNT) + 1)
+        store(segment, self._seal(segment, SLICES))
+        store(segment + OWNER, owner)
+        store(segment + FREE, g.takeable)
+        self._insert_at_front(owner, segment)
+        return segment
+
+    def _unmap_segment(self, segment: int) -> None:
+        self._remove(segment)
+        self._map.set(segment >> self.geometry.segment_bits, 0, self._new_node)
+        self._store(self._root + COUNT, self._load(self._root + COUNT) - 1)
+        self._process.munmap(segment, self.geometry.segment)
+
+    # ---- slices ----
+
+    def _claim(self, segment: int, free: int, run: int) -> bool:
+        """Take the slices of `run` from the segment; return whether they are clean."""
+        load, store = self._load, self._store
+        dirty = load(segment + DIRTY)
+        store(segment + FREE, free & ~run)
+        store(segment + DIRTY, dirty | run)
+        store(segment + OLD, load(segment + OLD) & ~run)
+        if free == run:  # full
+            owner = load(segment + OWNER)
+            self._remove(segment)
+            self._insert_at_back(owner, segment)
+        return not dirty & run
+
+    def take(self, owner: int, n: int, step: int = 1) -> tuple[int, bool] | None:
+        """Take n slices in a row, from a multiple of `step` slices on, from the owner's segments.
+
+        Returns: the first one's slot, and whether they are zero; None when no segment has them.
+        """
+        for segment in self.of(owner):
+            free = self._load(segment + FREE)
+            if not free:
+                break
+            starts = bitruns.starts(free, n, step)
+            if not starts:
+                continue
+            used = bitruns.starts(free & self._load(segment + DIRTY), n, step)
+            at = bitruns.lowest(used or starts)  # pages that are there spare faults
+            return segment + SLOT * at, self._claim(segment, free, bitruns.mask(at, n))
+        return None
+
+    def grow(self, owner: int, n: int, step: int = 1) -> tuple[int, bool] | None:
+        """Take n slices as `take`, which fit, from a new segment; None when the kernel refuses."""
+        segment = self._map_segment(owner)
+        if not segment:
+            return None
+        takeable = self.geometry.takeable
+        at = bitruns.lowest(bitruns.starts(takeable, n, step))
+        return segment + SLOT * at, self._claim(segment, takeable, bitruns.mask(at, n))
+
+    def extend(self, slot: int, n: int) -> bool:
+        """Take the n slices from this slot on, which follow taken ones; False when they are not free."""
+        segment, at = self.geometry.segment_of(slot), self.geometry.index_of(slot)
+        free, run = self._load(segment + FREE), bitruns.mask(at, n)
+        if at + n > SLICES or free & run != run:
+            return False
+        self._claim(segment, free, run)
+        return True
+
+    def give(self, owner: int, slot: int, n: int) -> bool:
+        """Give n slices from this slot on back; return whether the owner's period is over."""
+        segment = self.geometry.segment_of(slot)
+        free = self._load(segment + FREE)
+        self._store(segment + FREE, free | bitruns.mask(self.geometry.index_of(slot), n))
+        if not free:
+            self._remove(segment)
+            self._insert_at_front(owner, segment)
+        emptied = self._load(owner + EMPTIED) + n
+        self._store(owner + EMPTIED, emptied)
+        return emptied << self.geometry.slice_bits >= self._delay
+
+    def _discard(self, segment: int, slices: int) -> None:
+        bits = self.geometry.slice_bits
+        while slices:
+            at, n = bitruns.lowest(slices), bitruns.length(slices)
+            self._process.madvise(segment + (at << bits), n << bits, MADV_DONTNEED)
+            slices &= ~bitruns.mask(at, n)
+
+    def sweep(self, owner: int, everything: bool = False) -> None:
+        """End the owner's period: what was free all through it, or everything free, goes to the kernel."""
+        load, store = self._load, self._store
+        everything |= not self._delay
+        store(owner + EMPTIED, 0)
+        segment = self.following(owner, owner)
+        while segment:
+            free = load(segment + FREE)
+            if not free:
+                break
+            following = self.following(owner, segment)
+            dirty = load(segment + DIRTY)
+            idle = free & dirty
+            old = idle if everything else load(segment + OLD)
+            if free == self.geometry.takeable and old == dirty:
+                self._unmap_segment(segment)
+            else:
+                if old:
+                    self._discard(segment, old)
+                    store(segment + DIRTY, dirty & ~old)
+                store(segment + OLD, idle & ~old)
+            segment = following
+
+    def move(self, source: int, to: int) -> None:
+        """Make all segments of one owner another's."""
+        while segment := self.following(source, source):
+            self._remove(segment)
+            self._store(segment + OWNER, to)
+            if self._load(segment + FREE):
+                self._insert_at_front(to, segment)
+            else:
+                self._insert_at_back(to, segment)
+
+    def check(self, owner: int, at: int, segment: int) -> None:
+        """Verify every word of a header; `at` is the one before it in the owner's ring.
+
+        Raises: HeapCorruption.
+        """
+        load, takeable = self._load, self.geometry.takeable
+        if segment % self.geometry.segment or not self.has(segment) or load(segment + PREV) != at:
+            raise HeapCorruption(at, Rule.BROKEN_LINK)
+        free, dirty, old = load(segment + FREE), load(segment + DIRTY), load(segment + OLD)
+        if (
+            load(segment) != self._seal(segment, SLICES)
+            or load(segment + OWNER) != owner
+            or (free | dirty) & ~takeable
+            or old & ~(free & dirty)
+            or takeable & ~(free | dirty)
+        ):
+            raise HeapCorruption(segment, Rule.BROKEN_HEADER)
