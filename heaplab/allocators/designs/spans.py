@@ -786,7 +786,7 @@ class Spans(Design):
     # ---- check ----
 
     def _check(self) -> None:
-        """Verify segments, spans and lists, that they agree, and that the radix tree and the book know them."""
+        """Verify segments, spans and lists, that they agree, and that tree and book know them."""
         load = self._load
         found = Census(load(self.root + ROOT_MARKED) != 0)
         for arena in self._arenas():
