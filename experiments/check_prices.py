@@ -2,8 +2,9 @@
 
     python experiments/check_prices.py [TRACE ...]
 
-One row a design and trace: references with checks=none, and how many times as many with links and all; then with
-all checks and each seal, which is arithmetic and costs no reference.  The figures are exact: two runs are equal.
+One row a design and trace: references with checks=none, and how many times as many with links and all; then
+with all checks and each seal, which is arithmetic and costs no reference.  The figures are exact: two runs
+are equal.
 """
 
 import sys

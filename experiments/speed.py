@@ -160,7 +160,7 @@ def ask_fault() -> Iterator[Answer]:
 
 
 def large_pairs(live: int, pairs: int = 2000) -> tuple[Callable[[], float], Callable[[], float]]:
-    """Return, with so many live blocks of 200 kB: seconds of a free and a malloc, and references of a free."""
+    """Return, with `live` blocks of 200 kB: seconds of a free and a malloc; references of a free."""
     process = Kernel(ram="1 GiB").init.fork()
     heap = allocators.create("rbtree:mmap_threshold=128KiB", process, "c")
     chance = random.Random(1)

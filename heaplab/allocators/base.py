@@ -45,7 +45,8 @@ class State(IntEnum):
 
 
 class Span(NamedTuple):
-    """One step of a walk: `size` bytes from `start` on; a block has room for `usable` bytes from `payload` on.
+    """One step of a walk: `size` bytes from `start` on; a block has room for `usable` bytes from `payload`
+    on.
 
     A span of METADATA has no payload: `payload` is `start`, and `usable` is 0.
     """
@@ -116,8 +117,10 @@ class Option(NamedTuple):
 
         Raises: UsageError when `value` is no size.
 
-        >>> Option("top_pad", "128KiB", "").encode("4k"), Option("fit", "first", "", ("first", "next")).encode("next")
-        (4096, 1)
+        >>> Option("top_pad", "128KiB", "").encode("4k")
+        4096
+        >>> Option("fit", "first", "", ("first", "next")).encode("next")
+        1
         """
         if self.choices:
             return self.choices.index(value)

@@ -34,8 +34,8 @@ ROOT_DESIGN: Final = int(lib.ROOT_DESIGN)
 class Design(Allocator):
     """A design in Python: the contract over the verbs that begin with an underscore below.
 
-    MAGIC: what the root's first word holds.  A design that has a twin takes MAGIC, TRAITS, SMALLEST and OPTIONS
-    from it (`stated`).  Shared options that OPTIONS do not list have their defaults.
+    MAGIC: what the root's first word holds.  A design that has a twin takes MAGIC, TRAITS, SMALLEST and
+    OPTIONS from it (`stated`).  Shared options that OPTIONS do not list have their defaults.
     """
 
     MAGIC: ClassVar[int]
@@ -182,8 +182,8 @@ class Design(Allocator):
 def progressing(walk: Iterator[Span]) -> Iterator[Span]:
     """Yield the spans of a walk.
 
-    A walk whose links run in a circle comes back to a span: Brent's algorithm meets it again at the latest after
-    three times as many steps as the circle and the way into it have.
+    A walk whose links run in a circle comes back to a span: Brent's algorithm meets it again at the latest
+    after three times as many steps as the circle and the way into it have.
 
     Raises: HeapCorruption (NO_PROGRESS) when the walk comes back to a span, or a span has no bytes.
     """

@@ -1,4 +1,4 @@
-"""Where heaplab's own designs in Python are found: each module of heaplab.allocators.designs that defines one."""
+"""Finds heaplab's own designs in Python: the modules of heaplab.allocators.designs."""
 
 import importlib
 import pkgutil

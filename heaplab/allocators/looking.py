@@ -1,7 +1,7 @@
 """Looking at a heap: what may go wrong on the way through broken metadata, as HeapCorruption.
 
-A look (heaplab.process.Look) counts nothing and changes nothing; its loads fail where nothing may be read.  It
-has a budget of references, so that metadata that lead round in a circle come to an end.
+A look (heaplab.process.Look) counts nothing and changes nothing; its loads fail where nothing may be read.
+It has a budget of references, so that metadata that lead round in a circle come to an end.
 """
 
 from collections.abc import Iterator

@@ -4,8 +4,8 @@ A spec is `name[:key=value]...`, as in `freelist:fit=best:order=address`; commas
 design of heaplab's, one that another package offers under the entry point group "heaplab.allocators", or
 the path of a Python file that defines one Allocator class.
 
-heaplab's own designs are found where they stand: in Python, the modules of heaplab.allocators.designs; in C, what
-the linker gathered from csrc/designs.  Nothing is registered by hand.
+heaplab's own designs are found where they stand: in Python, the modules of heaplab.allocators.designs; in C,
+what the linker gathered from csrc/designs.  Nothing is registered by hand.
 """
 
 import difflib

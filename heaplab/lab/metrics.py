@@ -7,8 +7,8 @@
 | resident | bytes | distinct anonymous frames in use; a frame that fork shares counts once |
 | peak | | the most there ever was after an event |
 | utilisation | ratio | peak live / peak heap |
-| internal fragmentation | share of the heap | (allocated blocks + metadata - live) / heap, at the peak of live |
-| external fragmentation | share of the heap | (heap - allocated blocks - metadata) / heap, at the same moment |
+| internal fragmentation | share of the heap | (blocks + metadata - live) / heap, at the peak of live |
+| external fragmentation | share of the heap | (heap - blocks - metadata) / heap, at the same moment |
 | operations | count | calls of the allocator: malloc and its kin, free, and the ends of threads |
 | remote frees | count | frees and reallocs by another thread than last allocated or reallocated the block |
 | faults | count | minor page faults, the payload's included |
@@ -16,9 +16,9 @@
 | mems per op | memory references | loads and stores of 1 to 8 bytes that the allocator makes in one call |
 | ns per op | nanoseconds | wall time within the allocator, its system calls and faults included |
 
-Allocated blocks, headers included, and metadata apart from the blocks are what the walk over the heap shows; so
-internal and external fragmentation and live / heap add up to 1.  Bytes that an allocator copies or clears in bulk (realloc, calloc)
-are no mems.
+Blocks are those that a program has, headers included.  Blocks, and metadata apart from them, are what the walk
+over the heap shows; so internal and external fragmentation and live / heap add up to 1.  Bytes that an allocator copies or clears
+in bulk (realloc, calloc) are no mems.
 """
 
 import math

@@ -68,7 +68,7 @@ def test_the_twins_have_the_same_index():
 
 
 def words_of(heap):
-    """The addresses of the words of the heap's metadata and free blocks, and of the headers before payloads."""
+    """The words of the heap's metadata and free blocks, and of the headers before payloads."""
     for span in heap.walk():
         if span.state.is_live:
             yield from range(span.start, span.payload, 8)

@@ -156,7 +156,8 @@ class Buddy(Design):
         """Return the next block of p's list; that block has to point back."""
         following = self._load(p + NEXT)
         if self._checks_links and following:
-            if not self._is_place(following) or self._load(following + PREV) != p + NEXT:
+            points_back = self._is_place(following) and self._load(following + PREV) == p + NEXT
+            if not points_back:
                 self._corrupt(p, Rule.BROKEN_LINK)
         return following
 

@@ -142,7 +142,7 @@ class BinaryHeap(Index):
         return array, slot
 
     def _entry(self, array: int, slot: int) -> tuple[int, int]:
-        """Return a block of the array, which has to be a free one, and its size.  The header is loaded anyway."""
+        """Return a block of the array, which has to be a free one, and its size."""
         block = self._load(array + WORD * slot)
         if self._checks_links and not self._is_link(block):
             raise HeapCorruption(self._base, Rule.BROKEN_INDEX)

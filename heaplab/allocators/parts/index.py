@@ -17,7 +17,8 @@ from heaplab.errors import HeapCorruption, Rule
 
 #: bytes of the smallest free block of any index: as far as its links reach
 LEAST_BLOCK: Final = 32
-#: what a search gives: a block, its header as loaded, and what the index learned on its way, the index's business
+#: what a search gives: a block, its header as loaded, and what the index learned on its way, the index's
+#: business
 Found = tuple[int, int, Any]
 NOTHING: Final[Found] = (0, 0, None)
 
@@ -78,8 +79,8 @@ class Survey:
 class Index(ABC):
     """The free blocks of a heap.
 
-    base: the address of the index's words in the root.  options: of the spec.  end: tells where the memory ends that
-    blocks can stand in.  seal: of the headers.
+    base: the address of the index's words in the root.  options: of the spec.  end: tells where the memory
+    ends that blocks can stand in.  seal: of the headers.
 
     The methods that a free block passes through raise HeapCorruption (BROKEN_LINK) when its neighbours in
     the index do not point back to it.
@@ -111,7 +112,8 @@ class Index(ABC):
     def _is_link(self, link: int) -> bool:
         """Whether a free block, or the words of the index in the root, may stand at this address.
 
-        What lies between the root and the break can be loaded, so that a broken link costs no process its life.
+        What lies between the root and the break can be loaded, so that a broken link costs no process its
+        life.
         """
         return link % 16 == HEADER and self._lowest <= link < self._end() - LEAST_BLOCK
 

@@ -73,8 +73,9 @@ class FreeBlockList(Index):
     def _along(self, block: int, offset: int = NEXT) -> Iterator[int]:
         """Yield what the links from `block` on lead to, one by one.
 
-        A link has to lead to a block, or to the sentinel, where the way was not before.  A list whose links run in
-        a circle past the sentinel comes back to a block: Brent's algorithm meets it again, and costs no reference.
+        A link has to lead to a block, or to the sentinel, where the way was not before.  A list whose links
+        run in a circle past the sentinel comes back to a block: Brent's algorithm meets it again, and costs
+        no reference.
         """
         load, checks = self._load, self._checks_links
         steps = turn = seen = 0

@@ -26,8 +26,8 @@ LEFT, RIGHT, PARENT = 8, 16, 24
 BOTH: Final = LEFT + RIGHT  # the other side of `side` is BOTH - side
 RED: Final = 1
 
-#: what a search learns on its way: the largest size it passed that was too small, the address of the word that
-#: points to the block, the block's left child
+#: what a search learns on its way: the largest size it passed that was too small, the address of the word
+#: that points to the block, the block's left child
 Way = tuple[int, int, int]
 FLOOR, LINK, CHILD = 0, 1, 2
 
@@ -249,7 +249,7 @@ class RedBlackTree(Index):
 
     def _replace_by_next(self, links: Links) -> None:
         """Take out a node with two children: the next in order takes its place."""
-        load, store = self._load, self._store
+        store = self._store
         node, left, right, word, link = links
         parent, following, steps = 0, right, 0
         while smaller := self._child(following, LEFT):

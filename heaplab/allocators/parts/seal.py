@@ -7,16 +7,17 @@
 
 The seal is the top of (address ^ tag ^ key) * factor.
 
-    seal=public  key and factor are 2^64 over the golden ratio: multiplicative hashing (Knuth, TAOCP vol. 3, 6.4)
+    seal=public  key and factor are 2^64 over the golden ratio: multiplicative hashing (Knuth, TAOCP vol. 3,
+    6.4)
     seal=keyed   key and factor are secrets of the process: who does not know them cannot make a header up
     seal=off     factor 0: every seal is 0
 
 The key has bits above the 48 of address and tag, so that no tag undoes the address.
 
-With seal=public a change of any one byte is always noticed, in the address, the tag or the seal; of other changes,
-and of data that was never a header, one in 65,536 gets through.  With seal=keyed one in 65,536 of all changes gets
-through.  With seal=off only data whose top 16 bits are not zero are noticed.  No load or store is added to those of
-the header itself.
+With seal=public a change of any one byte is always noticed, in the address, the tag or the seal; of other
+changes, and of data that was never a header, one in 65,536 gets through.  With seal=keyed one in 65,536 of
+all changes gets through.  With seal=off only data whose top 16 bits are not zero are noticed.  No load or
+store is added to those of the header itself.
 
 The twin is csrc/parts/seal.h.
 """

@@ -6,23 +6,22 @@
     | payload                                               |     (an alignment above a page moves it up)
     +-------------------------------------------------------+
 
-    root -> +16 table     the address of the table, in a mapping of its own, and in the low 6 bits k: it has 2^k
-                          slots; 0: no table yet
+    root -> +16 table     the address of the table, in a mapping of its own, and in the low 6 bits k: it has
+                          2^k slots; 0: no table yet
             +24 count     slots in use: at most half of them
             +32 threshold requests from here on are large, when the threshold is dynamic
 
     slot    | payload, 0: free | base | length | seal |
 
-No word of a large block's metadata stands beside its payload, and a pointer is looked up without being followed:
-free costs O(1), and no foreign pointer gets through.  The table is hashed by page, with linear probing (Knuth,
-TAOCP vol. 3, 6.4, algorithms L and R).
+No word of a large block's metadata stands beside its payload, and a pointer is looked up without being
+followed: free costs O(1), and no foreign pointer gets through.  The table is hashed by page, with linear
+probing (Knuth, TAOCP vol. 3, 6.4, algorithms L and R).
 
-The dynamic threshold is glibc's (malloc/malloc.c, __libc_free): when a large block is freed, requests below its
-size are small from then on, up to 32 MiB; a program that often frees what it maps shall not map it.
+The dynamic threshold is glibc's (malloc/malloc.c, __libc_free): when a large block is freed, requests below
+its size are small from then on, up to 32 MiB; a program that often frees what it maps shall not map it.
 
-Cost: malloc 9 mems and an mmap; free 9 to 11 mems and a munmap; one more for each slot passed.  A table that is
-full is copied to one twice as large.
-The twin is csrc/sources/large.c.
+Cost: malloc 9 mems and an mmap; free 9 to 11 mems and a munmap; one more for each slot passed.  A table that
+is full is copied to one twice as large. The twin is csrc/sources/large.c.
 """
 
 import errno
@@ -188,7 +187,7 @@ class Large:
         store(slot + SEAL, self._seal_of(p, base, length))
 
     def _search(self, table: _Table, p: int) -> tuple[int, int]:
-        """Return the number of the slot that has p, or of the free one where the search ends; and what it has."""
+        """Return the number of the slot that has p, or of the free one after the search; and what it has."""
         n = table.home(p)
         for _ in range(table.slots):
             found = self._load(table.slot(n) + PAYLOAD)
