@@ -505,7 +505,7 @@ class Process:
 
     @property
     def secret(self) -> int:
-        """The random bytes that the kernel gave the program at its start (AT_RANDOM), 64 bits; 0 of the dead."""
+        """The random bytes that the kernel gave the program (AT_RANDOM), 64 bits; 0 of the dead."""
         space = self.context.space
         return space.secret if space is not None else 0
 

@@ -16,9 +16,9 @@
 | mems per op | memory references | loads and stores of 1 to 8 bytes that the allocator makes in one call |
 | ns per op | nanoseconds | wall time within the allocator, its system calls and faults included |
 
-Blocks are those that a program has, headers included.  Blocks, and metadata apart from them, are what the walk
-over the heap shows; so internal and external fragmentation and live / heap add up to 1.  Bytes that an allocator copies or clears
-in bulk (realloc, calloc) are no mems.
+Blocks are those that a program has, headers included.  They, and metadata apart from them, are what the walk
+over the heap shows; so internal and external fragmentation and live / heap add up to 1.  Bytes that an
+allocator copies or clears in bulk (realloc, calloc) are no mems.
 """
 
 import math
