@@ -86,8 +86,8 @@ def heap_map(runs: Sequence[Run]) -> Figure:
     figure.legend(
         handles=[
             Patch(color=style.LIVE, label="allocated payload"),
-            Patch(color=style.INTERNAL, label="overhead in allocated blocks"),
-            Patch(color=style.EXTERNAL, label="free, or the allocator's own"),
+            Patch(color=style.INTERNAL, label="overhead: rounding, headers, metadata"),
+            Patch(color=style.EXTERNAL, label="free"),
         ],
         loc="outside upper center",
         ncols=3,
