@@ -20,9 +20,9 @@
  *           +64 mailbox  spans with blocks that other threads have freed
  *           +128         the first span of each class that has room, or 0
  *
- *   root -> +184 arenas  all of them
- *           +192 marked  whether the bitmap of allocated blocks is kept
- *           +200 tables  of the threads from 32 on, 7 addresses
+ *   root -> +192 arenas  all of them
+ *           +200 marked  whether the bitmap of allocated blocks is kept
+ *           +208 tables  of the threads from 32 on, 6 addresses
  *           +256 threads the arenas of the first 32
  *
  * heaplab/allocators/designs/spans.py is the twin, and has the vital statistics and the reasons.
@@ -43,7 +43,7 @@ enum { UNIT_BITS = 20, RUN = 255 };
 #define LISTED (1ull << 53)
 
 enum { ARENA_SEAL = 0, ARENA_THREAD = 8, ARENA_NEXT = 16, ARENA_MAILBOX = 64, ARENA_CLASSES = 128 };
-enum { TABLES = 7, DIRECT = 32 };
+enum { TABLES = 6, DIRECT = 32 };
 enum { ROOT_ARENAS = SEGMENTS_DESIGN, ROOT_MARKED = ROOT_ARENAS + 8, ROOT_TABLES = ROOT_MARKED + 8 };
 enum { ROOT_THREADS = ROOT_TABLES + 8 * TABLES };
 _Static_assert(ROOT_THREADS + 8 * DIRECT <= SEGMENTS_ROOT, "the root's words fit");

@@ -33,8 +33,12 @@ int segments_begin(hl_heap *h)
 
 void segments_own(hl_heap *h, uint64_t owner)
 {
+    uint64_t owners;
     heap_store(h, owner + SEG_NEXT, owner);
     heap_store(h, owner + SEG_PREV, owner);
+    do
+        owners = heap_load(h, h->root + SEGMENTS_OWNERS);
+    while (!env_cas(h->env, h->root + SEGMENTS_OWNERS, owners, owners + 1));
 }
 
 uint64_t segments_next(hl_heap *h, uint64_t owner, uint64_t at)
@@ -190,7 +194,8 @@ int segments_give(hl_heap *h, uint64_t owner, uint64_t slot, unsigned n)
     }
     uint64_t emptied = heap_load(h, owner + OWNER_EMPTIED) + n;
     heap_store(h, owner + OWNER_EMPTIED, emptied);
-    return emptied << slice_bits(h) >= h->option[SEGMENTS_DELAY];
+    uint64_t owners = heap_load(h, h->root + SEGMENTS_OWNERS), shares = owners < MOST_SHARES ? owners : MOST_SHARES;
+    return (emptied << slice_bits(h)) * shares >= h->option[SEGMENTS_DELAY];
 }
 
 static void discard(hl_heap *h, uint64_t segment, uint64_t slices)

@@ -19,15 +19,18 @@
  *           +40 next  +48 prev
  *
  *   root -> +40 count    of segments
- *           +48 book     of the mappings for metadata (book.h)
+ *           +48 owners   how many there are
+ *           +56 book     of the mappings for metadata (book.h)
  *           +512         to the end of the page; then the highest node of the radix tree of segments
  *
  * A pointer's segment is found by masking, and whether there is one by a radix tree.  A word has 64 bits, so one
  * word says which slices are free, and runs of them need neither lists nor merging.
  *
- * A free slice keeps its pages for a while: the program may want them again.  A period ends when `delay` bytes
- * of slices have been given since the last one ended; slices that were free when it began, and ever since, give
- * their pages back to the kernel then, and a segment whose slices are all so is unmapped.
+ * A free slice keeps its pages for a while: the program may want them again.  A period of an owner ends when
+ * it has given `delay` bytes of slices since the last one ended, or its share of them, a quarter or more, when
+ * there are several owners: some may be idle, and keep what they have.  Slices that were free when the period
+ * began, and ever since, give their pages back to the kernel then, and a segment whose slices are all so is
+ * unmapped.
  *
  * A segment belongs to one owner, an owner to one thread at a time: what is here takes a lock only to map.  Other
  * threads look segments up meanwhile, which in a radix tree needs no lock.
@@ -45,7 +48,8 @@ enum { WINDOW = 64 * UNIT }; /* bytes with a word of the bitmap */
 enum { SEG_SEAL = 0, SEG_OWNER = 8, SEG_FREE = 16, SEG_DIRTY = 24, SEG_OLD = 32 };
 enum { SEG_NEXT = 40, SEG_PREV = 48 };
 enum { OWNER_EMPTIED = 24 };
-enum { SEGMENTS_COUNT = ROOT_DESIGN, SEGMENTS_BOOK = ROOT_DESIGN + 8 };
+enum { MOST_SHARES = 4 }; /* into which owners divide the delay */
+enum { SEGMENTS_COUNT = ROOT_DESIGN, SEGMENTS_OWNERS = ROOT_DESIGN + 8, SEGMENTS_BOOK = ROOT_DESIGN + 16 };
 enum { SEGMENTS_DESIGN = SEGMENTS_BOOK + BOOK_BYTES }; /* where the design's own words of the root begin */
 enum { SEGMENTS_ROOT = 512, NODE_PAGES = 16, SEGMENTS_DELAY = 0 /* place of the option */ };
 

@@ -31,9 +31,9 @@ A segment (sources/segments.py) is cut into slices, and a run of slices is
             +64 mailbox  spans with blocks that other threads have freed
             +128         the first span of each class that has room, or 0
 
-    root -> +184 arenas  all of them
-            +192 marked  whether the bitmap of allocated blocks is kept
-            +200 tables  of the threads from 32 on, 7 addresses
+    root -> +192 arenas  all of them
+            +200 marked  whether the bitmap of allocated blocks is kept
+            +208 tables  of the threads from 32 on, 6 addresses
             +256 threads the arenas of the first 32
 
 All that malloc and free change of a span is one word, its state: blocks in use, fresh ones left, the first
@@ -87,7 +87,7 @@ ONE_LEFT, ONE_USED, CLEAN, LISTED = 1 << 20, 1 << 36, 1 << 52, 1 << 53
 ROOM: Final = ONE_USED - 1  # the bits that are not all 0 while a span has a block to give
 
 ARENA_THREAD, ARENA_NEXT, ARENA_MAILBOX, ARENA_CLASSES = 8, 16, 64, 128
-TABLES, DIRECT = 7, 32
+TABLES, DIRECT = 6, 32
 ROOT_ARENAS = segments.DESIGN
 ROOT_MARKED = ROOT_ARENAS + 8
 ROOT_TABLES = ROOT_MARKED + 8
@@ -158,13 +158,6 @@ class Spans(Design):
         self._segments.begin()
         self._large.begin()
         self._store(self.root + ROOT_MARKED, int(self._checks_all))
-
-    def _cas(self, address: int, old: int, new: int) -> bool:
-        """Store `new` if `old` stands there, as one step; the model runs one thread at a time."""
-        if self._load(address) != old:
-            return False
-        self._store(address, new)
-        return True
 
     # ---- classes and runs ----
 
@@ -306,7 +299,7 @@ class Spans(Design):
         while True:
             first = self._load(self.root + ROOT_ARENAS)
             self._store(arena + ARENA_NEXT, first)
-            if self._cas(self.root + ROOT_ARENAS, first, arena):
+            if self._segments.cas(self.root + ROOT_ARENAS, first, arena):
                 return arena
 
     def _begin_thread(self) -> int:
@@ -319,10 +312,10 @@ class Spans(Design):
             if not at:
                 return 0
             # another thread may have been faster; its table serves as well
-            self._cas(self.root + ROOT_TABLES + 8 * table, 0, at)
+            self._segments.cas(self.root + ROOT_TABLES + 8 * table, 0, at)
             word = self._thread_word(thread)
         arena = load(self.root + ROOT_ARENAS)
-        while arena and not self._cas(arena + ARENA_THREAD, 0, BUSY):
+        while arena and not self._segments.cas(arena + ARENA_THREAD, 0, BUSY):
             arena = load(arena + ARENA_NEXT)
         arena = arena or self._new_arena()
         if arena:
@@ -389,13 +382,13 @@ class Spans(Design):
         while True:
             first = self._load(arena + ARENA_MAILBOX)
             self._store(span + MAILED, first)
-            if self._cas(arena + ARENA_MAILBOX, first, span):
+            if self._segments.cas(arena + ARENA_MAILBOX, first, span):
                 return
 
     def _take_all(self, word: int) -> int:
         """Return what a word of a list holds, and leave it empty."""
         while found := self._load(word):
-            if self._cas(word, found, 0):
+            if self._segments.cas(word, found, 0):
                 break
         return found
 
@@ -437,7 +430,7 @@ class Spans(Design):
         load, store, adopted = self._load, self._store, False
         other = load(self.root + ROOT_ARENAS)
         while other:
-            if self._cas(other + ARENA_THREAD, 0, BUSY):
+            if self._segments.cas(other + ARENA_THREAD, 0, BUSY):
                 if load(other + ARENA_MAILBOX):
                     self._collect(other)
                 if self._segments.following(other, other):
@@ -629,7 +622,7 @@ class Spans(Design):
         while True:
             remote = self._load(span + REMOTE)
             self._store(p, self._seal(p, remote & UNITS))
-            if self._cas(span + REMOTE, remote, (remote & ~UNITS) + ONE_LEFT + unit):
+            if self._segments.cas(span + REMOTE, remote, (remote & ~UNITS) + ONE_LEFT + unit):
                 break
         if not remote:
             self._announce(owner, span)

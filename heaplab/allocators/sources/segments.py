@@ -19,7 +19,8 @@
             +40 next  +48 prev
 
     root -> +40 count    of segments
-            +48 book     of the mappings for metadata (book.py)
+            +48 owners   how many there are
+            +56 book     of the mappings for metadata (book.py)
             +512         to the end of the page; then the highest node of the radix tree of segments
 
 With pages of 4096 bytes a slice has 32 KiB, a segment 2 MiB, and the header fills 5 pages of the first slice.
@@ -27,9 +28,11 @@ With pages of 4096 bytes a slice has 32 KiB, a segment 2 MiB, and the header fil
 A pointer's segment is found by masking, and whether there is one by a radix tree.  A word has 64 bits, so one
 word says which slices are free, and runs of them need neither lists nor merging.
 
-A free slice keeps its pages for a while: the program may want them again.  A period ends when `delay` bytes
-of slices have been given since the last one ended; slices that were free when it began, and ever since, give
-their pages back to the kernel then, and a segment whose slices are all so is unmapped.
+A free slice keeps its pages for a while: the program may want them again.  A period of an owner ends when
+it has given `delay` bytes of slices since the last one ended, or its share of them, a quarter or more, when
+there are several owners: some may be idle, and keep what they have.  Slices that were free when the period
+began, and ever since, give their pages back to the kernel then, and a segment whose slices are all so is
+unmapped.
 
 A segment belongs to one owner, an owner to one thread at a time: the twin, csrc/sources/segments.c, takes a
 lock only to map.  Other threads look segments up meanwhile, which in a radix tree needs no lock.
@@ -55,10 +58,12 @@ SLICES, SLICE_PAGES, SLOT, UNIT = 64, 8, 64, 16
 WINDOW: Final = 64 * UNIT
 OWNER, FREE, DIRTY, OLD, NEXT, PREV = 8, 16, 24, 32, 40, 48
 EMPTIED = 24
-COUNT, BOOK = ROOT_DESIGN, ROOT_DESIGN + 8
+COUNT, OWNERS, BOOK = ROOT_DESIGN, ROOT_DESIGN + 8, ROOT_DESIGN + 16
 #: where the design's own words of the root begin, and where the root ends
 DESIGN, ROOT_SIZE = BOOK + book.BYTES, 512
 NODE_PAGES = 16
+#: into which owners divide the delay
+MOST_SHARES = 4
 _BITMAP = SLOT * SLICES
 
 
@@ -140,10 +145,20 @@ class Segments:
         """Write the root's words of a heap without segments."""
         self.book.begin()
 
+    def cas(self, address: int, old: int, new: int) -> bool:
+        """Store `new` if `old` stands there, as one step: the model runs one thread at a time."""
+        if self._load(address) != old:
+            return False
+        self._store(address, new)
+        return True
+
     def own(self, owner: int) -> None:
         """Write the words of an owner without segments."""
-        self._store(owner + NEXT, owner)
-        self._store(owner + PREV, owner)
+        load, store = self._load, self._store
+        store(owner + NEXT, owner)
+        store(owner + PREV, owner)
+        while not self.cas(self._root + OWNERS, owners := load(self._root + OWNERS), owners + 1):
+            pass
 
     def has(self, p: int) -> bool:
         """Whether p lies in a segment.  2 mems with pages of 4096 bytes."""
@@ -301,7 +316,8 @@ class Segments:
             self._insert_at_front(owner, segment)
         emptied = self._load(owner + EMPTIED) + n
         self._store(owner + EMPTIED, emptied)
-        return emptied << self.geometry.slice_bits >= self._delay
+        shares = min(self._load(self._root + OWNERS), MOST_SHARES)
+        return (emptied << self.geometry.slice_bits) * shares >= self._delay
 
     def _discard(self, segment: int, slices: int) -> None:
         bits = self.geometry.slice_bits
