@@ -14,10 +14,26 @@ from tests.programs import host_environment
 ROOT = Path(__file__).resolve().parents[1]
 EXTENSION = "heaplab._core._heaplab"
 
-#: the only headers of the C library that csrc/heap may use: types, constants and inlined memory moves
-FREESTANDING = {"stdint.h", "stddef.h", "limits.h", "errno.h", "setjmp.h", "string.h"}
-#: what the compiler may call without being asked, and how entry.c marks where an escape lands
-RUNTIME = {"memcpy", "memmove", "memset", "strcmp", "_setjmp", "__stack_chk_fail"}
+#: the rooms of csrc that the allocators are, from the contract up: what they ask of the world is env's
+HEAP_ROOMS = ("heap", "parts", "sources", "families", "front", "designs")
+#: the only headers of the C library that they may use: types, constants and inlined memory moves
+FREESTANDING = {"stdint.h", "stddef.h", "limits.h", "errno.h", "string.h"}
+#: what the compiler may call without being asked
+RUNTIME = {"memcpy", "memmove", "memset", "__stack_chk_fail"}
+#: the rooms of heaplab/allocators, lowest first, as docs/design.md says
+ALLOCATOR_ROOMS = (
+    "base",
+    "stated",
+    "looking",
+    "parts",
+    "design",
+    "sources",
+    "families",
+    "designs",
+    "discover",
+    "core",
+    "registry",
+)
 
 
 def rooms_of_design(tree: str) -> list[set[str]]:
@@ -141,7 +157,7 @@ def c_sources() -> dict[str, str]:
 
 
 def upward_includes(sources: dict[str, str]) -> list[str]:
-    """What breaks the order of csrc, or lets csrc/heap reach past the seam, one sentence each."""
+    """What breaks the order of csrc, or lets an allocator reach past the env, one sentence each."""
     floor = {room: number for number, row in enumerate(rooms_of_design("csrc")) for room in row}
     wrong = []
     for path, source in sources.items():
@@ -154,16 +170,18 @@ def upward_includes(sources: dict[str, str]) -> list[str]:
                 target = name.split("/")[1] if name.startswith("../") else room
                 if floor[target] > floor[room]:
                     wrong.append(f"csrc/{path} includes {name}, which stands above it")
-                if room == "heap" and target not in ("heap", "seam"):
-                    wrong.append(f"csrc/{path} includes {name}: the heap sees the seam alone")
-            elif room == "heap" and name not in FREESTANDING:
-                wrong.append(f"csrc/{path} includes <{name}>: the heap asks the seam")
+                if room in HEAP_ROOMS and target not in (*HEAP_ROOMS, "env"):
+                    wrong.append(f"csrc/{path} includes {name}: an allocator sees the env alone")
+                if room == target == "designs":
+                    wrong.append(f"csrc/{path} includes {name}: no design includes another")
+            elif room in HEAP_ROOMS and name not in FREESTANDING:
+                wrong.append(f"csrc/{path} includes <{name}>: an allocator asks the env")
     return wrong
 
 
 def test_includes_go_downwards() -> None:
     sources = c_sources()
-    assert {"heap/buddy.c", "machine/mmu.c", "seam/seam.h"} <= set(sources)
+    assert {"designs/buddy.c", "machine/mmu.c", "env/env.h"} <= set(sources)
     assert upward_includes(sources) == []
 
 
@@ -171,9 +189,11 @@ def test_includes_go_downwards() -> None:
     ("path", "line"),
     [
         ("machine/planted.c", '#include "../heap/heap.h"'),
-        ("heap/planted.c", '#include "../machine/machine.h"'),
-        ("heap/planted.c", "#include <stdlib.h>"),
-        ("heap/planted.c", "#include <sys/mman.h>"),
+        ("parts/planted.h", '#include "../designs/planted.h"'),
+        ("designs/planted.c", '#include "../machine/machine.h"'),
+        ("designs/planted.c", '#include "buddy.c"'),
+        ("parts/planted.h", "#include <stdlib.h>"),
+        ("sources/planted.c", "#include <sys/mman.h>"),
         ("cellar/planted.c", ""),
     ],
 )
@@ -216,29 +236,80 @@ def symbols(cc: str, sources: list[Path], into: Path) -> tuple[set[str], set[str
     return defined, undefined - defined
 
 
-def calls_past_the_seam(cc: str, heap: list[Path], into: Path) -> set[str]:
-    """The symbols that these sources need and neither the seam nor the compiler's runtime gives."""
-    seam, _ = symbols(cc, sorted((ROOT / "csrc" / "seam").glob("*.c")), into)
-    # the seam's inline functions, and the MMU's fast path under them, call a few of the machine's
+def sources_of(*rooms: str) -> list[Path]:
+    """The C sources of these rooms."""
+    return sorted(source for room in rooms for source in (ROOT / "csrc" / room).glob("*.c"))
+
+
+def calls_past_the_env(cc: str, heap: list[Path], into: Path) -> set[str]:
+    """The symbols that these sources need and neither the env nor the compiler's runtime gives."""
+    env, _ = symbols(cc, sources_of("env"), into)
+    # the env's inline functions, and the MMU's fast path under them, call a few of the machine's
     inlined = "".join(
-        path.read_text() for path in [*(ROOT / "csrc/seam").glob("*.h"), ROOT / "csrc/machine/mmu.h"]
+        path.read_text() for path in [*(ROOT / "csrc/env").glob("*.h"), ROOT / "csrc/machine/mmu.h"]
     )
-    given = seam | RUNTIME | set(re.findall(r"\bhl_\w+", inlined))
+    given = env | RUNTIME | set(re.findall(r"\bhl_\w+", inlined))
     _, needed = symbols(cc, heap, into)
     return {name for name in needed - given if name != "_GLOBAL_OFFSET_TABLE_"}
 
 
-def test_the_heap_calls_nothing_but_the_seam(cc: str, tmp_path: Path) -> None:
-    assert calls_past_the_seam(cc, sorted((ROOT / "csrc" / "heap").glob("*.c")), tmp_path) == set()
+def test_the_allocators_call_nothing_but_the_env(cc: str, tmp_path: Path) -> None:
+    assert calls_past_the_env(cc, sources_of(*HEAP_ROOMS), tmp_path) == set()
 
 
-def test_a_call_past_the_seam_is_found(cc: str, tmp_path: Path) -> None:
+def test_a_call_past_the_env_is_found(cc: str, tmp_path: Path) -> None:
     planted = tmp_path / "planted.c"
     planted.write_text(
         '#include "heap.h"\n'
         "void *malloc(unsigned long);\n"
         "void *planted(hl_heap *h);\n"
-        "void *planted(hl_heap *h) { hl_flush_space(h->seam->space); return malloc(heap_load(h, 8)); }\n"
+        "void *planted(hl_heap *h) { hl_flush_space(h->env->space); return malloc(heap_load(h, 8)); }\n"
     )
-    heap = [*sorted((ROOT / "csrc" / "heap").glob("*.c")), planted]
-    assert calls_past_the_seam(cc, heap, tmp_path) == {"malloc", "hl_flush_space"}
+    heap = [*sources_of(*HEAP_ROOMS), planted]
+    assert calls_past_the_env(cc, heap, tmp_path) == {"malloc", "hl_flush_space"}
+
+
+# ---- inside heaplab/allocators ----
+
+
+def upward_in_allocators(modules: dict[str, tuple[str, bool]]) -> list[str]:
+    """What breaks the order inside heaplab/allocators, one sentence each."""
+    prefix = "heaplab.allocators."
+
+    def room(module: str) -> str:
+        return module.removeprefix(prefix).partition(".")[0]
+
+    wrong = []
+    for module, (source, is_package) in modules.items():
+        if not module.startswith(prefix):
+            continue
+        here = room(module)
+        if here not in ALLOCATOR_ROOMS:
+            wrong.append(f"{module} is in no room of docs/design.md")
+            continue
+        for line, target in imports_of(module, source, is_package, set(modules)):
+            if not target.startswith(prefix):
+                continue
+            there = room(target)
+            if ALLOCATOR_ROOMS.index(there) > ALLOCATOR_ROOMS.index(here):
+                wrong.append(f"{module}:{line} imports {target}, which stands above it")
+            if here == there == "designs":
+                wrong.append(f"{module}:{line} imports {target}: no design imports another")
+    return wrong
+
+
+def test_imports_inside_the_allocators_go_downwards() -> None:
+    assert upward_in_allocators(modules_of_package()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("heaplab.allocators.parts.planted", "from heaplab.allocators.designs.buddy import Buddy"),
+        ("heaplab.allocators.sources.planted", "from heaplab.allocators.families import tagged"),
+        ("heaplab.allocators.designs.planted", "from heaplab.allocators.designs.buddy import Buddy"),
+        ("heaplab.allocators.base2", "import heaplab"),
+    ],
+)
+def test_an_upward_import_inside_the_allocators_is_found(module: str, line: str) -> None:
+    assert upward_in_allocators({**modules_of_package(), module: (line, False)})

@@ -10,7 +10,7 @@
  * heaplab/allocators/designs/binheap.py, the twin, has the vital statistics.
  */
 #include "../parts/binheap.h"
-#include "../parts/tagged.h"
+#include "../families/tagged.h"
 
 static const hl_option options[] = {TAGGED_OPTIONS, {0}};
 

@@ -8,7 +8,7 @@
  * heaplab/allocators/designs/freelist.py, the twin, has the vital statistics.
  */
 #include "../parts/list.h"
-#include "../parts/tagged.h"
+#include "../families/tagged.h"
 
 static const hl_option options[] = {LIST_OPTIONS, TAGGED_OPTIONS, {0}};
 

@@ -8,7 +8,7 @@
  * heaplab/allocators/designs/rbtree.py, the twin, has the vital statistics and the source.
  */
 #include "../parts/rbtree.h"
-#include "../parts/tagged.h"
+#include "../families/tagged.h"
 
 static const hl_option options[] = {TAGGED_OPTIONS, {0}};
 

@@ -11,10 +11,10 @@ import pytest
 
 from heaplab.allocators import parse
 from heaplab.allocators.design import Design
+from heaplab.allocators.families.tagged import TaggedDesign as Tagged
 from heaplab.allocators.parts.binheap import BinaryHeap
 from heaplab.allocators.parts.list import FreeBlockList
 from heaplab.allocators.parts.rbtree import RedBlackTree
-from heaplab.allocators.parts.tagged import TaggedDesign as Tagged
 from heaplab.allocators.sources.brk import Brk
 from heaplab.allocators.sources.large import Large
 from heaplab.errors import HeaplabError

@@ -18,8 +18,8 @@ Source          Williams (1964), CACM 7, 347; Knuth, TAOCP vol. 3, 5.2.3
 The twin is csrc/designs/binheap.c.
 """
 
+from heaplab.allocators.families.tagged import TaggedDesign
 from heaplab.allocators.parts.binheap import BinaryHeap
-from heaplab.allocators.parts.tagged import TaggedDesign
 from heaplab.allocators.stated import stated
 
 

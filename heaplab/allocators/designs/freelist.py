@@ -16,8 +16,8 @@ Source          Knuth, TAOCP vol. 1, 2.5; Wilson et al., Dynamic Storage Allocat
 The twin is csrc/designs/freelist.c.
 """
 
+from heaplab.allocators.families.tagged import TaggedDesign
 from heaplab.allocators.parts.list import FreeBlockList
-from heaplab.allocators.parts.tagged import TaggedDesign
 from heaplab.allocators.stated import stated
 
 

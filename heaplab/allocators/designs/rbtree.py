@@ -17,8 +17,8 @@ Source          Cormen et al., Introduction to Algorithms, 13; Guibas and Sedgew
 The twin is csrc/designs/rbtree.c.
 """
 
+from heaplab.allocators.families.tagged import TaggedDesign
 from heaplab.allocators.parts.rbtree import RedBlackTree
-from heaplab.allocators.parts.tagged import TaggedDesign
 from heaplab.allocators.stated import stated
 
 

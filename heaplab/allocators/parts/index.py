@@ -2,7 +2,7 @@
 
 An index lives in simulated memory: a few words in the heap's root, and links in the free blocks' payloads.
 It reads the size of a block it holds from the block's header, and never writes a header or a footer: the
-heap does (tagged.py).  The twin in C is a set of static functions, see csrc/parts/tagged.h.
+heap does (tagged.py).  The twin in C is a set of static functions, see csrc/families/tagged.h.
 """
 
 from abc import ABC, abstractmethod

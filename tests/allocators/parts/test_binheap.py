@@ -7,10 +7,10 @@ from random import Random
 import pytest
 
 from heaplab import allocators
+from heaplab.allocators.families.tagged import ROOT_INDEX
 from heaplab.allocators.parts.binheap import CAPACITY, COUNT, BinaryHeap
 from heaplab.allocators.parts.index import Survey
 from heaplab.allocators.parts.seal import Seal
-from heaplab.allocators.parts.tagged import ROOT_INDEX
 from heaplab.allocators.parts.tags import header, size_of
 from heaplab.errors import HeapCorruption, Rule
 from heaplab.kernel import Kernel

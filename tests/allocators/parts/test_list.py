@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from heaplab.allocators import State
-from heaplab.allocators.parts.tagged import ROOT_INDEX
+from heaplab.allocators.families.tagged import ROOT_INDEX
 from heaplab.errors import HeapCorruption, Rule
 
 HOLES = (208, 112, 304, 112, 160)

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from sortedcontainers import SortedList
 
+from heaplab.allocators.families.tagged import ROOT_INDEX, ROOT_LAST
 from heaplab.allocators.parts.index import Survey
 from heaplab.allocators.parts.rbtree import FLOOR, PARENT, RED, RedBlackTree
 from heaplab.allocators.parts.seal import Seal
-from heaplab.allocators.parts.tagged import ROOT_INDEX, ROOT_LAST
 from heaplab.allocators.parts.tags import header, size_of
 from heaplab.errors import HeapCorruption, Rule
 

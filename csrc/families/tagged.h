@@ -7,7 +7,7 @@
  *   | root | block | block | free block | block | ... | epilogue |
  *          first                                      end - 8    end
  *
- * heaplab/allocators/parts/tagged.py, the twin, has the whole story.
+ * heaplab/allocators/families/tagged.py, the twin, has the whole story.
  *
  * A template: a design includes this file once, after its index (list.h, binheap.h, rbtree.h), which has defined
  * INDEX_MIN_BLOCK (bytes), INDEX_WORDS (of the root), and static functions:
@@ -37,7 +37,7 @@
 #include <errno.h>
 
 #include "../sources/brk.h"
-#include "index.h"
+#include "../parts/index.h"
 
 enum { TAGGED_ROOT_SIZE = (ROOT_INDEX + 8 * INDEX_WORDS + BLOCK_HEADER + HEAP_ALIGN - 1) & ~(HEAP_ALIGN - 1) };
 

@@ -6,9 +6,9 @@ import pytest
 
 from heaplab import allocators
 from heaplab.allocators import State
+from heaplab.allocators.families.tagged import ROOT_FIRST, ROOT_INDEX, ROOT_LAST
 from heaplab.allocators.parts import tags as blocks
 from heaplab.allocators.parts.seal import Seal
-from heaplab.allocators.parts.tagged import ROOT_FIRST, ROOT_INDEX, ROOT_LAST
 from heaplab.allocators.parts.tags import ALLOCATED, LAST, PREV_ALLOCATED, header
 from heaplab.allocators.sources.brk import ROOT_END
 from heaplab.errors import HeapCorruption, Rule

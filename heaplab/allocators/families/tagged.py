@@ -19,7 +19,7 @@ free            3 to 6 mems, and one or two of the index's insert, remove and gr
 Metadata        in the blocks: a header before the payload, links and a footer in free ones; and in the root
 Source          Knuth, TAOCP vol. 1, 2.5, algorithms A and C; Lea, dlmalloc (the bit that spares the footer)
 
-A design is an Index with a name.  The twin is csrc/parts/tagged.h.
+A design is an Index with a name.  The twin is csrc/families/tagged.h.
 """
 
 import errno

@@ -1,0 +1,1 @@
+"""What several designs are but for one choice: heaps with boundary tags, over any index."""
