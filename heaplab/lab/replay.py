@@ -209,7 +209,7 @@ class Replay:
                 raised = self._raised(member)
                 if isinstance(raised, OutOfFuel):
                     limit = int(self.raw.mems_limit)
-                    self.end = End(False, f"event {self.done} ({event}): more than {limit:,} mems in all")
+                    self.end = End(False, f"more than {limit:,} mems at event {self.done} ({event})")
                     return
                 reason = _told(raised)
             else:

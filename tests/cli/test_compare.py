@@ -88,7 +88,7 @@ def test_a_bundled_trace_by_name(tmp_path):
 def test_the_limit_is_told_when_it_was_hit(trace):
     result = compare(trace, "--allocators=buddy", "--max-mems=1000")
     assert result.exit_code == 0
-    assert "* buddy stopped: more than 1,000 mems after" in result.stdout
+    assert "* buddy stopped: more than 1,000 mems at event " in result.stdout
 
 
 def test_a_heap_that_breaks_the_contract_is_status_1(trace, tmp_path):
