@@ -109,10 +109,13 @@ class ImplicitList(Design):
         return size <= self._usable(p)
 
     def _walk(self) -> Iterator[Span]:
+        yield Span.metadata(self.root, self._first - self.root)
         for block, header in self._headers():
             if size := header & ~15:
                 state = State.ALLOCATED if header & ALLOCATED else State.FREE
                 yield Span(block, size, block + HEADER, size - HEADER, state)
+            else:
+                yield Span.metadata(block, HEADER)  # the epilogue
 
     def _check(self) -> None:
         block = self._first

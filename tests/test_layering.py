@@ -20,20 +20,6 @@ HEAP_ROOMS = ("heap", "parts", "sources", "families", "front", "designs")
 FREESTANDING = {"stdint.h", "stddef.h", "limits.h", "errno.h", "string.h"}
 #: what the compiler may call without being asked
 RUNTIME = {"memcpy", "memmove", "memset", "__stack_chk_fail"}
-#: the rooms of heaplab/allocators, lowest first, as docs/design.md says
-ALLOCATOR_ROOMS = (
-    "base",
-    "stated",
-    "looking",
-    "parts",
-    "design",
-    "sources",
-    "families",
-    "designs",
-    "discover",
-    "core",
-    "registry",
-)
 
 
 def rooms_of_design(tree: str) -> list[set[str]]:
@@ -47,6 +33,16 @@ def rooms_of_design(tree: str) -> list[set[str]]:
         names = re.split(r"\s{2,}", line.strip())[0].split()
         rows.append({name.strip("/").removesuffix(".py") for name in names})
     return rows
+
+
+def order_of_allocators() -> list[str]:
+    """The rooms of heaplab/allocators, lowest first, in the sentence of docs/design.md that lists them."""
+    text = (ROOT / "docs" / "design.md").read_text().partition("\n## Allocators\n")[2]
+    [listing] = re.findall(r"Imports go downwards in this order:([^.]*)\.", text)
+    return [name.strip() for name in listing.split(",")]
+
+
+ALLOCATOR_ROOMS = order_of_allocators()
 
 
 # ---- Python ----
@@ -299,6 +295,7 @@ def upward_in_allocators(modules: dict[str, tuple[str, bool]]) -> list[str]:
 
 
 def test_imports_inside_the_allocators_go_downwards() -> None:
+    assert {"base", "parts", "sources", "families", "designs", "registry"} <= set(ALLOCATOR_ROOMS)
     assert upward_in_allocators(modules_of_package()) == []
 
 
@@ -308,6 +305,8 @@ def test_imports_inside_the_allocators_go_downwards() -> None:
         ("heaplab.allocators.parts.planted", "from heaplab.allocators.designs.buddy import Buddy"),
         ("heaplab.allocators.sources.planted", "from heaplab.allocators.families import tagged"),
         ("heaplab.allocators.designs.planted", "from heaplab.allocators.designs.buddy import Buddy"),
+        ("heaplab.allocators.base", "from heaplab.allocators.stated import stated"),
+        ("heaplab.allocators.parts.planted", "from heaplab.allocators.design import Design"),
         ("heaplab.allocators.base2", "import heaplab"),
     ],
 )

@@ -7,7 +7,9 @@ import pytest
 from heaplab import allocators
 from heaplab.allocators import State
 from heaplab.errors import HeapCorruption
-from heaplab.testing.steps import Trial, random_step, resident
+from heaplab.testing.checked_heap import CheckedHeap
+from heaplab.testing.steps import random_step
+from heaplab.testing.twins import resident
 
 DESIGNS = [(name, language) for language in allocators.LANGUAGES for name in allocators.names(language)]
 LOOKS = ("walk", "index", "check")
@@ -16,7 +18,7 @@ LOOKS = ("walk", "index", "check")
 @pytest.fixture(params=DESIGNS, ids=" ".join)
 def checked(request):
     """A heap with some history."""
-    heap, chance = Trial(*request.param), Random(5)
+    heap, chance = CheckedHeap(*request.param), Random(5)
     for _ in range(120):
         heap.do(random_step(heap, chance, processes=1))
     return heap
@@ -60,7 +62,7 @@ def test_the_twins_have_the_same_index():
     for name in set(allocators.names("c")) & set(allocators.names("python")):
         indices = []
         for language in allocators.LANGUAGES:
-            checked, chance = Trial(name, language), Random(2)
+            checked, chance = CheckedHeap(name, language), Random(2)
             for _ in range(60):
                 checked.do(random_step(checked, chance, processes=1))
             indices.append(list(checked.heaps[0].index()))

@@ -1,7 +1,6 @@
-"""The Python and the C version of every design are equal in addresses, counts and bytes."""
+"""The Python and the C version of every design are equal in addresses, references, counts and bytes."""
 
 from dataclasses import fields
-from itertools import product
 from pathlib import Path
 from random import Random
 
@@ -12,19 +11,16 @@ from heaplab.allocators import core
 from heaplab.errors import SegmentationFault
 from heaplab.kernel import Kernel
 from heaplab.lab.run import run
-from heaplab.testing.steps import Free, Malloc, Trial, Twins, random_step
+from heaplab.testing.checked_heap import CheckedHeap
+from heaplab.testing.specs import defaults, tuned, varied
+from heaplab.testing.steps import Free, Malloc, random_step
+from heaplab.testing.twins import Twins
 from heaplab.traces import Event, Op, Trace, open_trace
 
-FITS, ORDERS = ("first", "next", "best", "worst"), ("lifo", "fifo", "address")
-FREELISTS = [f"freelist:fit={fit}:order={order}" for fit, order in product(FITS, ORDERS)]
-OTHERS = [name for name in allocators.names() if name != "freelist"]
-TUNED = ":top_pad=0:trim_threshold=4KiB:mmap_threshold=20000"
 CORPUS = Path(allocators.__file__).parents[1] / "traces" / "corpus"
 
 
-@pytest.mark.parametrize(
-    "spec", [*FREELISTS, *(name + options for name in OTHERS for options in ("", TUNED))]
-)
+@pytest.mark.parametrize("spec", dict.fromkeys([*defaults(), *varied(), *map(tuned, defaults())]))
 def test_random_steps(spec):
     twins, chance = Twins(spec), Random(spec)
     for _ in range(250):
@@ -32,15 +28,15 @@ def test_random_steps(spec):
     twins.verify_bytes()
 
 
-@pytest.mark.parametrize("name", allocators.names())
-def test_random_steps_on_small_pages(name):
-    twins, chance = Twins(name + TUNED, ram="2 MiB", page_size=256), Random(2)
+@pytest.mark.parametrize("spec", list(map(tuned, defaults())))
+def test_random_steps_on_small_pages(spec):
+    twins, chance = Twins(spec, ram="2 MiB", page_size=256), Random(2)
     for _ in range(150):
         twins.do(random_step(twins, chance))
     twins.verify_bytes()
 
 
-@pytest.mark.parametrize("spec", [*allocators.names(), "freelist:fit=best:order=address"])
+@pytest.mark.parametrize("spec", defaults())
 def test_a_piece_of_a_real_trace(spec):
     """Eight thousand events of a program: the whole records of the runs are equal, but for the seconds."""
     whole = open_trace(str(CORPUS / "sqlite.hlt"))
@@ -68,6 +64,29 @@ def test_twins_that_differ_are_told_apart(monkeypatch):
         twins.do(Free(0))
 
 
+def test_references_in_another_order_are_told_apart(monkeypatch):
+    """The same loads, two of them the other way round."""
+
+    def other(heap, p):
+        heap._load(heap.root + (8 if heap.process is twins.python.process(0) else 0))
+        heap._load(heap.root + (0 if heap.process is twins.python.process(0) else 8))
+        free(heap, p)
+
+    twins = Twins("freelist")
+    twins.do(Malloc(0, 100))
+    free = type(twins.python.heaps[0]).free
+    twins.c = CheckedHeap("freelist")
+    twins.c.do(Malloc(0, 100))
+    monkeypatch.setattr(type(twins.python.heaps[0]), "free", other)
+    root = twins.python.heaps[0].root
+    with pytest.raises(AssertionError) as caught:
+        twins.do(Free(0))
+    assert str(caught.value) == (
+        f"free 0: references differ from number 1 on: "
+        f"a load at {root + 8:#x} in Python, a load at {root:#x} in C"
+    )
+
+
 def test_bytes_that_differ_are_told_apart():
     twins = Twins("buddy")
     twins.do(Malloc(0, 100))
@@ -77,20 +96,20 @@ def test_bytes_that_differ_are_told_apart():
         twins.verify_bytes()
 
 
-def test_a_trial_sees_another_content():
-    trial = Trial("buddy", "c")
-    trial.do(Malloc(0, 100))
-    trial.process(0).store(trial.live[0][0].address + 99, 0, 1)
+def test_another_content_is_seen():
+    heap = CheckedHeap("buddy", "c")
+    heap.do(Malloc(0, 100))
+    heap.process(0).store(heap.live[0][0].address + 99, 0, 1)
     with pytest.raises(AssertionError, match="has other content"):
-        trial.verify(0)
+        heap.verify(0)
 
 
 def test_traces_of_steps_replay():
     """The steps are a valid trace: they can be written to a file and given to anybody."""
-    trial, chance = Trial("rbtree", "c"), Random(3)
+    heap, chance = CheckedHeap("rbtree", "c"), Random(3)
     for _ in range(100):
-        trial.do(random_step(trial, chance))
-    events = [step.event() for step in trial.steps if getattr(step, "size", 0) < 1 << 40]
+        heap.do(random_step(heap, chance))
+    events = [step.event() for step in heap.steps if getattr(step, "size", 0) < 1 << 40]
     events = [
         event if event.op != Op.FORK else Event(Op.FORK, event.id, process=event.process) for event in events
     ]
@@ -100,12 +119,13 @@ def test_traces_of_steps_replay():
 @pytest.mark.parametrize("language", allocators.LANGUAGES)
 @pytest.mark.parametrize("name", allocators.names())
 def test_an_access_that_kills_the_process_is_raised(name, language):
-    """The heap's memory is taken away under it."""
+    """All memory of the heap is taken away under it."""
     process = Kernel(ram="16 MiB", seed=1).init.fork()
     heap = allocators.create(name, process, language)
     p = heap.malloc(100)
-    page = heap.root & -4096
-    process.munmap(page, process.sbrk(0) - page)
+    for span in list(heap.walk()):
+        page = span.start & -4096
+        process.munmap(page, span.end - page)
     with pytest.raises(SegmentationFault):
         heap.free(p)
 

@@ -11,7 +11,8 @@ import pytest
 from heaplab import lab
 from heaplab.allocators.designs.buddy import Buddy
 from heaplab.errors import UsageError
-from heaplab.testing.steps import Malloc, Trial
+from heaplab.testing.checked_heap import CheckedHeap
+from heaplab.testing.steps import Malloc
 from heaplab.traces import Event, Op, Provenance, Trace, TraceWriter
 
 BROKEN = """
@@ -272,7 +273,7 @@ def test_what_is_no_time_to_wait(seconds):
         lab.compare([Trace.of(EVENTS)], ["buddy"], max_seconds=seconds)
 
 
-def test_a_trial_names_both_blocks_of_an_overlap():
+def test_a_checked_heap_names_both_blocks_of_an_overlap():
     """In a fuzz too an overlap is found at the call that makes it."""
 
     class Overlapping(Buddy):
@@ -280,12 +281,12 @@ def test_a_trial_names_both_blocks_of_an_overlap():
             self.latest = self.latest + 16 if size == 100 else super().malloc(size)
             return self.latest
 
-    trial = Trial(Overlapping)
-    trial.do(Malloc(0, 1000))
-    trial.do(Malloc(1, 24))
+    heap = CheckedHeap(Overlapping)
+    heap.do(Malloc(0, 1000))
+    heap.do(Malloc(1, 24))
     with pytest.raises(AssertionError) as caught:
-        trial.do(Malloc(2, 100))
-    at = trial.live[0][1].address
+        heap.do(Malloc(2, 100))
+    at = heap.live[0][1].address
     assert str(caught.value) == (
         f"malloc 2 100: block 2 (100 bytes at {at + 16:#x}) overlaps block 1 (24 bytes at {at:#x})"
     )

@@ -3,8 +3,8 @@
     alignment       32 bytes; aligned_alloc gives any power of two without padding
     overhead        8 bytes a block, then rounding up to 2^k: expected 1 / ln 2 = 1.44 times the request
     minimum block   32 bytes, 24 of them payload
-    malloc          6 mems when a block of its order is free; else 6 or 7, and 4 for each split
-    free            9 or 10 mems; 4 to 6 more for each merge, and 1 if any was with a buddy to the left
+    malloc          7 or 8 mems, and 4 for each split
+    free            9 or 10 mems; 5 to 7 more for each merge, and 1 if any was with a buddy to the left
     metadata        a header in front of each payload; links in free payloads; list heads in the root
     source          Knowlton, CACM 8 (1965) 623-624; Knuth, TAOCP vol. 1, 2.5, algorithms R and S
 

@@ -9,7 +9,7 @@ Alignment       16 bytes
 Overhead        8 bytes a block
 Minimum block   32 bytes
 malloc          2 mems for each block looked at, then 11 to split one, or 9 to take it whole; next fit 2 more
-free            11 mems alone, 16 to 25 merged; with order=address alone 1 more for each block before it
+free            12 mems alone, 17 to 26 merged; with order=address alone 1 more for each block before it
 Metadata        headers, footers and links in the blocks; 5 words in the root
 Source          Knuth, TAOCP vol. 1, 2.5; Wilson et al., Dynamic Storage Allocation (1995), 3.5 to 3.7
 

@@ -1,13 +1,15 @@
-"""What heaplab's own designs notice besides, which not every design can."""
+"""What designs notice besides that detect errors of the program: DETECTS, and HEADERS beside the payloads."""
 
+from heaplab.allocators import Trait
 from heaplab.errors import Rule
-from heaplab.testing.contract.desk import Clause, Desk, allocated, fill, raised
+from heaplab.testing.contract.factory import Clause, HeapFactory, allocated, fill, needs, raised
 
 
-def a_double_free_is_noticed(desk: Desk) -> None:
+@needs(Trait.DETECTS | Trait.ANY_ORDER)
+def a_double_free_is_noticed(factory: HeapFactory) -> None:
     """Whatever the block merged with: nothing, the one before, the one after, both; and when it was large."""
     for others in ((), (0,), (2,), (0, 2), (2, 0)):
-        heap = desk.heap()
+        heap = factory.heap()
         blocks = [heap.malloc(100) for _ in range(4)]
         for other in others:
             heap.free(blocks[other])
@@ -17,15 +19,16 @@ def a_double_free_is_noticed(desk: Desk) -> None:
             assert caught is not None, f"a double free after {others} was not noticed"
             assert (caught.address, caught.rule) == (p, Rule.DOUBLE_FREE)
         heap.check()
-    heap = desk.heap()
+    heap = factory.heap()
     p = heap.malloc(200_000)
     heap.free(p)
     assert raised(heap.free, p) is not None
 
 
-def a_foreign_pointer_is_noticed(desk: Desk) -> None:
+@needs(Trait.DETECTS)
+def a_foreign_pointer_is_noticed(factory: HeapFactory) -> None:
     """Into a block, odd, on the stack, unmapped, below and above the heap: and the heap stays sound."""
-    heap = desk.heap()
+    heap = factory.heap()
     p, large = heap.malloc(1000), heap.malloc(200_000)
     fill(heap, p, 0x11, 1000)
     stack = int(heap.process.maps().splitlines()[-1].split("-")[0], 16)
@@ -51,10 +54,11 @@ def a_foreign_pointer_is_noticed(desk: Desk) -> None:
     assert sorted(allocated(heap)) == sorted([p, large])
 
 
-def an_overflow_by_one_byte_is_noticed(desk: Desk) -> None:
+@needs(Trait.DETECTS | Trait.HEADERS)
+def an_overflow_by_one_byte_is_noticed(factory: HeapFactory) -> None:
     """One byte beyond the payload is the next block's header: check sees it, and freeing that block."""
     for byte in (0x00, 0x41, 0xFF):
-        heap = desk.heap()
+        heap = factory.heap()
         p, q, _ = (heap.malloc(120) for _ in range(3))
         assert q == p + heap.usable_size(p) + 8, "the blocks are not neighbours"
         if heap.process.load(q - 8, 1) == byte:
@@ -66,9 +70,10 @@ def an_overflow_by_one_byte_is_noticed(desk: Desk) -> None:
             assert (caught.address, caught.rule) == (q, Rule.BROKEN_HEADER)
 
 
-def a_broken_header_is_named(desk: Desk) -> None:
+@needs(Trait.DETECTS | Trait.HEADERS)
+def a_broken_header_is_named(factory: HeapFactory) -> None:
     """Every byte of a header: check, free, usable_size and realloc name the block and the rule."""
-    heap = desk.heap()
+    heap = factory.heap()
     p, _ = heap.malloc(100), heap.malloc(100)
     for offset in range(8):
         old = heap.process.load(p - 8 + offset, 1)
@@ -87,10 +92,11 @@ def a_broken_header_is_named(desk: Desk) -> None:
     heap.check()
 
 
-def writing_to_a_freed_block_is_noticed(desk: Desk) -> None:
+@needs(Trait.DETECTS | Trait.HEADERS)
+def writing_to_a_freed_block_is_noticed(factory: HeapFactory) -> None:
     """Its links are in its payload: check sees that they are broken."""
     for junk in (0, 0x4141414141414141, (1 << 64) - 1, 8):
-        heap = desk.heap()
+        heap = factory.heap()
         p, _ = heap.malloc(1000), heap.malloc(100)
         heap.free(p)
         heap.process.store64(p, junk)

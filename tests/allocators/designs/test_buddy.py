@@ -18,7 +18,8 @@ from heaplab.allocators.sources.brk import ROOT_END
 from heaplab.errors import HeapCorruption, Rule
 from heaplab.kernel import Kernel
 from heaplab.process import Process
-from heaplab.testing.steps import Twins, random_step
+from heaplab.testing.steps import random_step
+from heaplab.testing.twins import Twins
 
 seal = Seal()
 
@@ -61,7 +62,7 @@ def used_blocks(heap: Allocator) -> list[tuple[int, int]]:
 
 
 def buddies(heap: Allocator) -> list[int]:
-    """Two blocks of 64 bytes that are the halves of one: the block at 0x1C0, which has no buddy, is taken before."""
+    """Two halves of one block, 64 bytes each; the block at 0x1C0, which has no buddy, is taken before."""
     assert heap.malloc(56) == heap.root + 0x1C0
     pair = [heap.malloc(56), heap.malloc(56)]
     assert pair[0] ^ pair[1] == 64
@@ -502,12 +503,14 @@ def test_the_vital_statistics_hold(heap: Allocator) -> None:
         return context.mems - before
 
     blocks = [heap.malloc(120) for _ in range(4)]
-    assert mems(lambda: heap.malloc(1000)) == 6  # of the order wanted, the last of its list
-    assert mems(lambda: heap.malloc(400)) == 6 + 2 * 4  # split twice
+    # of the order wanted, the last of its list: bits, head, header, next; head, bits, header
+    assert mems(lambda: heap.malloc(1000)) == 4 + 3
+    assert mems(lambda: heap.malloc(400)) == 7 + 2 * 4  # split twice
     assert mems(lambda: heap.free(blocks[0])) == 10  # first in its list
     assert mems(lambda: heap.free(blocks[2])) == 9
-    assert mems(lambda: heap.malloc(120)) == 6  # not the last of its list
-    assert mems(lambda: heap.free(blocks[1])) == 10 + 6 + 1  # a merge with the left, whose list empties
+    assert mems(lambda: heap.malloc(120)) == 7 + 1  # not the last of its list: the next one has to point back
+    # a merge with the left, whose list empties: its tag and links, the word that points to it, and the bits
+    assert mems(lambda: heap.free(blocks[1])) == 10 + (1 + 2 + 2 + 2) + 1
 
 
 # ---- twins ----

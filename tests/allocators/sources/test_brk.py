@@ -1,5 +1,6 @@
 """The break: growing and trimming, and the distance between the two, in both languages."""
 
+from functools import partial
 from random import Random
 
 import pytest
@@ -27,7 +28,7 @@ def new(request, create):
 
 
 def moves(heap, call):
-    """How often and by how much the break moves up and down under a call: (ups, downs), in bytes."""
+    """How often a call moves the break, and by how many bytes in all."""
     process = heap.process
     before, end = process.syscalls["brk"], process.sbrk(0)
     call()
@@ -96,8 +97,7 @@ def test_the_dynamic_threshold_is_twice_that_of_large_blocks(new):
         blocks = [heap.malloc(30_000) for _ in range(40)]
         while blocks:
             before = free_end(heap)
-            last = blocks.pop()
-            _, by = moves(heap, lambda: heap.free(last))
+            _, by = moves(heap, partial(heap.free, blocks.pop()))
             assert by == 0 or -by >= least
             if not by:
                 assert free_end(heap) > before or not blocks

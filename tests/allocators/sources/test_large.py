@@ -145,8 +145,8 @@ def test_a_table_that_cannot_grow_refuses_the_block_and_nothing_else(language):
 def test_the_table_holds_what_a_dictionary_holds(language, page_size):
     """Whatever comes and goes: each block in a slot that its search reaches, and no other block.
 
-    A removal moves slots back, so that no search ends at the hole: each move copies one slot.  Pages that are a
-    Fibonacci number apart have hashes near to each other, so blocks of such lengths bring collisions about.
+    A removal moves slots back, so that no search ends at the hole: each move copies one slot.  Pages that are
+    a Fibonacci number apart have hashes near to each other, so blocks of such lengths bring collisions about.
     """
     heap = roomy(f"rbtree:mmap_threshold={page_size}", language, page_size=page_size)
     chance, known, moved = Random(page_size), {}, 0
@@ -229,7 +229,8 @@ def test_alignment_within_a_mapping(heap, bits):
     assert p % (1 << bits) == 0
     [block] = large(heap)
     assert (block.payload, block.usable) == (p, heap.usable_size(p))
-    assert block.start <= p and p + heap.usable_size(p) == block.end
+    assert block.start <= p
+    assert p + heap.usable_size(p) == block.end
     assert block.size == 140 * KIB + (1 << bits if bits > 12 else 0)
     heap.process.fill(p, 1, 140 * KIB)
     heap.check()

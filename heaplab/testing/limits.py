@@ -1,0 +1,66 @@
+"""An end to what may go on for ever: a limit of memory references, and one of seconds."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final, NoReturn
+
+from heaplab.errors import OutOfFuel
+from heaplab.process import Process
+
+#: references that one step on a heap may make: far more than a design needs for a heap of some hundred blocks
+MOST_MEMS: Final = 1_000_000
+#: seconds of the clock on the wall that one step may take
+MOST_SECONDS: Final = 30.0
+
+
+@contextmanager
+def limited(
+    process: Process, what: object, mems: int = MOST_MEMS, seconds: float = MOST_SECONDS
+) -> Iterator[None]:
+    """Let the block make so many references through `process`, and take so many seconds.
+
+    A loop that touches memory ends at the same reference every time, in Python and in C.  A loop in Python
+    that does not ends by the clock (SIGALRM, so only in the main thread; an alarm that was set before is set
+    again).  No signal handler reaches a loop in C without a reference.
+
+    Raises: AssertionError, which names `what` and the limit.
+
+    >>> from heaplab.kernel import Kernel
+    >>> process = Kernel(ram="1 MiB", seed=1).init.fork()
+    >>> p = process.sbrk(4096)
+    >>> with limited(process, "free 3", mems=1000):
+    ...     while process.load64(p) == 0:
+    ...         pass
+    Traceback (most recent call last):
+    AssertionError: free 3: no end after 1,000 memory references
+    """
+    context = process.context
+    context.fuel = mems
+    try:
+        with _clock(what, seconds):
+            yield
+    except OutOfFuel:
+        raise AssertionError(f"{what}: no end after {mems:,} memory references") from None
+    finally:
+        context.fuel = None
+
+
+@contextmanager
+def _clock(what: object, seconds: float) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(number: int, frame: FrameType | None) -> NoReturn:
+        raise AssertionError(f"{what}: no end after {seconds:g} s")
+
+    handler = signal.signal(signal.SIGALRM, ring)
+    before, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, before)
+        signal.signal(signal.SIGALRM, handler)
