@@ -18,7 +18,6 @@ from heaplab.allocators.families.tagged import TaggedDesign as Tagged
 from heaplab.allocators.parts.binheap import BinaryHeap
 from heaplab.allocators.parts.list import FreeBlockList
 from heaplab.allocators.parts.rbtree import RedBlackTree
-
 from heaplab.allocators.sources.brk import Brk
 from heaplab.allocators.sources.large import Large
 from heaplab.errors import HeaplabError

@@ -24,7 +24,7 @@ from heaplab.allocators.sources import segments
 from heaplab.allocators.sources.segments import Geometry
 from heaplab.errors import HeapCorruption, Rule
 from heaplab.kernel import Kernel
-from heaplab.testing.steps import resident
+from heaplab.testing.twins import resident
 
 KIB, MIB = 1024, 1 << 20
 G = Geometry(4096)
