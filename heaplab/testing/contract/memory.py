@@ -342,9 +342,9 @@ def two_runs_are_equal(factory: HeapFactory) -> None:
 
 
 def random_steps_break_nothing(factory: HeapFactory) -> None:
-    """Four hundred of them, with forks, each followed by a check of everything."""
+    """Two hundred and fifty of them, with forks, each followed by a check of everything."""
     heap, chance = CheckedHeap(factory.spec), Random(11)
-    for _ in range(400):
+    for _ in range(250):
         heap.do(random_step(heap, chance))
 
 
