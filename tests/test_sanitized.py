@@ -13,8 +13,8 @@ import pytest
 from tests.programs import host_environment
 
 ROOT = Path(__file__).resolve().parents[1]
-#: the machine, and every allocator by its contract; `make sanitize` alone runs more
-SELECTION = "tests/machine tests/allocators/test_contract.py tests/allocators/test_heap_machine.py"
+#: the machine, the parts, every design by hand, and looks at broken heaps; `make sanitize` alone runs more
+SELECTION = "tests/machine tests/allocators/parts tests/allocators/designs tests/allocators/test_looking.py"
 
 # A space that believes to have more entries in the TLB than it has.
 OUT_OF_BOUNDS = """
