@@ -1,6 +1,6 @@
 """Cores: what a process leaves that a signal ends, if RLIMIT_CORE lets it.
 
-Linux writes a file, cut off at the limit; here it is an object that holds all, for any limit above 0.
+Linux writes a file, cut off at the limit; here it is an object that holds all, for any limit of 4096 and more.
 The pages are those that a read would have found, but for MADV_DONTDUMP's; Linux leaves out files' too.
 
 Source: Linux, fs/coredump.c (do_coredump, vma_dump_size), signal(7), core(5).
@@ -17,6 +17,8 @@ from heaplab.kernel.task import Task
 from heaplab.kernel.vma import VM_ACCESS, VM_DONTDUMP, Vma
 from heaplab.look import Core
 
+#: below so many bytes RLIMIT_CORE lets no core be written (fs/binfmt_elf.c, min_coredump: ELF_EXEC_PAGESIZE)
+LEAST_LIMIT: Final = 4096
 #: in the status that wait reports: there is a core
 DUMPED: Final = 0x80
 
@@ -28,7 +30,7 @@ def end_status(task: Task, died: ProcessDied, info: SigInfo, access: str = "") -
     Cost: O(pages with an entry + pages of files mapped).
     """
     group, mm = task.group, task.memory
-    if task.limits.soft(Rlimit.CORE) == 0:
+    if task.limits.soft(Rlimit.CORE) < LEAST_LIMIT:
         return info.signo
     readable = [(vma.start, end) for vma in mm.vmas if (end := _readable_end(mm, vma)) > vma.start]
     group.core = Core(
