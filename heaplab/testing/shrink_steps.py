@@ -104,6 +104,13 @@ def _simpler(steps: list[Step]) -> Iterator[list[Step]]:
             yield steps[:at] + steps[at + length :]
         length //= 2
     for at, step in enumerate(steps):
+        if isinstance(step, Fork):  # what the child did, its parent does
+            others = steps[:at] + steps[at + 1 :]
+            yield [
+                replace(other, process=step.process) if other.process == step.child else other
+                for other in others
+            ]
+    for at, step in enumerate(steps):
         for other in _simpler_step(step):
             yield [*steps[:at], other, *steps[at + 1 :]]
 
