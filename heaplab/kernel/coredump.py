@@ -1,6 +1,6 @@
 """Cores: what a process leaves that a signal ends, if RLIMIT_CORE lets it.
 
-Linux writes a file, cut off at the limit; here it is an object that holds all, for any limit of 4096 and more.
+Linux writes a file, cut off at the limit; here it is an object that holds all, for any limit from 4096 on.
 The pages are those that a read would have found, but for MADV_DONTDUMP's; Linux leaves out files' too.
 
 Source: Linux, fs/coredump.c (do_coredump, vma_dump_size), signal(7), core(5).
