@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from heaplab.allocators import Allocator, Spec
 from heaplab.testing.checked_heap import CheckedHeap
-from heaplab.testing.limits import MOST_MEMS, MOST_SECONDS
+from heaplab.testing.limits import FEW_MEMS, MOST_SECONDS
 from heaplab.testing.shrink_steps import shrunk
 from heaplab.testing.steps import (
     HUGE,
@@ -124,7 +124,7 @@ def heap_machine(
     language: str = "python",
     *,
     twins: bool = False,
-    mems: int = MOST_MEMS,
+    mems: int = FEW_MEMS,
     seconds: float = MOST_SECONDS,
 ) -> type[HeapMachine]:
     """Return the state machine for a design: a spec, its text, the path of a file, or a class.

@@ -12,6 +12,8 @@ from heaplab.process import Process
 
 #: references that one step on a heap may make: far more than a design needs for a heap of some hundred blocks
 MOST_MEMS: Final = 1_000_000
+#: the same for a heap of some tens of blocks: shrinking plays a step without an end often
+FEW_MEMS: Final = 100_000
 #: seconds of the clock on the wall that one step may take
 MOST_SECONDS: Final = 30.0
 
