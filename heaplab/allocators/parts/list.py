@@ -18,19 +18,20 @@ The twin is csrc/parts/list.h.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 from heaplab.allocators.base import ADDRESSES
 from heaplab.allocators.parts.index import NOTHING, Found, Index, Memory, Survey
 from heaplab.allocators.parts.seal import Seal
 from heaplab.allocators.parts.tags import HEADER, size_of
+from heaplab.allocators.stated import stated
 from heaplab.errors import HeapCorruption, Rule
 
 # from the block, or from the sentinel
 NEXT, PREV = 8, 16
 
-FITS: Final = ("first", "next", "best", "worst")
-ORDERS: Final = ("lifo", "fifo", "address")
+#: the choices of the options fit and order, as csrc/parts/list.h states them
+FITS, ORDERS = (option.choices for option in stated("freelist").options[:2])
 
 
 class FreeBlockList(Index):
