@@ -10,6 +10,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 RECORDER = Extension(  # preloaded into other programs, never imported: it neither needs nor knows Python
     "heaplab.native._recorder",
@@ -43,6 +44,15 @@ AGENT = Extension(  # a program without a C library; it is built as an extension
 ON_LINUX = sys.platform == "linux" and platform.machine() == "x86_64"
 
 
+class BuildPy(build_py):
+    """Takes csrc along: an installed heaplab compiles designs of it (heaplab/native/sources.py)."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            self.copy_tree("csrc", str(Path(self.build_lib, "heaplab", "_csrc")))
+
+
 class BuildExt(build_ext):
     """Looks for the C compiler and Python's headers first: what is missing is told in a sentence."""
 
@@ -74,5 +84,5 @@ class BuildExt(build_ext):
 setup(
     cffi_modules=["heaplab/_core/build.py:ffibuilder"],
     ext_modules=[RECORDER, *([AGENT] if ON_LINUX else [])],
-    cmdclass={"build_ext": BuildExt},
+    cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
 )

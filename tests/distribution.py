@@ -80,6 +80,7 @@ def try_out(made: Path) -> None:
             if "compare" not in run(*command, "--help"):
                 raise SystemExit(f"{made.name}: heaplab --help does not name its commands")
         run(bin_ / "heaplab", "record", "-o", "ls.hlt", "--", "ls")
+        run(bin_ / "heaplab", "native", "run", "rbtree", "--", "ls")
         pair = ["--allocators", "buddy,rbtree"]
         table = run(bin_ / "heaplab", "compare", "--quiet", *pair, "sqlite", "ls.hlt")
         if "buddy" not in table:

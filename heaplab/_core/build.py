@@ -14,9 +14,12 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [
     *(
         source
-        for room in ("machine", "env", "sources", "front", "designs", "entry", "replay")
+        for room in ("machine", "sources", "front", "designs", "replay")
         for source in (ROOT / "csrc" / room).glob("*.c")
     ),
+    *(
+        ROOT / "csrc" / room / "model.c" for room in ("env", "entry")
+    ),  # the other world is native/building.py's
     ROOT / "csrc" / "conform" / "driver.c",  # the agent beside it is a program of its own
 ]
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from heaplab.errors import UsageError
 from heaplab.files import naming
 from heaplab.native.assemble import Assembler
+from heaplab.native.preloading import preloadable, with_preload
 from heaplab.native.raw import open_images
 from heaplab.traces import Header, Provenance, TraceWriter
 
@@ -107,28 +108,15 @@ def _described(provenance: Provenance, command: Sequence[str]) -> Provenance:
 
 def _run(command: Sequence[str], executable: str, env: Mapping[str, str], stdout: int | None) -> int:
     """Run the program with the recorder loaded; return its status as `subprocess` has it."""
-    with _preloadable(library()) as recorder:
-        preload = ":".join(filter(None, [str(recorder), env.get("LD_PRELOAD")]))
+    with preloadable(library()) as recorder:
         try:
             process = subprocess.Popen(
-                command, executable=executable, env={**env, "LD_PRELOAD": preload}, stdout=stdout
+                command, executable=executable, env=with_preload(env, recorder), stdout=stdout
             )
         except OSError as error:
             raise UsageError(f"{command[0]}: cannot be started: {error.strerror}") from None
         with _signals_go_to(process):
             return process.wait()
-
-
-@contextmanager
-def _preloadable(path: Path) -> Iterator[Path]:
-    """Give a path to the file `path` that LD_PRELOAD, which is split at spaces and colons, can name."""
-    if not set(" :") & set(str(path)):
-        yield path
-        return
-    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
-        link = Path(directory) / path.name
-        link.symlink_to(path)
-        yield link
 
 
 @contextmanager

@@ -1,0 +1,369 @@
+/* malloc and its kin for real programs: one design, on Linux.
+ *
+ * heaplab/native/building.py compiles this file, the sources and env/linux.c, with a spec.h that it writes:
+ *
+ *   SPEC_DESIGN       the design's file
+ *   SPEC_VALUES       {"name", value}, ... of the spec's parameters
+ *   SPEC_RULES        the sentences of the rules, in their order
+ *   SPEC_TEXT         the spec
+ *   SPEC_CHECK        1: verify the whole heap now and then, and tell at exit what was done (tally.h)
+ *
+ * The compiler sees front and design together, and inlines them.  A design that serves threads by itself (HEAP_THREADS) gives
+ * each thread an hl_heap of its own; the others share one, under a lock.
+ *
+ * The heap is made by the first call, which may come before any constructor.  Nothing here asks the C library for
+ * memory, nor for what would.
+ */
+#define _GNU_SOURCE
+#include "spec.h"
+
+#include "../heap/heap.h"
+#undef HEAP_DESIGN
+#define HEAP_DESIGN(the_design) static const hl_design *const the_only_design = &(the_design)
+#include SPEC_DESIGN
+#include "../front/posix.c"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#define EXPORT __attribute__((visibility("default")))
+#define LIKELY(x) __builtin_expect(!!(x), 1)
+
+__thread int lock_passes;
+
+/* A thread's way into the heap. */
+typedef struct entry {
+    hl_heap heap; /* root 0: the thread has not come yet */
+    env env;
+    int is_over; /* its end was told, and what still comes of it is the C library's */
+} entry;
+
+static entry the_entry;          /* of a design under the lock; of the others what new threads copy */
+static __thread entry my_entry;  /* of a design that serves threads */
+static lock heap_lock;           /* around every call, or while the heap is made */
+static pthread_key_t ends;       /* its destructor hears of a thread's end */
+static int hears_ends;
+
+static inline int serves_threads(void) { return (the_only_design->traits & HEAP_THREADS) != 0; }
+
+/* ---- corruption ---- */
+
+static const char *const rule_sentences[] = {SPEC_RULES};
+
+static char *append(char *to, const char *text)
+{
+    while (*text)
+        *to++ = *text++;
+    return to;
+}
+
+static char *append_hex(char *to, uint64_t number)
+{
+    int shift = 60;
+    while (shift && !(number >> shift & 15))
+        shift -= 4;
+    for (; shift >= 0; shift -= 4)
+        *to++ = "0123456789abcdef"[number >> shift & 15];
+    return to;
+}
+
+/* Says in one line which block breaks which rule, and ends the program. */
+static void die(env *e)
+{
+    const entry *at = (const entry *)((const char *)e - offsetof(entry, env));
+    char line[512], *end = line;
+    end = append(end, "heaplab: " SPEC_TEXT ": block 0x");
+    end = append_hex(end, at->heap.corrupt_address);
+    end = append(end, ": ");
+    end = append(end, rule_sentences[at->heap.corrupt_rule - 1]);
+    *end++ = '\n';
+    if (write(STDERR_FILENO, line, (size_t)(end - line)) < 0) {
+        /* nobody is there to read it */
+    }
+    lock_passes = 1; /* a handler of SIGABRT may allocate; it must not wait for us */
+    abort();
+}
+
+/* ---- threads ---- */
+
+#define THREADS_MOST 4096
+
+static uint64_t numbers[THREADS_MOST / 64]; /* of threads: a bit for each one in use */
+
+/* The lowest number that no thread has.  When all are taken, the last one of all: no arena can be had with it. */
+static unsigned take_number(void)
+{
+    for (unsigned word = 0; word < THREADS_MOST / 64; word++)
+        for (uint64_t bits = __atomic_load_n(&numbers[word], __ATOMIC_RELAXED); ~bits;) {
+            unsigned bit = (unsigned)__builtin_ctzll(~bits);
+            if (__atomic_compare_exchange_n(&numbers[word], &bits, bits | 1ull << bit, 0, __ATOMIC_ACQ_REL,
+                                            __ATOMIC_RELAXED))
+                return 64 * word + bit;
+        }
+    return THREADS_MOST - 1;
+}
+
+static void give_number(unsigned number)
+{
+    __atomic_fetch_and(&numbers[number / 64], ~(1ull << (number % 64)), __ATOMIC_RELEASE);
+}
+
+/* Makes the heap: 1, or 0 when the kernel gives no memory. */
+static int make_heap(void)
+{
+    static const struct {
+        const char *name;
+        uint64_t value;
+    } values[] = {SPEC_VALUES};
+    hl_heap *h = &the_entry.heap;
+    env_begin();
+    the_entry.env.escape = die;
+    h->env = &the_entry.env;
+    h->design = the_only_design;
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
+        for (const hl_option *o = the_only_design->options; o->name; o++)
+            if (!strcmp(o->name, values[i].name))
+                memcpy((char *)h + o->place, &values[i].value, sizeof values[i].value);
+    return heap_create(h);
+}
+
+/* The first call of a thread. */
+static __attribute__((noinline, cold)) hl_heap *begin_thread_of_program(void)
+{
+    entry *mine = &my_entry;
+    lock_take(&heap_lock);
+    int stands = the_entry.heap.root || make_heap();
+    lock_give(&heap_lock);
+    if (!stands)
+        return NULL;
+    int is_over = mine->is_over;
+    *mine = the_entry;
+    mine->is_over = is_over;
+    mine->heap.env = &mine->env;
+    mine->env.thread = take_number();
+    if (hears_ends && !is_over)
+        pthread_setspecific(ends, mine); /* may allocate: we are ready for it */
+    return &mine->heap;
+}
+
+static void end_thread_of_program(void *its_entry)
+{
+    entry *mine = its_entry;
+    unsigned number = mine->env.thread;
+    mine->is_over = 1;
+    heap_thread_exit(&mine->heap, number);
+    mine->heap.root = 0;
+    give_number(number);
+}
+
+/* ---- in and out ---- */
+
+/* The heap, to be left again; NULL: there is none, for want of memory. */
+static inline hl_heap *heap_enter(void)
+{
+    if (serves_threads()) {
+        if (LIKELY(my_entry.heap.root))
+            return &my_entry.heap;
+        return begin_thread_of_program();
+    }
+    lock_take(&heap_lock);
+    if (LIKELY(the_entry.heap.root) || make_heap())
+        return &the_entry.heap;
+    lock_give(&heap_lock);
+    return NULL;
+}
+
+static inline void heap_leave(hl_heap *h)
+{
+    if (!serves_threads())
+        lock_give(&heap_lock);
+    else if (__builtin_expect(my_entry.is_over, 0) && h->root)
+        end_thread_of_program(&my_entry); /* nobody will hear of its end once more */
+}
+
+static void *answer(uint64_t p)
+{
+    if (__builtin_expect(!p, 0))
+        errno = ENOMEM;
+    return (void *)(uintptr_t)p;
+}
+
+static uint64_t to_number(const void *p) { return (uint64_t)(uintptr_t)p; }
+
+#include "tally.h"
+
+/* ---- the family ---- */
+
+EXPORT void *malloc(size_t size)
+{
+    hl_heap *h = heap_enter();
+    if (!h)
+        return answer(0);
+    uint64_t p = heap_malloc(h, size);
+    tally_given(h, p, TALLY_MALLOC);
+    heap_leave(h);
+    return answer(p);
+}
+
+EXPORT void free(void *p)
+{
+    hl_heap *h = p ? heap_enter() : NULL;
+    if (!h)
+        return;
+    tally_taken(h, to_number(p), TALLY_FREE);
+    heap_free(h, to_number(p));
+    heap_leave(h);
+}
+
+EXPORT void *calloc(size_t n, size_t size)
+{
+    hl_heap *h = heap_enter();
+    if (!h)
+        return answer(0);
+    uint64_t p = heap_calloc(h, n, size);
+    tally_given(h, p, TALLY_CALLOC);
+    heap_leave(h);
+    return answer(p);
+}
+
+EXPORT void *realloc(void *old, size_t size)
+{
+    hl_heap *h = heap_enter();
+    if (!h)
+        return answer(0);
+    uint64_t before = tally_resized(h, to_number(old));
+    uint64_t p = heap_realloc(h, to_number(old), size);
+    tally_resized_to(h, p, before, old != NULL && !size);
+    heap_leave(h);
+    return p || (old && !size) ? (void *)(uintptr_t)p : answer(p);
+}
+
+EXPORT void *reallocarray(void *p, size_t n, size_t size)
+{
+    size_t bytes;
+    if (__builtin_mul_overflow(n, size, &bytes))
+        return answer(0);
+    return realloc(p, bytes);
+}
+
+/* `alignment` is a power of two. */
+static void *aligned(size_t alignment, size_t size)
+{
+    hl_heap *h = heap_enter();
+    if (!h)
+        return NULL;
+    uint64_t p = heap_aligned_alloc(h, alignment, size);
+    tally_given(h, p, TALLY_ALIGNED);
+    heap_leave(h);
+    return (void *)(uintptr_t)p;
+}
+
+static int is_power(size_t n) { return n && !(n & (n - 1)); }
+
+EXPORT int posix_memalign(void **out, size_t alignment, size_t size)
+{
+    if (!is_power(alignment) || alignment % sizeof(void *))
+        return EINVAL;
+    void *p = aligned(alignment, size);
+    if (!p)
+        return ENOMEM;
+    *out = p;
+    return 0;
+}
+
+EXPORT void *aligned_alloc(size_t alignment, size_t size)
+{
+    if (!is_power(alignment)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    return answer(to_number(aligned(alignment, size)));
+}
+
+/* As glibc: an alignment that is no power of two is the next one. */
+EXPORT void *memalign(size_t alignment, size_t size)
+{
+    if (alignment > SIZE_MAX / 2 + 1) {
+        errno = EINVAL;
+        return NULL;
+    }
+    size_t power = HEAP_ALIGN;
+    while (power < alignment)
+        power *= 2;
+    return answer(to_number(aligned(power, size)));
+}
+
+EXPORT void *valloc(size_t size) { return answer(to_number(aligned(LINUX_PAGE, size))); }
+
+EXPORT void *pvalloc(size_t size)
+{
+    if (size > SIZE_MAX - LINUX_PAGE)
+        return answer(0);
+    return answer(to_number(aligned(LINUX_PAGE, heap_round_up(size ? size : 1, LINUX_PAGE))));
+}
+
+EXPORT size_t malloc_usable_size(void *p)
+{
+    hl_heap *h = p ? heap_enter() : NULL;
+    if (!h)
+        return 0;
+    uint64_t usable = heap_usable_size(h, to_number(p));
+    heap_leave(h);
+    return usable;
+}
+
+/* ---- for who plays several threads on one ---- */
+
+EXPORT const char heaplab_spec[] = SPEC_TEXT;
+
+/* Calls of this thread count as those of thread `number` from now on. */
+EXPORT void heaplab_thread(unsigned number)
+{
+    hl_heap *h = heap_enter();
+    if (!h)
+        return;
+    h->env->thread = number;
+    heap_leave(h);
+}
+
+/* The thread that this one plays has ended. */
+EXPORT void heaplab_thread_exit(void)
+{
+    hl_heap *h = heap_enter();
+    if (!h)
+        return;
+    heap_thread_exit(h, h->env->thread);
+    heap_leave(h);
+}
+
+/* ---- fork, begin and end of the program ---- */
+
+static void before_fork(void)
+{
+    lock_take(&heap_lock);
+    lock_take(&env_the_lock);
+    lock_passes = 1;
+}
+
+static void after_fork_in_parent(void)
+{
+    lock_passes = 0;
+    lock_give(&env_the_lock);
+    lock_give(&heap_lock);
+}
+
+/* The one thread that the child has begins with locks that nobody waits for. */
+static void after_fork_in_child(void)
+{
+    lock_passes = 0;
+    env_the_lock.word = heap_lock.word = 0;
+}
+
+static __attribute__((constructor)) void begin_program(void)
+{
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+    if (serves_threads() && !pthread_key_create(&ends, end_thread_of_program))
+        hears_ends = 1;
+    if (serves_threads() && my_entry.heap.root)
+        pthread_setspecific(ends, &my_entry);
+}

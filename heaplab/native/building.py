@@ -1,0 +1,72 @@
+"""Designs as the malloc of real programs: one library for each spec, compiled from the design's C file."""
+
+import os
+import shutil
+from pathlib import Path
+
+from heaplab.allocators import Spec, parse
+from heaplab.allocators.stated import designs
+from heaplab.errors import Rule, UsageError
+from heaplab.files import replacing
+from heaplab.native.compiling import compile_c
+
+#: besides entry/preload.c, which includes the design
+_SOURCES = ("env/linux.c", "sources/large.c", "sources/brk.c", "sources/book.c", "sources/segments.c")
+_FLAGS = (
+    *("-std=gnu11", "-O2", "-g", "-fvisibility=hidden", '-DHEAPLAB_ENV="linux.h"'),
+    # what the C library's malloc promises, the compiler must not take for granted of ours while compiling it
+    *(
+        f"-fno-builtin-{name}"
+        for name in ("malloc", "free", "calloc", "realloc", "aligned_alloc", "memalign")
+    ),
+)
+_SHARED = ("-shared", "-fPIC", "-ftls-model=initial-exec", "-pthread", "-Wl,-z,now")
+
+
+def build(spec: str | Spec, *, check: bool = False, output: str | os.PathLike[str] | None = None) -> Path:
+    """Build the library that makes `spec` the malloc of whoever loads it, by LD_PRELOAD; return its path.
+
+    check: the library verifies the heap now and then, and tells at exit what was done (csrc/entry/tally.h).
+    output: where a copy of it goes; the library itself lies in the cache.
+    Raises: UsageError for what is no design of heaplab's in C, and as `compile_c`.
+
+    >>> build("buddy:checks=links").name
+    'libheaplab-buddy.so'
+    """
+    spec = design_in_c(spec)
+    made = compile_c(
+        f"libheaplab-{spec.name}.so",
+        ["entry/preload.c", *_SOURCES],
+        [*_FLAGS, *_SHARED],
+        {"spec.h": spec_header(spec, check=check)},
+    )
+    if output is None:
+        return made
+    with made.open("rb") as library, replacing(output) as file:
+        shutil.copyfileobj(library, file)
+    Path(output).chmod(0o755)
+    return Path(output)
+
+
+def design_in_c(spec: str | Spec) -> Spec:
+    """Return the spec of a design of heaplab's in C.  Raises: UsageError when there is none."""
+    spec = parse(spec, "c") if isinstance(spec, str) else spec
+    if spec.language != "c" or spec.name not in designs():
+        raise UsageError(f"{spec} is not in C, and only a design in C can be compiled for Linux")
+    return spec
+
+
+def spec_header(spec: Spec, *, check: bool = False) -> str:
+    """Return the text of spec.h, which csrc/entry/preload.c describes."""
+    values = ", ".join(f'{{"{name}", {value}u}}' for name, value in spec.options.items())
+    rules = ", ".join(f'"{rule.text}"' for rule in Rule)
+    return "\n".join(
+        [
+            f'#define SPEC_DESIGN "../designs/{spec.name}.c"',
+            f"#define SPEC_VALUES {values}",
+            f"#define SPEC_RULES {rules}",
+            f'#define SPEC_TEXT "{spec}"',
+            f"#define SPEC_CHECK {int(check)}",
+            "",
+        ]
+    )

@@ -1,0 +1,81 @@
+"""Compiling C at run time, once for each content: what was compiled before is taken from a cache."""
+
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from heaplab.errors import HeaplabError, UsageError
+from heaplab.native.sources import c_sources
+
+
+def compiler() -> list[str]:
+    """Return the command of the C compiler: CC of the environment, or cc.  Raises: UsageError without one."""
+    command = shlex.split(os.environ.get("CC", "")) or ["cc"]
+    if shutil.which(command[0]) is None:
+        raise UsageError(
+            f"there is no C compiler {command[0]} to build with: install gcc or clang, or set CC"
+        )
+    return command
+
+
+def cache() -> Path:
+    """Return the folder of what was compiled: heaplab in XDG_CACHE_HOME, by default in ~/.cache."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(given) if os.path.isabs(given) else Path("~/.cache").expanduser()
+    return base / "heaplab"
+
+
+def compile_c(
+    name: str,
+    sources: Sequence[str | Path],
+    flags: Sequence[str],
+    written: Mapping[str, str] | None = None,
+) -> Path:
+    """Compile `sources` and return the file `name` made of them.
+
+    sources: paths; relative ones are below csrc.  flags: the compiler's.
+    written: headers to be written, text by name; the compiler finds them, and csrc, by #include "...".
+    The cache's key is all of this, the compiler, and every file of csrc.
+    Raises: UsageError without a compiler or a place for the cache; HeaplabError when it refuses the sources.
+    """
+    command, root = [*compiler(), *flags], c_sources()
+    paths = [str(root / source) for source in sources]
+    key = hashlib.sha256(repr((command, paths, sorted((written or {}).items()), _text(root, paths))).encode())
+    target = cache() / key.hexdigest()[:24] / name
+    if target.is_file():
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = tempfile.TemporaryDirectory(dir=target.parent)
+    except OSError as error:
+        raise UsageError(
+            f"{target.parent}: {error.strerror}: what is compiled is kept there; set XDG_CACHE_HOME to a "
+            "folder that you may write in"
+        ) from None
+    with draft as folder:
+        for header, text in (written or {}).items():
+            Path(folder, header).write_text(text)
+        made = Path(folder, "made")
+        line = [*command, f"-I{folder}", f"-I{root}", *paths, "-o", str(made)]
+        done = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            first = next(
+                (text for text in done.stderr.splitlines() if "error: " in text), done.stderr.strip()
+            )
+            raise HeaplabError(f"{command[0]} cannot compile {name}: {first}")
+        made.replace(target)
+    return target
+
+
+def _text(root: Path, paths: Sequence[str]) -> list[tuple[str, str]]:
+    """What the sources may include: all of csrc, and themselves."""
+    files = sorted({*root.rglob("*.[ch]"), *map(Path, paths)})
+    try:
+        return [(str(file), hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}") from None
