@@ -59,7 +59,8 @@ def record(
     )
     recording = record_program(program, output, provenance, level=level)
     header = recording.header
-    lines = [f"{output}: {header.events:,} events of {header.processes} process(es)"]
+    processes = "1 process" if header.processes == 1 else f"{header.processes} processes"
+    lines = [f"{output}: {header.events:,} events of {processes}"]
     if recording.strangers:
         lines.append(f"{recording.strangers:,} frees of blocks from before the recording are left out")
     if recording.lost_frees:

@@ -22,7 +22,7 @@ def test_the_exit_status_is_the_programs(tmp_path, code, status):
     result = run("-o", tmp_path / "x.hlt", "--", *PYTHON, code)
     assert result.exit_code == status
     assert result.stderr.startswith(f"heaplab: {tmp_path / 'x.hlt'}: ")
-    assert result.stderr.endswith(" events of 1 process(es)\n")
+    assert result.stderr.endswith(" events of 1 process\n")
     assert open_trace(tmp_path / "x.hlt").header.events > 1000
 
 
