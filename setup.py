@@ -1,4 +1,4 @@
-"""The parts of the build that pyproject.toml cannot say: cffi's extension, the recorder, the agent."""
+"""The parts of the build that pyproject.toml cannot say: cffi's extension, the recorder, the agent, the player."""
 
 import os
 import platform
@@ -41,6 +41,22 @@ AGENT = Extension(  # a program without a C library; it is built as an extension
     ],
     py_limited_api=True,
 )
+PLAYER = Extension(  # a program, like the agent
+    "heaplab.native._player",
+    sources=[f"csrc/native/{name}.c" for name in ("player", "ground", "places", "timed", "space")],
+    depends=[
+        *(f"csrc/native/{name}.h" for name in ("player", "ground", "places", "timed", "space", "ask")),
+        *(f"csrc/replay/{name}.h" for name in ("clock", "events", "payload", "slots")),
+    ],
+    extra_compile_args=[
+        *["-std=gnu11", "-O3", "-pthread"],
+        # each call of the trace is made, whatever becomes of its block
+        *(f"-fno-builtin-{name}" for name in ("malloc", "calloc", "realloc", "free", "memalign", "aligned_alloc")),
+    ],
+    extra_link_args=["-pthread", "-Wl,-z,now"],
+    py_limited_api=True,
+)
+PROGRAMS = (AGENT, PLAYER)
 ON_LINUX = sys.platform == "linux" and platform.machine() == "x86_64"
 
 
@@ -70,7 +86,7 @@ class BuildExt(build_ext):
         super().run()
 
     def build_extension(self, ext: Extension) -> None:
-        if ext is not AGENT:
+        if ext not in PROGRAMS:
             super().build_extension(ext)
             return
         objects = self.compiler.compile(
@@ -83,6 +99,6 @@ class BuildExt(build_ext):
 
 setup(
     cffi_modules=["heaplab/_core/build.py:ffibuilder"],
-    ext_modules=[RECORDER, *([AGENT] if ON_LINUX else [])],
+    ext_modules=[RECORDER, *(PROGRAMS if ON_LINUX else [])],
     cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
 )

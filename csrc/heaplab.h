@@ -4,7 +4,7 @@
 #include "conform/agent.h"
 #include "entry/model.h"
 #include "machine/machine.h"
-#include "replay/native.h"
+#include "native/player.h"
 #include "replay/replay.h"
 #include "parts/seal.h"
 #include "sources/brk.h"

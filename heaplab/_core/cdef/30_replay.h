@@ -96,14 +96,4 @@ const hl_slot *hl_replay_slots(const hl_replay *r, uint64_t number, uint64_t *co
 uint64_t hl_mems_bucket(uint64_t mems);
 uint64_t hl_mems_bucket_top(uint64_t bucket);
 
-typedef struct {
-    uint64_t ops;
-    hl_clock clock;
-    ...;
-} hl_native;
-
-hl_native *hl_native_new(void);
-void hl_native_delete(hl_native *n);
-int hl_native_run(hl_native *n, const hl_events *events, uint64_t count);
-
 extern "Python" uint64_t hl_py_heap(void *handle, int op, uint64_t p, uint64_t size, uint64_t align);

@@ -1,0 +1,95 @@
+#define HL_PLAY_TIME ...
+#define HL_PLAY_FLOOR ...
+#define HL_PLAY_LATENCY ...
+#define HL_PLAY_SPACE ...
+#define HL_PLAY_EMPTY ...
+
+#define HL_BY_MEMALIGN ...
+#define HL_BY_POSIX_MEMALIGN ...
+#define HL_BY_ALIGNED_ALLOC ...
+#define HL_BY_NONE ...
+
+#define HL_PLAY_RUNNING ...
+#define HL_PLAY_DONE ...
+#define HL_PLAY_NO_MEMORY ...
+#define HL_PLAY_NO_ALIGNED ...
+#define HL_PLAY_MISALIGNED ...
+#define HL_PLAY_NOT_ZERO ...
+#define HL_PLAY_WRONG_BYTE ...
+#define HL_PLAY_NO_ACCESS ...
+#define HL_PLAY_SIGNAL ...
+#define HL_PLAY_HOST ...
+
+typedef struct {
+    uint64_t slots;
+    uint64_t slot_count;
+    uint32_t first_actor;
+    uint32_t actor_count;
+    int32_t pid;
+    ...;
+} hl_play_process;
+
+typedef struct {
+    ...;
+} hl_play_actor;
+
+typedef struct {
+    ...;
+} hl_play_family;
+
+typedef struct {
+    uint64_t event;
+    uint64_t live;
+    uint64_t heap;
+    uint64_t resident;
+} hl_play_sample;
+
+typedef struct {
+    uint64_t op_at;
+    uint64_t id_at;
+    uint64_t size_at;
+    uint64_t align_at;
+    uint64_t thread_at;
+    uint64_t process_at;
+    uint64_t actor_at;
+    uint64_t processes_at;
+    uint64_t actors_at;
+    uint64_t families_at;
+    uint64_t sample_at;
+    uint64_t samples_at;
+    uint64_t ticks_at;
+    uint64_t places_at;
+    uint64_t events;
+    uint64_t processes;
+    uint32_t pass;
+    uint32_t aligned;
+    uint32_t threads;
+    uint64_t row;
+    uint32_t turn;
+    uint64_t sampled;
+    uint64_t operations;
+    uint64_t remote_frees;
+    uint64_t looks;
+    uint64_t faults;
+    uint64_t live;
+    uint64_t heap;
+    uint64_t resident;
+    uint64_t peak_live;
+    uint64_t peak_heap;
+    uint64_t peak_resident;
+    uint64_t end_heap;
+    uint64_t end_resident;
+    uint64_t freed_heap;
+    uint64_t freed_resident;
+    uint64_t ns;
+    uint64_t ticks;
+    uint64_t overhead;
+    uint32_t why;
+    int32_t signal;
+    int32_t error;
+    uint32_t bad_id;
+    uint64_t bad_address;
+    uint64_t bad_size;
+    uint64_t bad_offset;
+    ...;
+} hl_player;

@@ -1,0 +1,299 @@
+"""A trace laid out for the player (csrc/native/player.h), and the player started on it, one pass at a time."""
+
+import mmap
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from heaplab._core import ffi, lib
+from heaplab.errors import HeaplabError, UsageError
+from heaplab.native.preloading import preloadable
+from heaplab.traces import NULL_ID, Block, Op, Trace
+
+#: points of a timeline, as on the model
+SAMPLES = 500
+PAGE = 4096
+#: threads of one process that a player has stacks for
+MOST_THREADS = 1024
+#: seconds between two looks at a player that has not ended
+_LOOK_EVERY = 0.05
+_LAST_WORDS = 300
+_COLUMNS = ("op", "id", "size", "align", "thread", "process")
+_SLOT_SIZE = 16
+_NEVER = 2**64 - 1
+
+Array = npt.NDArray[Any]
+
+
+def program() -> Path:
+    """The player, built with the package.  Raises: UsageError when it was not."""
+    spec = find_spec("heaplab.native._player")
+    if spec is None or spec.origin is None:
+        raise UsageError("the player was not built: run `pip install .`, or `setup.py build_ext --inplace`, on Linux")
+    return Path(spec.origin)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass of the player left behind.
+
+    why: a HL_PLAY_... of player.h, or None when the player's process ended or hung without a word.
+    said: how it ended then, and what it wrote to standard error at last.  hung: it made no progress.
+    raw: the hl_player, a copy.  samples: rows of event, live (bytes), heap, resident (pages).
+    ticks: of each call, for the pass of latency.
+    """
+
+    why: int | None
+    said: str
+    hung: bool
+    raw: Any
+    samples: Array
+    ticks: Array
+
+
+class Stage:
+    """A trace in a file in memory, as the player maps it.  Use it in a `with`; it may be played any number of times.
+
+    Raises: UsageError for a damaged trace, or one with too many threads.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+        events = Block.join(trace)
+        self.events = len(events)
+        self.threads = int(events.thread.max(initial=0)) + 1
+        if self.threads > MOST_THREADS:
+            raise UsageError(
+                f"{trace.source}: has {self.threads} threads at once, and the player has stacks for {MOST_THREADS}"
+            )
+        key = events.process.astype(np.uint32) << 16 | events.thread
+        self._actors, actor = np.unique(key, return_inverse=True)
+        columns = [*((name, getattr(events, name)) for name in _COLUMNS), ("actor", actor.astype(np.uint32))]
+        self._offsets: dict[str, int] = {}
+        self._file = os.memfd_create("trace")
+        end = 0
+        for name, column in columns:
+            self._offsets[f"{name}_at"] = end
+            end += _pages(column.nbytes)
+        os.ftruncate(self._file, max(end, PAGE))
+        for name, column in columns:
+            _write(self._file, self._offsets[f"{name}_at"], column)
+        self._executed = int(np.count_nonzero(events.op == Op.EXEC))
+        self._slot_count, self._slot_start, self._slots = _place_slots(events, trace.header.processes)
+        peak = min(trace.header.peak_index + 1, self.events)
+        points = np.linspace(1, max(self.events, 1), min(SAMPLES, max(self.events, 1))).astype(np.uint64)
+        self._sample_at = np.append(np.union1d(points, np.array([peak], np.uint64)), np.uint64(_NEVER))
+
+    def __enter__(self) -> "Stage":
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        os.close(self._file)
+
+    def play(
+        self,
+        pass_: int,
+        library: Path | None,
+        *,
+        aligned: int = lib.HL_BY_MEMALIGN,
+        max_seconds: float | None = None,
+        progress: Callable[[int], None] = lambda row: None,
+    ) -> Pass:
+        """Start the player for one pass, with `library` preloaded, and wait for its end.
+
+        pass_: HL_PLAY_...  aligned: HL_BY_...  max_seconds: a player that makes no progress for longer is ended.
+        progress: called now and then with the number of events done.
+        """
+        with _memory("player") as file, _memory("places") as places:
+            memory = self._lay_out(file, pass_, aligned)
+            if pass_ in (lib.HL_PLAY_FLOOR, lib.HL_PLAY_EMPTY):
+                os.ftruncate(places, 1 << 36)
+            raw = ffi.cast("hl_player *", ffi.from_buffer(memory))
+            hung, said = self._run(raw, library, (file, self._file, places), max_seconds, progress)
+            why = int(raw.why)
+            kept = ffi.new("hl_player *", raw[0])
+            samples = np.frombuffer(memory, np.uint64, 4 * int(raw.sampled), int(raw.samples_at)).reshape(-1, 4).copy()
+            ticks = np.empty(0, np.uint32)
+            if pass_ == lib.HL_PLAY_LATENCY:
+                ticks = np.frombuffer(memory, np.uint32, int(raw.operations), int(raw.ticks_at)).copy()
+        return Pass(None if why == lib.HL_PLAY_RUNNING else why, said, hung, kept, samples, ticks)
+
+    def _lay_out(self, file: int, pass_: int, aligned: int) -> mmap.mmap:
+        """Make the file of the player: its struct, and behind it the arrays that it points to."""
+        processes, points = self.trace.header.processes, len(self._sample_at)
+        sizes = {
+            "processes_at": processes * ffi.sizeof("hl_play_process"),
+            "actors_at": len(self._actors) * ffi.sizeof("hl_play_actor"),
+            "families_at": (1 + self._executed) * ffi.sizeof("hl_play_family"),
+            "sample_at": points * 8,
+            "samples_at": points * ffi.sizeof("hl_play_sample"),
+            "ticks_at": self.events * 4 if pass_ == lib.HL_PLAY_LATENCY else 0,
+            "places_at": self.events * 4 if pass_ in (lib.HL_PLAY_FLOOR, lib.HL_PLAY_EMPTY) else 0,
+            "slots": self._slots * _SLOT_SIZE,
+        }
+        offsets, end = dict(self._offsets), _pages(ffi.sizeof("hl_player"))
+        for name, size in sizes.items():
+            offsets[name] = end
+            end += _pages(size)
+        os.ftruncate(file, end)
+        memory = mmap.mmap(file, end)
+        slots = offsets.pop("slots")
+        raw = ffi.cast("hl_player *", ffi.from_buffer(memory))
+        for name, offset in offsets.items():
+            setattr(raw, name, offset)
+        raw.events, raw.processes, raw.threads = self.events, processes, self.threads
+        setattr(raw, "pass", pass_)
+        raw.aligned = aligned
+        table = ffi.cast("hl_play_process *", ffi.from_buffer(memory) + offsets["processes_at"])
+        first = np.searchsorted(self._actors, np.arange(processes + 1, dtype=np.uint64) << np.uint64(16))
+        for number in range(processes):
+            table[number].slots = slots + int(self._slot_start[number]) * _SLOT_SIZE
+            table[number].slot_count = int(self._slot_count[number])
+            table[number].first_actor = int(first[number])
+            table[number].actor_count = int(first[number + 1] - first[number])
+        memory[offsets["sample_at"] : offsets["sample_at"] + points * 8] = self._sample_at.tobytes()
+        return memory
+
+    def _run(
+        self,
+        raw: Any,
+        library: Path | None,
+        files: tuple[int, int, int],
+        max_seconds: float | None,
+        progress: Callable[[int], None],
+    ) -> tuple[bool, str]:
+        """Start the player and wait; return whether it hung, and how it ended if it said nothing itself."""
+        over, theirs = os.pipe()
+        environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+        environment["LD_BIND_NOW"] = "1"  # no function is looked up when it is called first
+        with _closing(over), tempfile.TemporaryFile() as told, preloadable(library or Path()) as preload:
+            if library is not None:
+                environment["LD_PRELOAD"] = str(preload)
+            with _closing(theirs):
+                process = subprocess.Popen(
+                    [str(program()), "0", *map(str, files), str(theirs)],
+                    pass_fds=[*files, theirs],
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=told,
+                    start_new_session=True,
+                )
+            try:
+                hung = _watch(raw, process, over, max_seconds, progress)
+            finally:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                status = process.wait()
+            told.seek(0)
+            return hung, _ended(status, told.read())
+
+
+def _watch(
+    raw: Any,
+    process: "subprocess.Popen[bytes]",
+    over: int,
+    max_seconds: float | None,
+    progress: Callable[[int], None],
+) -> bool:
+    """Wait until the player says that it is over, or is dead; or hangs: then return True."""
+    table = ffi.cast("hl_play_process *", ffi.cast("char *", raw) + raw.processes_at)
+    poll = select.poll()
+    poll.register(over, select.POLLIN)
+    seen, since = -1, time.monotonic()
+    while not poll.poll(_LOOK_EVERY * 1000):
+        row, now = int(raw.row), time.monotonic()
+        if row != seen:
+            seen, since = row, now
+            progress(row)
+        elif _is_dead(int(table[raw.turn].pid) or process.pid):
+            return False
+        elif max_seconds is not None and now - since > max_seconds:
+            return True
+    return False
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+    return status.rpartition(")")[2].split()[0] in ("Z", "X")
+
+
+def _ended(status: int, told: bytes) -> str:
+    """How the player's first process ended, and its last words."""
+    how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    words = told.decode(errors="replace").strip().rpartition("\n")[2].strip()[:_LAST_WORDS]
+    last = "".join(char if char.isprintable() else " " for char in words)
+    return f"its process {how}" + (f": {last}" if last else "")
+
+
+def _pages(size: int) -> int:
+    """`size` bytes rounded up to whole pages."""
+    return -(-size // PAGE) * PAGE
+
+
+def _write(file: int, at: int, column: Array) -> None:
+    data = memoryview(np.ascontiguousarray(column)).cast("B") if len(column) else memoryview(b"")
+    while data:
+        done = os.pwrite(file, data, at)
+        data, at = data[done:], at + done
+
+
+@contextmanager
+def _memory(name: str) -> Iterator[int]:
+    file = os.memfd_create(name)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def _closing(file: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.close(file)
+
+
+def _place_slots(events: Block, processes: int) -> tuple[Array, Array, int]:
+    """Return for each process the length of its table of slots, and where it begins; and the length of all.
+
+    A child's table has room for its parent's.  A table is used again when its process is gone.
+    """
+    counts = np.zeros(processes, np.int64)
+    of_blocks = (events.op < Op.FORK) & (events.id != NULL_ID)
+    np.maximum.at(counts, events.process[of_blocks], events.id[of_blocks].astype(np.int64) + 1)
+    rows = np.flatnonzero((events.op == Op.FORK) | (events.op == Op.EXIT))
+    for row in rows[events.op[rows] == Op.FORK]:
+        parent, child = events.process[row], events.id[row]
+        counts[child] = max(counts[child], counts[parent])
+    starts = np.zeros(processes, np.int64)
+    end, gone = int(counts[0]), []
+    for row in rows:
+        if events.op[row] == Op.EXIT:
+            gone.append(int(events.process[row]))
+            continue
+        child = int(events.id[row])
+        heir = next((number for number in gone if counts[number] >= counts[child]), None)
+        if heir is None:
+            starts[child] = end
+            end += int(counts[child])
+        else:
+            gone.remove(heir)
+            starts[child] = starts[heir]
+    return counts, starts, end
