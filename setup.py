@@ -51,7 +51,10 @@ PLAYER = Extension(  # a program, like the agent
     extra_compile_args=[
         *["-std=gnu11", "-O3", "-pthread"],
         # each call of the trace is made, whatever becomes of its block
-        *(f"-fno-builtin-{name}" for name in ("malloc", "calloc", "realloc", "free", "memalign", "aligned_alloc")),
+        *(
+            f"-fno-builtin-{name}"
+            for name in ("malloc", "calloc", "realloc", "free", "memalign", "aligned_alloc")
+        ),
     ],
     extra_link_args=["-pthread", "-Wl,-z,now"],
     py_limited_api=True,

@@ -29,7 +29,10 @@ PAGE = 4096
 MOST_THREADS = 1024
 #: seconds between two looks at a player that has not ended
 _LOOK_EVERY = 0.05
+#: of what a player wrote to standard error at last, so many characters are told
 _LAST_WORDS = 300
+_MOST_TOLD = 1 << 16
+_NOT_LOADED = "cannot be preloaded"
 _COLUMNS = ("op", "id", "size", "align", "thread", "process")
 _SLOT_SIZE = 16
 _NEVER = 2**64 - 1
@@ -41,7 +44,9 @@ def program() -> Path:
     """The player, built with the package.  Raises: UsageError when it was not."""
     spec = find_spec("heaplab.native._player")
     if spec is None or spec.origin is None:
-        raise UsageError("the player was not built: run `pip install .`, or `setup.py build_ext --inplace`, on Linux")
+        raise UsageError(
+            "the player was not built: run `pip install .`, or `setup.py build_ext --inplace`, on Linux"
+        )
     return Path(spec.origin)
 
 
@@ -50,21 +55,24 @@ class Pass:
     """What one pass of the player left behind.
 
     why: a HL_PLAY_... of player.h, or None when the player's process ended or hung without a word.
-    said: how it ended then, and what it wrote to standard error at last.  hung: it made no progress.
+    said: how it ended then.  words: what it wrote to standard error at last.  hung: it made no progress.
+    refused: why the library was not loaded, as the dynamic linker says it; "" when it was.
     raw: the hl_player, a copy.  samples: rows of event, live (bytes), heap, resident (pages).
     ticks: of each call, for the pass of latency.
     """
 
     why: int | None
     said: str
+    words: str
     hung: bool
+    refused: str
     raw: Any
     samples: Array
     ticks: Array
 
 
 class Stage:
-    """A trace in a file in memory, as the player maps it.  Use it in a `with`; it may be played any number of times.
+    """A trace in a file in memory, as the player maps it, until `close`; it may be played any number of times.
 
     Raises: UsageError for a damaged trace, or one with too many threads.
     """
@@ -96,10 +104,8 @@ class Stage:
         points = np.linspace(1, max(self.events, 1), min(SAMPLES, max(self.events, 1))).astype(np.uint64)
         self._sample_at = np.append(np.union1d(points, np.array([peak], np.uint64)), np.uint64(_NEVER))
 
-    def __enter__(self) -> "Stage":
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
+    def close(self) -> None:
+        """Give its memory back."""
         os.close(self._file)
 
     def play(
@@ -121,14 +127,30 @@ class Stage:
             if pass_ in (lib.HL_PLAY_FLOOR, lib.HL_PLAY_EMPTY):
                 os.ftruncate(places, 1 << 36)
             raw = ffi.cast("hl_player *", ffi.from_buffer(memory))
-            hung, said = self._run(raw, library, (file, self._file, places), max_seconds, progress)
+            files = (file, self._file, places)
+            hung, status, told = self._run(raw, library, files, max_seconds, progress)
             why = int(raw.why)
             kept = ffi.new("hl_player *", raw[0])
-            samples = np.frombuffer(memory, np.uint64, 4 * int(raw.sampled), int(raw.samples_at)).reshape(-1, 4).copy()
+            samples = (
+                np.frombuffer(memory, np.uint64, 4 * int(raw.sampled), int(raw.samples_at))
+                .reshape(-1, 4)
+                .copy()
+            )
             ticks = np.empty(0, np.uint32)
             if pass_ == lib.HL_PLAY_LATENCY:
                 ticks = np.frombuffer(memory, np.uint32, int(raw.operations), int(raw.ticks_at)).copy()
-        return Pass(None if why == lib.HL_PLAY_RUNNING else why, said, hung, kept, samples, ticks)
+        words = _last_words(told)
+        said = _ended(status) + (f": {words}" if words else "")
+        return Pass(
+            None if why == lib.HL_PLAY_RUNNING else why,
+            said,
+            words,
+            hung,
+            _refusal(told),
+            kept,
+            samples,
+            ticks,
+        )
 
     def _lay_out(self, file: int, pass_: int, aligned: int) -> mmap.mmap:
         """Make the file of the player: its struct, and behind it the arrays that it points to."""
@@ -173,10 +195,14 @@ class Stage:
         files: tuple[int, int, int],
         max_seconds: float | None,
         progress: Callable[[int], None],
-    ) -> tuple[bool, str]:
-        """Start the player and wait; return whether it hung, and how it ended if it said nothing itself."""
+    ) -> tuple[bool, int, str]:
+        """Start the player and wait; return whether it hung, its status, and what it wrote to standard error."""
         over, theirs = os.pipe()
-        environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+        environment = {
+            "HEAPLAB_BREAK": "kernel",
+            **os.environ,
+        }  # a design of ours grows by brk, as on the model
+        environment.pop("LD_PRELOAD", None)
         environment["LD_BIND_NOW"] = "1"  # no function is looked up when it is called first
         with _closing(over), tempfile.TemporaryFile() as told, preloadable(library or Path()) as preload:
             if library is not None:
@@ -198,7 +224,7 @@ class Stage:
                     os.killpg(process.pid, signal.SIGKILL)
                 status = process.wait()
             told.seek(0)
-            return hung, _ended(status, told.read())
+            return hung, status, told.read(_MOST_TOLD).decode(errors="replace")
 
 
 def _watch(
@@ -233,12 +259,20 @@ def _is_dead(pid: int) -> bool:
     return status.rpartition(")")[2].split()[0] in ("Z", "X")
 
 
-def _ended(status: int, told: bytes) -> str:
-    """How the player's first process ended, and its last words."""
+def _ended(status: int) -> str:
+    """How the player's first process ended."""
     how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-    words = told.decode(errors="replace").strip().rpartition("\n")[2].strip()[:_LAST_WORDS]
-    last = "".join(char if char.isprintable() else " " for char in words)
-    return f"its process {how}" + (f": {last}" if last else "")
+    return f"its process {how}"
+
+
+def _last_words(told: str) -> str:
+    words = told.strip().rpartition("\n")[2].strip()[:_LAST_WORDS]
+    return "".join(char if char.isprintable() else " " for char in words)
+
+
+def _refusal(told: str) -> str:
+    """What the dynamic linker says of a library that it did not preload; it starts the program without."""
+    return next((line.strip()[:_LAST_WORDS] for line in told.splitlines() if _NOT_LOADED in line), "")
 
 
 def _pages(size: int) -> int:
