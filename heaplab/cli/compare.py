@@ -17,6 +17,8 @@ from heaplab.allocators.registry import LANGUAGES
 from heaplab.errors import UsageError
 from heaplab.files import replacing
 from heaplab.lab.record import CRASHED, FAILED, HUNG
+from heaplab.native.peers import NAMES, parse_peers
+from heaplab.native.play import ROUNDS
 from heaplab.traces import corpus
 from heaplab.units import parse_size
 
@@ -32,6 +34,19 @@ OK, FOUND_WRONG, INTERRUPTED = 0, 1, 130
     show_default=True,
     help="Designs with their parameters: name[:key=value]...",
 )
+@click.option(
+    "--native",
+    metavar="NAME,...",
+    help=f"Real allocators beside them: {', '.join(NAMES)}, PATH.so of a library, heaplab:SPEC for a design in C.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=ROUNDS,
+    show_default=True,
+    help="How often each real allocator is timed, all in turn.",
+)
+@click.option("--latency", is_flag=True, help="Also percentiles of a real allocator's single calls.")
 @click.option("--language", type=click.Choice(LANGUAGES), default="c", show_default=True)
 @click.option("--json", "json_path", metavar="FILE", help="Write every figure as JSON.")
 @click.option("--csv", "csv_path", metavar="FILE", help="Write a row of figures for each run as CSV.")
@@ -57,6 +72,9 @@ OK, FOUND_WRONG, INTERRUPTED = 0, 1, 130
 def compare(
     traces: tuple[str, ...],
     allocators: str,
+    native: str | None,
+    rounds: int,
+    latency: bool,
     language: str,
     json_path: str | None,
     csv_path: str | None,
@@ -73,6 +91,9 @@ def compare(
     TRACE is a trace file or the name of a bundled trace; without one, the whole bundled corpus is taken.
     Payloads are written and verified.  Ctrl-C ends the comparison and shows what is finished.
 
+    With --native the traces are also played on real allocators, and these are rows among the others: memory by
+    the same definitions, and the time of replays without clocks.
+
     A design in a file of its own is named by the file's path, NAME.py.  Nothing else is imported from its
     folder, nor from the working directory: what the file imports is installed, or found by PYTHONPATH.
 
@@ -82,6 +103,7 @@ def compare(
     Exit status: 1 when an allocator broke the contract, crashed, or did not return; 130 when interrupted.
     """
     specs = parse_list(allocators, language)
+    peers = parse_peers(native) if native is not None else []
     parse_size(ram)
     for option, path in (("--json", json_path), ("--csv", csv_path)):
         _demand_writable_file(option, path)
@@ -95,6 +117,9 @@ def compare(
             seed=seed,
             ram=ram,
             jobs=jobs,
+            native=peers,
+            rounds=rounds,
+            latency=latency,
             progress=show_progress,
         )
     # the report comes last, and tables come whatever happens to the files: what was measured is not lost

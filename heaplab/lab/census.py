@@ -189,6 +189,13 @@ def draw(census: Census, slots: Array, *, process: int, event: int) -> HeapMap:
     )
 
 
+def live_addresses(slots: Array) -> list[int]:
+    """Return the addresses of the blocks that live in `slots`, in the order of slots."""
+    addresses = slots["address"] & _LOW
+    found: list[int] = addresses[addresses != 0].tolist()
+    return found
+
+
 def _payloads(slots: Array) -> Array:
     """Return where the payloads lie: rows (start, end) in address order."""
     address = (slots["address"] & _LOW).astype(np.int64)

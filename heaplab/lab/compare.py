@@ -1,4 +1,4 @@
-"""Many runs: every trace on every allocator, in worker processes."""
+"""Many runs: every trace on every allocator; on the model in worker processes, on real allocators thereafter."""
 
 import os
 import tempfile
@@ -6,15 +6,19 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from heaplab.allocators import Spec, names, parse
 from heaplab.errors import UsageError
 from heaplab.lab.pool import News, Pool
+from heaplab.lab.real import Timing, real_runs
 from heaplab.lab.record import CRASHED, HUNG, Run
 from heaplab.lab.run import RAM
 from heaplab.lab.worker import Job
+from heaplab.native.peers import Peer, find_peers
+from heaplab.native.play import ROUNDS
 from heaplab.traces import Header, Provenance, Trace, TraceWriter, corpus, open_trace
 
 #: of freelist the classical fits, and every other design in C
@@ -36,7 +40,7 @@ class Comparison:
     """The runs, in the order of traces and then allocators; those that were interrupted are missing.
 
     headers: of the traces, by name.  settings: what the runs were asked for, as plain data.
-    planned: runs asked for.
+    planned: runs asked for.  left_out: a sentence for each real allocator that is not installed.
     """
 
     runs: tuple[Run, ...]
@@ -44,6 +48,7 @@ class Comparison:
     settings: dict[str, Any]
     planned: int
     interrupted: bool = False
+    left_out: tuple[str, ...] = ()
 
     def of_trace(self, name: str) -> list[Run]:
         """The runs of one trace."""
@@ -76,6 +81,9 @@ def compare(
     verify: bool = True,
     ram: int | str = RAM,
     jobs: int | None = None,
+    native: Iterable[str | Peer] = (),
+    rounds: int = ROUNDS,
+    latency: bool = False,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Comparison:
     """Replay every trace on every allocator and return the records.
@@ -84,45 +92,123 @@ def compare(
     max_mems, seed, verify, ram: of each run.  max_seconds: by the clock on the wall; a run ends when one
     event, or one walk over its heaps, takes longer; None: never.  jobs: worker processes, by default one a
     core.  progress: called whenever there is news.
+    native: real allocators, as `heaplab.native.find_peer` takes them; they stand behind the others, and one that
+    is known by name and not installed is left out.  rounds, latency: how they are timed, when nothing else runs;
+    see `heaplab.native.play`.
     The records do not depend on the number of workers, but for the seconds.  Ctrl-C ends the comparison: what
     is finished is returned, marked as interrupted.
     Raises: UsageError for an unknown allocator or a trace that cannot be read.
+
+    >>> from heaplab.traces import synthetic
+    >>> comparison = compare([synthetic(2000, seed=1)], ["rbtree"], native=["glibc"], rounds=1)
+    >>> [(run.allocator, run.language, run.outcome) for run in comparison.runs]
+    [('rbtree', 'c', 'finished'), ('glibc', 'native', 'finished')]
+    >>> model, real = comparison.runs
+    >>> model.peak_live == real.peak_live, real.seconds.times.ns_per_op > 0
+    (True, True)
     """
+    if rounds < 1:
+        raise UsageError(f"rounds={rounds}: a time needs one round at least")
     if max_seconds is not None and not 0 < max_seconds < threading.TIMEOUT_MAX / 4:
         raise UsageError(f"max_seconds={max_seconds} is no time to wait: give seconds above 0, or None")
     options = {"seed": seed, "verify": verify, "max_mems": max_mems, "ram": ram}
     specs = [parse(text, language) if isinstance(text, str) else text for text in allocators]
     opened = [trace if isinstance(trace, Trace) else open_trace(trace) for trace in traces]
-    if not opened or not specs:
-        raise UsageError("there is nothing to compare: name at least one trace and one allocator")
+    asked = [each if isinstance(each, Peer) else each.strip() for each in native]
     labels = _labels(opened)
     _demand_distinct("trace", labels)
-    _demand_distinct("allocator", [str(spec) for spec in specs])
-    with _sources(opened, traces) as sources:
-        plan = [
-            _Planned(label, trace.header, spec, Job(source, str(spec), spec.language, options, max_seconds))
-            for label, trace, source in zip(labels, opened, sources, strict=True)
-            for spec in specs
-        ]
-        runs, interrupted = _carry_out(plan, jobs or len(os.sched_getaffinity(0)), progress)
+    _demand_distinct("allocator", [str(each) for each in (*specs, *asked)])
+    peers, left_out = find_peers(asked)
+    if not opened or not specs and not peers:
+        why = "; ".join(["name at least one trace and one allocator", *left_out])
+        raise UsageError(f"there is nothing to compare: {why}")
+    width = len(specs) + len(peers)
+    tally = _Tally([trace.header.events for trace in opened for _ in range(width)], progress)
+    interrupted = False
+    try:
+        with _sources(opened, traces) as sources:
+            plan = [
+                _Planned(
+                    at * width + place,
+                    labels[at],
+                    trace.header,
+                    spec,
+                    Job(sources[at], str(spec), spec.language, options, max_seconds),
+                )
+                for at, trace in enumerate(opened)
+                for place, spec in enumerate(specs)
+            ]
+            _carry_out(plan, jobs or len(os.sched_getaffinity(0)), tally)
+        for at, trace in enumerate(opened) if peers else ():
+            first = at * width + len(specs)
+            real = real_runs(
+                trace,
+                peers,
+                Timing(rounds, latency),
+                seed=seed,
+                max_seconds=max_seconds,
+                progress=partial(tally.advance_from, first),
+            )
+            for place, run in enumerate(real):
+                tally.finish(first + place, replace(run, trace=labels[at]))
+    except KeyboardInterrupt:
+        interrupted = True
     return Comparison(
-        tuple(run for _, run in sorted(runs.items())),
+        tuple(run for _, run in sorted(tally.runs.items())),
         {label: trace.header for label, trace in zip(labels, opened, strict=True)},
         {
             "languages": sorted({spec.language for spec in specs}),
             "allocators": [str(spec) for spec in specs],
+            "native": [str(peer) for peer in peers],
+            "rounds": rounds,
+            "latency": latency,
             **options,
             "max_seconds": max_seconds,
         },
-        len(plan),
+        len(opened) * width,
         interrupted,
+        tuple(left_out),
     )
+
+
+class _Tally:
+    """The records of the runs that are over, by their numbers, and how far the others are.
+
+    events: of each run to come, by number.  progress: told whenever something changes.
+    """
+
+    def __init__(self, events: Sequence[int], progress: Callable[[Progress], None]) -> None:
+        self.runs: dict[int, Run] = {}
+        self._events = events
+        self._done = [0] * len(events)
+        self._progress = progress
+
+    def advance(self, number: int, events: int) -> None:
+        """Run `number` has carried out so many events."""
+        self._done[number] = events
+        self._tell(None)
+
+    def advance_from(self, first: int, place: int, events: int) -> None:
+        """The same of the run `place` behind run `first`."""
+        self.advance(first + place, events)
+
+    def finish(self, number: int, run: Run) -> None:
+        """Run `number` is over."""
+        self.runs[number] = run
+        self._done[number] = self._events[number]
+        self._tell(run)
+
+    def _tell(self, latest: Run | None) -> None:
+        self._progress(
+            Progress(sum(self._done), sum(self._events), len(self.runs), len(self._events), latest)
+        )
 
 
 @dataclass(frozen=True)
 class _Planned:
-    """A run to come: what it is called, and the job that makes it."""
+    """A run to come on the model: its number, what it is called, and the job that makes it."""
 
+    number: int
     label: str
     header: Header
     spec: Spec
@@ -151,26 +237,15 @@ class _Planned:
         return self.lost(CRASHED, news.value)
 
 
-def _carry_out(
-    plan: list[_Planned], workers: int, progress: Callable[[Progress], None]
-) -> tuple[dict[int, Run], bool]:
-    """Return the records by their place in the plan, and whether Ctrl-C came before all were done."""
-    runs: dict[int, Run] = {}
-    done = [0] * len(plan)
-    total = sum(planned.header.events for planned in plan)
-    try:
-        with Pool(min(workers, len(plan))) as pool:
-            for news in pool.run(planned.job for planned in plan):
-                number, planned, latest = news.job, plan[news.job], None
-                if news.what == "progress":
-                    done[number] = news.value
-                else:
-                    latest = runs[number] = planned.record(news)
-                    done[number] = planned.header.events
-                progress(Progress(sum(done), total, len(runs), len(plan), latest))
-    except KeyboardInterrupt:
-        return runs, True
-    return runs, False
+def _carry_out(plan: list[_Planned], workers: int, tally: _Tally) -> None:
+    """Do all of the plan in worker processes."""
+    with Pool(min(workers, len(plan))) as pool:
+        for news in pool.run(planned.job for planned in plan):
+            planned = plan[news.job]
+            if news.what == "progress":
+                tally.advance(planned.number, news.value)
+            else:
+                tally.finish(planned.number, planned.record(news))
 
 
 def _labels(traces: Sequence[Trace]) -> list[str]:

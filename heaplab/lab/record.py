@@ -4,6 +4,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from heaplab.lab.metrics import Fragmentation, Mems
+from heaplab.native.play import Latency, Times
+
+#: the language of real allocators
+NATIVE = "native"
 
 FINISHED, STOPPED, FAILED, CRASHED, HUNG = "finished", "stopped", "failed", "crashed", "hung"
 
@@ -41,26 +45,31 @@ class HeapMap:
 class Seconds:
     """The only figures that differ from run to run.
 
-    ns_per_op: nanoseconds within the allocator, per operation; None without operations.  replay: seconds for
-    the whole replay, the payload's writing and verifying included.
+    ns_per_op: nanoseconds within the allocator on the model, per operation; None without operations.
+    replay: seconds for the whole replay, the payload's writing and verifying included.
+    times, latency: of a real allocator.
     """
 
     ns_per_op: float | None
     replay: float
+    times: Times | None = None
+    latency: Latency | None = None
 
 
 @dataclass(frozen=True)
 class Run:
     """One trace on one allocator: what was asked for, how it ended, and what was measured (see `metrics`).
 
-    trace: its name.  allocator: a spec.  language: "c" or "python".
+    trace: its name.  allocator: a spec, or the name of a real one.  language: "c", "python", or "native" for
+    a real allocator, whose run is no model's.
     outcome: "finished"; "stopped" at the limit of mems; "failed": the allocator broke the contract, or got no
     memory; "crashed": the process it ran in died; "hung": one event took more than the seconds allowed.
     reason: why, when not finished.
     events: of the trace.  events_done: until the end.  operations: calls of the allocator.
     remote_frees: see `metrics`.  processes: that ever lived.  peak_live, peak_heap, peak_resident: bytes.
+    freed_heap, freed_resident: bytes, when all is freed; None when the trace was not finished.
     utilisation: None without a heap.  fragmentation, heap_map: None when the heap could not be walked; the
-    reason says why.
+    reason says why.  brk_calls, mmap_calls: None where they could not be counted.
     """
 
     trace: str
@@ -77,11 +86,13 @@ class Run:
     peak_live: int
     peak_heap: int
     peak_resident: int
+    freed_heap: int | None
+    freed_resident: int | None
     utilisation: float | None
     fragmentation: Fragmentation | None
     faults: int
-    brk_calls: int
-    mmap_calls: int
+    brk_calls: int | None
+    mmap_calls: int | None
     mems: Mems
     timeline: Timeline
     heap_map: HeapMap | None
@@ -121,6 +132,8 @@ class Run:
             peak_live=0,
             peak_heap=0,
             peak_resident=0,
+            freed_heap=None,
+            freed_resident=None,
             utilisation=None,
             fragmentation=None,
             faults=0,
@@ -151,6 +164,8 @@ _FIGURES = (
     "peak_live",
     "peak_heap",
     "peak_resident",
+    "freed_heap",
+    "freed_resident",
     "utilisation",
     "fragmentation",
     "faults",

@@ -20,6 +20,7 @@ from heaplab.errors import BusError, HeaplabError, OutOfFuel, SegmentationFault
 from heaplab.kernel import Kernel
 from heaplab.lab import census
 from heaplab.lab.record import Timeline
+from heaplab.machine import FrameKind
 from heaplab.process import Process
 from heaplab.traces import Block, Event, Op, Trace
 from heaplab.traces.raw import raw_events
@@ -175,6 +176,27 @@ class Replay:
                 if why != lib.HL_REPLAY_DONE:
                     self.end = End(True, f"{self.doing}: {self._explain(why, member)}")
         self.doing = ""
+
+    def free_all(self) -> tuple[int, int]:
+        """Free every block that is live, in the order of slots, on thread 0; return bytes of heap and resident.
+
+        What the heaps' processes count goes on counting.  A heap that raises ends the replay: see `end`.
+        """
+        try:
+            for number, member in self.members.items():
+                context, heap = member.process.context, member.heap
+                context.thread, context.fuel = 0, None
+                for address in census.live_addresses(self.slots(number)):
+                    self.doing = f"the free of the block at {address:#x} after the last event"
+                    heap.free(address)
+        except Exception as error:
+            self.fail(self.doing, error)
+            return 0, 0
+        finally:
+            self.doing = ""
+        machine = self.kernel.machine
+        pages = sum(int(member.process.context.raw.space.heap_pages) for member in self.members.values())
+        return pages * machine.page_size, machine.used(FrameKind.ANON) * machine.page_size
 
     def fail(self, what: str, error: Exception) -> None:
         """End the replay because `what` raised, unless it has ended before: then that says more.

@@ -1,6 +1,7 @@
 """One run: a trace on an allocator, from boot to record."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from heaplab.allocators import Spec, parse
 from heaplab.kernel import Kernel
@@ -50,7 +51,8 @@ def run(
     _advance(replay, trace.header.events, progress)
     if verify:
         replay.verify()
-    return _record(replay, seed, fragmentation, heap_map)
+    record = _record(replay, seed, fragmentation, heap_map)
+    return _freed(replay, record) if replay.end is None else record
 
 
 def _advance(replay: Replay, until: int, progress: Callable[[int], None]) -> None:
@@ -97,6 +99,15 @@ def _measure(replay: Replay) -> tuple[metrics.Fragmentation | None, HeapMap | No
     return fragmentation, heap_map
 
 
+def _freed(replay: Replay, record: Run) -> Run:
+    """Free all that is live; return the record with what is left, or with what went wrong."""
+    left = replay.free_all()
+    if replay.end is not None:
+        return replace(record, outcome=FAILED, reason=replay.end.reason)
+    heap, resident = left
+    return replace(record, freed_heap=heap, freed_resident=resident)
+
+
 def _record(
     replay: Replay, seed: int, fragmentation: metrics.Fragmentation | None, heap_map: HeapMap | None
 ) -> Run:
@@ -119,6 +130,8 @@ def _record(
         peak_live=int(raw.peak_live),
         peak_heap=int(raw.peak_heap),
         peak_resident=int(raw.peak_resident),
+        freed_heap=None,
+        freed_resident=None,
         utilisation=metrics.utilisation(int(raw.peak_live), int(raw.peak_heap)),
         fragmentation=fragmentation,
         faults=replay.faults(),

@@ -12,6 +12,7 @@ contract costs that pass alone.
 import os
 import signal
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class Space:
     looks: how often it was.  faults: minor faults of all processes, the player's own left out.
     freed_heap, freed_resident: when all that was left is freed; None when the trace was not finished.
     brk_calls, mmap_calls: None where they cannot be counted.
-    event, live, heap, resident: the timeline, a point a sample.
+    event, live, heap, resident: the timeline, a point a sample.  seconds: the pass took.
     """
 
     end: End
@@ -73,6 +74,7 @@ class Space:
     live: tuple[int, ...]
     heap: tuple[int, ...]
     resident: tuple[int, ...]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,7 @@ def play_space(
     progress: Callable[[int], None] = lambda done: None,
 ) -> Space:
     """Play the pass that looks at memory.  progress: called now and then with the number of events done."""
+    start = time.monotonic()
     played = stage.play(
         lib.HL_PLAY_SPACE, peer.library, aligned=peer.aligned, max_seconds=max_seconds, progress=progress
     )
@@ -188,6 +191,7 @@ def play_space(
         live=live,
         heap=tuple(pages * PAGE for pages in heap),
         resident=tuple(pages * PAGE for pages in resident),
+        seconds=time.monotonic() - start,
     )
 
 

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from heaplab.lab.record import Run
+from heaplab.lab import Comparison
+from heaplab.lab.record import NATIVE, Run
+from heaplab.native.play import Latency, Times
 from heaplab.units import format_size
 
 SPACE, COST = "space", "cost"
@@ -15,7 +17,9 @@ class Column:
 
     key: its name in CSV files.  title: above a table's column, on two lines.  unit: for the legend.
     value: takes it from a run; None when the run has none.  form: writes it.  group: the table it belongs to
-    where one is too wide.  best: max or min when one value is better than another.  clock: it is a time.
+    where one is too wide.  best: max or min when one value is better than another.  clock: it is a time of the
+    model's.  optional: it is shown where some run has a value.  mark: what stands behind a value that is not to
+    be ranked.
     """
 
     key: str
@@ -26,6 +30,8 @@ class Column:
     form: Callable[[float], str]
     best: Callable[..., float] | None = None
     clock: bool = False
+    optional: bool = False
+    mark: Callable[[Run], str] = lambda run: ""
 
     def of(self, run: Run) -> float | None:
         """The run's value; None when there is none, or nothing was measured."""
@@ -38,12 +44,15 @@ class Column:
         """
         foreign = foreign_clock(runs) if self.clock else set()
         values = [None if run.allocator in foreign else self.of(run) for run in runs]
-        return ["-" if value is None else self.form(value) for value in values]
+        return [
+            "-" if value is None else self.form(value) + self.mark(run)
+            for run, value in zip(runs, values, strict=True)
+        ]
 
 
 def foreign_clock(runs: Iterable[Run]) -> set[str]:
     """Return the allocators in Python if others are in C: their seconds are Python's, not the design's."""
-    languages: dict[str, set[str]] = {"c": set(), "python": set()}
+    languages: dict[str, set[str]] = {"c": set(), "python": set(), NATIVE: set()}
     for run in runs:
         languages[run.language].add(run.allocator)
     return languages["python"] if languages["c"] else set()
@@ -89,6 +98,21 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}%"
 
 
+def _of_times(value: Callable[[Times], float]) -> Callable[[Run], float | None]:
+    return lambda run: value(run.seconds.times) if run.seconds.times else None
+
+
+def _of_latency(value: Callable[[Latency], float]) -> Callable[[Run], float | None]:
+    return lambda run: value(run.seconds.latency) if run.seconds.latency else None
+
+
+def _wide(run: Run) -> str:
+    return WIDE if run.seconds.times and run.seconds.times.wide else ""
+
+
+#: behind a time whose spread is too wide to rank by
+WIDE = "~"
+
 COLUMNS = (
     Column("operations", "opera-\ntions", "calls", COST, lambda run: run.operations, short),
     Column("peak_live_bytes", "peak\nlive", "bytes", SPACE, lambda run: run.peak_live, format_size),
@@ -99,6 +123,16 @@ COLUMNS = (
         "bytes",
         SPACE,
         lambda run: run.peak_resident,
+        format_size,
+        min,
+    ),
+    Column("freed_heap_bytes", "freed\nheap", "bytes", SPACE, lambda run: run.freed_heap, format_size, min),
+    Column(
+        "freed_resident_bytes",
+        "freed\nresident",
+        "bytes",
+        SPACE,
+        lambda run: run.freed_resident,
         format_size,
         min,
     ),
@@ -128,4 +162,36 @@ COLUMNS = (
     Column("mems_p99", "mems/op\np99", "memory references", COST, lambda run: run.mems.p99, short, min),
     Column("mems_max", "mems/op\nmax", "memory references", COST, lambda run: run.mems.max, short, min),
     Column("ns_per_op", "ns\n/op", "nanoseconds", COST, lambda run: run.seconds.ns_per_op, rate, min, True),
+    Column(
+        "native_ns_per_op",
+        "native\nns/op",
+        "nanoseconds",
+        COST,
+        _of_times(lambda times: times.ns_per_op),
+        rate,
+        min,
+        optional=True,
+        mark=_wide,
+    ),
+    Column(
+        "native_ns_spread",
+        "ns/op\nspread",
+        "nanoseconds",
+        COST,
+        _of_times(lambda times: times.high - times.low),
+        rate,
+        optional=True,
+    ),
+    Column("latency_p50_ns", "ns\np50", "ns", COST, _of_latency(lambda it: it.p50), rate, optional=True),
+    Column("latency_p99_ns", "ns\np99", "ns", COST, _of_latency(lambda it: it.p99), rate, optional=True),
+    Column("latency_p999_ns", "ns\np99.9", "ns", COST, _of_latency(lambda it: it.p999), rate, optional=True),
 )
+
+
+def shown_columns(comparison: Comparison) -> list[Column]:
+    """Return the columns of this comparison's tables: all but the optional ones that have no value."""
+    return [
+        column
+        for column in COLUMNS
+        if not column.optional or any(column.of(run) is not None for run in comparison.runs)
+    ]

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from heaplab.lab import Comparison, HeapMap, Run
-from heaplab.lab.record import FINISHED
+from heaplab.lab.record import FINISHED, NATIVE
 from heaplab.report import style
 from heaplab.report.columns import foreign_clock, rate
 from heaplab.report.means import MEMS, UTILISATION, Summary
@@ -151,20 +151,25 @@ def fragmentation(runs: Sequence[Run]) -> Figure:
 
 
 def cost(runs: Sequence[Run]) -> Figure:
-    """Mems per operation (mean, p99, maximum) and nanoseconds per operation, by allocator."""
-    shown = [run for run in runs if run.mems.mean is not None]
+    """Mems per operation (mean, p99, maximum) and nanoseconds per operation, by allocator.
+
+    Real allocators have no mems; their nanoseconds, another measure, are squares with their quartiles.
+    """
+    shown = [run for run in runs if run.mems.mean is not None or run.seconds.times]
+    counted = [(place, run.mems) for place, run in enumerate(shown) if run.mems.mean is not None]
     figure = style.figure(9.0, 0.42 * len(shown) + 1.4)
     mems, seconds = figure.subplots(1, 2, sharey=True, width_ratios=[3, 2])
     places = np.arange(len(shown))
-    low = [_drawn(run.mems.mean) for run in shown]
-    high = [_drawn(run.mems.max) for run in shown]
-    mems.hlines(places, low, high, color=style.GREY, linewidth=1, zorder=1)
+    with_mems = [place for place, _ in counted]
+    low = [_drawn(each.mean) for _, each in counted]
+    high = [_drawn(each.max) for _, each in counted]
+    mems.hlines(with_mems, low, high, color=style.GREY, linewidth=1, zorder=1)
     for label, colour, marker, values in (
         ("mean", style.BLUE, "o", low),
-        ("p99", style.ORANGE, "s", [_drawn(run.mems.p99) for run in shown]),
+        ("p99", style.ORANGE, "s", [_drawn(each.p99) for _, each in counted]),
         ("maximum", style.VERMILION, "|", high),
     ):
-        mems.scatter(values, places, color=colour, marker=marker, s=42, label=label, zorder=2)
+        mems.scatter(values, with_mems, color=colour, marker=marker, s=42, label=label, zorder=2)
     mems.set_xscale("log")
     style.log_counts(mems.xaxis)
     mems.set_xlabel("memory references per operation (log scale)", fontsize=9)
@@ -177,8 +182,19 @@ def cost(runs: Sequence[Run]) -> Figure:
         for place, run in enumerate(shown)
         if run.seconds.ns_per_op is not None and run.allocator not in foreign
     }
+    seconds.scatter(list(timed.values()), list(timed), color=style.GREEN, s=42)
+    real = {place: run.seconds.times for place, run in enumerate(shown) if run.seconds.times}
+    medians = {place: _drawn(times.ns_per_op) for place, times in real.items()}
+    seconds.scatter(list(medians.values()), list(medians), color=style.BLUE, marker="s", s=34)
+    seconds.hlines(
+        list(real),
+        [_drawn(times.low) for times in real.values()],
+        [_drawn(times.high) for times in real.values()],
+        color=style.BLUE,
+        linewidth=1.5,
+    )
+    timed |= medians
     times = list(timed.values())
-    seconds.scatter(times, list(timed), color=style.GREEN, s=42)
     for place, time in timed.items():
         seconds.annotate(
             rate(time), (time, place), xytext=(7, 0), textcoords="offset points", va="center", fontsize=8
@@ -212,7 +228,8 @@ def summary(comparison: Comparison) -> Figure:
     style.plain(axes)
     means = Summary(comparison)
     for number, allocator in enumerate(means.allocators):
-        if not (runs := list(means.finished[allocator].values())):
+        runs = [run for run in means.finished[allocator].values() if run.language != NATIVE]
+        if not runs:
             continue
         colour, marker = style.SERIES[number % len(style.SERIES)]
         mems = [_drawn(run.mems.mean) for run in runs]

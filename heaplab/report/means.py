@@ -10,8 +10,11 @@ from functools import cached_property
 
 from heaplab.lab import Comparison, Run
 from heaplab.lab.metrics import geometric_mean
-from heaplab.lab.record import FINISHED
+from heaplab.lab.record import FINISHED, NATIVE
 from heaplab.report.columns import foreign_clock, percent, rate
+
+
+MODEL = "model"
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Mean:
     """A figure whose mean is taken.
 
     title: as of a column.  value: None where a run has none.  undefined: why not, for the note.
-    clock: it is a time.
+    clock: it is a time of the model's.  world: MODEL or NATIVE if only such runs have it.
     """
 
     title: str
@@ -27,6 +30,11 @@ class Mean:
     form: Callable[[float], str]
     undefined: str
     clock: bool = False
+    world: str | None = None
+
+    def is_of(self, run: Run) -> bool:
+        """Return True if runs of this one's world have the figure."""
+        return self.world is None or self.world == (NATIVE if run.language == NATIVE else MODEL)
 
     @property
     def name(self) -> str:
@@ -39,7 +47,7 @@ def _of_live(value: Callable[[Run], float | None]) -> Callable[[Run], float | No
 
 
 UTILISATION = Mean("utili-\nsation", _of_live(lambda run: run.utilisation), percent, "nothing was live")
-MEMS = Mean("mems/op\nmean", lambda run: run.mems.mean, rate, "there were no operations")
+MEMS = Mean("mems/op\nmean", lambda run: run.mems.mean, rate, "there were no operations", world=MODEL)
 MEANS = (
     UTILISATION,
     Mean(
@@ -49,8 +57,22 @@ MEANS = (
         "nothing was live",
     ),
     MEMS,
-    Mean("mems/op\np99", lambda run: run.mems.p99, rate, "there were no operations"),
-    Mean("ns\n/op", lambda run: run.seconds.ns_per_op, rate, "there were no operations", clock=True),
+    Mean("mems/op\np99", lambda run: run.mems.p99, rate, "there were no operations", world=MODEL),
+    Mean(
+        "ns\n/op",
+        lambda run: run.seconds.ns_per_op,
+        rate,
+        "there were no operations",
+        clock=True,
+        world=MODEL,
+    ),
+    Mean(
+        "native\nns/op",
+        lambda run: max(run.seconds.times.ns_per_op, 0) if run.seconds.times else None,
+        rate,
+        "there were no operations",
+        world=NATIVE,
+    ),
 )
 
 
@@ -100,7 +122,16 @@ class Summary:
     def rows_of(self, mean: Mean) -> list[str]:
         """The allocators that have a mean in this column."""
         foreign = foreign_clock(self.comparison.runs) if mean.clock else set()
-        return [allocator for allocator in self.shown if allocator not in foreign]
+        return [
+            allocator
+            for allocator in self.shown
+            if allocator not in foreign and all(map(mean.is_of, self.finished[allocator].values()))
+        ]
+
+    @cached_property
+    def means(self) -> list[Mean]:
+        """The columns: those that any row has."""
+        return [mean for mean in MEANS if mean.world is None or self.rows_of(mean)]
 
     def value(self, mean: Mean, allocator: str) -> float | None:
         """The geometric mean of an allocator; None when it has none."""
@@ -133,7 +164,7 @@ class Summary:
             notes.append(f"without {_listed(traces)}: not finished by {_listed(names)}")
         if nothing := [name for name in self.allocators if name not in self.shown]:
             notes.append(f"{_listed(nothing)}: no trace finished, so no means")
-        for mean in MEANS:
+        for mean in self.means:
             if undefined := [trace for trace in self.common if trace not in self.traces_of(mean)]:
                 notes.append(f"{mean.name}: also without {_listed(undefined)}, where {mean.undefined}")
         return notes

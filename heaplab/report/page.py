@@ -15,9 +15,9 @@ from heaplab import __version__
 from heaplab.files import replacing
 from heaplab.lab import Comparison, Run
 from heaplab.report import figures
-from heaplab.report.columns import COLUMNS
+from heaplab.report.columns import Column, shown_columns
 from heaplab.report.means import Summary
-from heaplab.report.tables import LEGEND, heading, notes, summary_rows
+from heaplab.report.tables import heading, legend, notes, summary_rows
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #222 }
@@ -33,11 +33,12 @@ figcaption, .note { color: #555; font-size: 13px }
 pre { font-size: 12.5px; background: #f6f6f6; padding: 0.8em; overflow-x: auto }
 """
 
-#: the figures of one trace: name of the file, function, caption
+#: the figures of one trace: name of the file, function, whether it shows a run at all, caption
 _FIGURES = (
     (
         "timeline",
         figures.timeline,
+        lambda run: run.operations > 0,
         "Memory over the trace. Heap: address space from brk and anonymous mmap; resident: distinct "
         "anonymous frames, those shared after fork once; live: payload requested and not freed. A dotted "
         "line is where a run ended early.",
@@ -45,6 +46,7 @@ _FIGURES = (
     (
         "fragmentation",
         figures.fragmentation,
+        lambda run: run.fragmentation is not None,
         "The heap at the peak of the live payload (or where the run ended before it). Internal: overhead "
         "and padding within allocated blocks; external: everything outside them. Shares below 6 % have no "
         "number.",
@@ -52,6 +54,7 @@ _FIGURES = (
     (
         "heap-map",
         figures.heap_map,
+        lambda run: run.heap_map is not None,
         "The largest heap at the same moment, all to one scale: rows from left to right, addresses from top "
         "to bottom, first the brk heap, then the mappings of large blocks. A pixel has the mean colour of "
         "its bytes.",
@@ -59,8 +62,10 @@ _FIGURES = (
     (
         "cost",
         figures.cost,
+        lambda run: run.operations > 0,
         "Left: memory references, loads and stores of the allocator's own, per operation. Right: wall time "
-        "within the allocator, its system calls and page faults included; it varies from run to run.",
+        "within the allocator, its system calls and page faults included; it varies from run to run. That of a "
+        "real allocator, a square with its quartiles, is another measure: see the definitions.",
     ),
 )
 
@@ -81,13 +86,19 @@ def write(comparison: Comparison, directory: str | os.PathLike[str]) -> Path:
         runs = comparison.of_trace(name)
         if runs:
             slug = f"{number:02}-{re.sub(r'[^A-Za-z0-9.-]+', '-', name)[-60:].strip('-')}"
-            parts += [f"<h2>{escape(str(heading(name, header)))}</h2>", _table(runs), *_notes(runs)]
+            parts += [
+                f"<h2>{escape(str(heading(name, header)))}</h2>",
+                _table(runs, shown_columns(comparison)),
+                *_notes(runs),
+            ]
             if any(run.operations for run in runs):
                 parts += [
                     _figure(partial(draw, runs), folder, f"{slug}-{what}.png", f"{caption} {seed}")
-                    for what, draw, caption in _FIGURES
+                    for what, draw, shows, caption in _FIGURES
+                    if any(map(shows, runs))
                 ]
-    parts.append(f"<h2>Definitions</h2><pre>{escape(LEGEND)}</pre>")
+    parts += [f"<p class=note>{escape(sentence)}</p>" for sentence in comparison.left_out]
+    parts.append(f"<h2>Definitions</h2><pre>{escape(legend(comparison))}</pre>")
     page = folder / "index.html"
     with replacing(page) as file:
         file.write(_document(parts).encode())
@@ -134,9 +145,9 @@ def _summary(comparison: Comparison, folder: Path) -> str:
     return whole + _figure(partial(figures.summary, comparison), folder, "summary.png", caption)
 
 
-def _table(runs: Sequence[Run]) -> str:
-    titles = ["allocator", *(column.title for column in COLUMNS)]
-    cells = (column.cells(runs) for column in COLUMNS)
+def _table(runs: Sequence[Run], columns: Sequence[Column]) -> str:
+    titles = ["allocator", *(column.title for column in columns)]
+    cells = (column.cells(runs) for column in columns)
     return _html_table(titles, list(zip((run.allocator for run in runs), *cells, strict=True)))
 
 

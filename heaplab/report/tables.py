@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from heaplab.lab import Comparison, Run
-from heaplab.lab.record import CRASHED, FAILED, FINISHED, HUNG, STOPPED
-from heaplab.report.columns import COLUMNS, COST, SPACE, Column, foreign_clock
-from heaplab.report.means import MEANS, Summary
+from heaplab.lab.record import CRASHED, FAILED, FINISHED, HUNG, NATIVE, STOPPED
+from heaplab.report.columns import COST, SPACE, WIDE as UNRANKED, Column, foreign_clock, shown_columns
+from heaplab.report.means import Summary
 from heaplab.traces import Header
 
 #: the width of what is not shown on a terminal: nothing is folded
@@ -23,6 +23,7 @@ peak         the most after any operation. live: payload requested and not yet
              resident: distinct anonymous frames: what fork shares counts once
 KiB, MiB     2^10 and 2^20 bytes; k, M: a thousand and a million
 utilisation  peak live / peak heap
+freed        when every block still live after the last event is freed
 fragm.       at the peak of live, shares of the heap. internal: (allocated
              blocks + metadata - live) / heap; external: what is left
 page faults  minor faults, the payload's included
@@ -33,6 +34,22 @@ mems/op      memory references per operation: loads and stores of the
 ns/op        wall time within the allocator, with its system calls and faults;
              the one column that differs from run to run
 -            there is no such figure"""
+
+NATIVE_LEGEND = """native       a real allocator: the same trace played on it by a small program,
+             each pass a process of its own, without huge pages. heap: private
+             writable memory; resident: too low by half a percent at most;
+             faults and memory of the playing program itself are taken off
+native ns/op wall time of a replay without clocks, less that of a replay without
+             an allocator; median over rounds in which all take turns
+spread       the quartiles' distance. ~: more than a tenth of the median, so do
+             not rank by it; other figures of native rows may differ a little
+ns p50, ...  of single calls, from a pass of its own with a clock around each"""
+
+
+def legend(comparison: Comparison) -> str:
+    """Return what the tables' words mean."""
+    has_native = any(run.language == NATIVE for run in comparison.runs)
+    return f"{LEGEND}\n{NATIVE_LEGEND}" if has_native else LEGEND
 
 
 def show(comparison: Comparison, console: Console | None = None) -> None:
@@ -48,20 +65,28 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
         if not runs:
             continue
         console.print(heading(name, header), style="bold")
-        _print(console, _run_sheet(runs), [f"{mark} {text}" for mark, text in notes(runs)])
+        _print(
+            console,
+            _run_sheet(runs, shown_columns(comparison)),
+            [f"{mark} {text}" for mark, text in notes(runs)],
+        )
     if len(comparison.headers) > 1 and comparison.runs:
         summary = Summary(comparison)
         console.print(Text(summary.title), style="bold")
         _print(console, _summary_sheet(summary), summary.notes())
-    console.print(_legend(console.width), style="dim", highlight=False)
+    for sentence in comparison.left_out:
+        console.print(Text(sentence))
+    if comparison.left_out:
+        console.print()
+    console.print(_folded(legend(comparison), console.width), style="dim", highlight=False)
 
 
-def _legend(width: int) -> str | Table:
+def _folded(text: str, width: int) -> str | Table:
     """The legend, its sentences folded beside their words where the terminal is narrow."""
-    if width >= max(map(len, LEGEND.splitlines())):
-        return LEGEND
+    if width >= max(map(len, text.splitlines())):
+        return text
     table = Table.grid(padding=(0, 1, 0, 0))
-    for word, first, *more in re.findall(r"(.{13})(.*)((?:\n {13}.*)*)", LEGEND):
+    for word, first, *more in re.findall(r"(.{13})(.*)((?:\n {13}.*)*)", text):
         table.add_row(word.strip(), " ".join([first, *"".join(more).split()]))
     return table
 
@@ -166,10 +191,10 @@ def _print(console: Console, sheet: _Sheet, remarks: Iterable[str]) -> None:
     console.print()
 
 
-def _run_sheet(runs: Sequence[Run]) -> _Sheet:
+def _run_sheet(runs: Sequence[Run], columns: Sequence[Column]) -> _Sheet:
     marks = _marks(runs)
-    columns = [_Figures(column.title, _cells(column, runs), column.group) for column in COLUMNS]
-    return _Sheet([run.allocator for run in runs], [marks[run.allocator] for run in runs], columns)
+    figures = [_Figures(column.title, _cells(column, runs), column.group) for column in columns]
+    return _Sheet([run.allocator for run in runs], [marks[run.allocator] for run in runs], figures)
 
 
 def _summary_sheet(summary: Summary) -> _Sheet:
@@ -192,6 +217,8 @@ def _cells(column: Column, runs: Sequence[Run]) -> list[Text]:
         for number, run in enumerate(runs)
         if run.outcome == FINISHED and written[number] != "-" and (value := column.of(run)) is not None
     }
+    if any(cell.endswith(UNRANKED) for cell in written):
+        rivals = {}
     best = column.best(rivals.values()) if column.best and len(rivals) > 1 else None
     return [
         Text(cell, "bold" if best is not None and rivals.get(number) == best else "")
@@ -230,8 +257,8 @@ def notes(runs: Sequence[Run]) -> list[tuple[str, str]]:
 
 def summary_rows(summary: Summary) -> tuple[list[str], list[list[str]]]:
     """Return titles and rows of the geometric means."""
-    titles = ["allocator", "traces\nfinished", *(mean.title for mean in MEANS)]
+    titles = ["allocator", "traces\nfinished", *(mean.title for mean in summary.means)]
     traces = len(summary.comparison.headers)
     finished = [f"{len(summary.finished[name])} of {traces}" for name in summary.allocators]
-    means = (summary.cells(mean) for mean in MEANS)
+    means = (summary.cells(mean) for mean in summary.means)
     return titles, [list(row) for row in zip(summary.allocators, finished, *means, strict=True)]

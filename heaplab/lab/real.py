@@ -1,0 +1,109 @@
+"""Runs on real allocators: the same record, of the same metrics, from heaplab.native.play."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+from heaplab.lab.metrics import Mems, utilisation
+from heaplab.lab.record import CRASHED, FINISHED, HUNG, NATIVE, Run, Seconds, Timeline
+from heaplab.native.peers import Peer
+from heaplab.native.play import Space, play_latency, play_space, play_times
+from heaplab.native.stage import Stage
+from heaplab.traces import Trace
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What is timed: rounds of clock-free passes, and with `latency` a pass with a clock around each call."""
+
+    rounds: int
+    latency: bool
+
+
+def real_runs(
+    trace: Trace,
+    peers: Sequence[Peer],
+    timing: Timing,
+    *,
+    seed: int,
+    max_seconds: float | None,
+    progress: Callable[[int, int], None] = lambda place, done: None,
+) -> Iterator[Run]:
+    """Play `trace` on each allocator; yield the records, in their order, when all are timed.
+
+    Those that finish the pass that looks at memory are timed together, in rounds.  seed: for the record alone.
+    max_seconds: as `play_space`.  progress: called now and then with the place of an allocator and its events.
+    """
+    with closing(Stage(trace)) as stage:
+        runs = []
+        for place, peer in enumerate(peers):
+            space = play_space(
+                stage, peer, max_seconds=max_seconds, progress=lambda done, place=place: progress(place, done)
+            )
+            runs.append(_record(trace, peer, space, seed))
+        _add_times(stage, peers, runs, timing.rounds, max_seconds)
+        if timing.latency:
+            _add_latency(stage, peers, runs, max_seconds)
+    yield from runs
+
+
+def _add_times(
+    stage: Stage, peers: Sequence[Peer], runs: list[Run], rounds: int, max_seconds: float | None
+) -> None:
+    places = [place for place, run in enumerate(runs) if run.outcome == FINISHED]
+    if not places or not stage.events:
+        return
+    timed = play_times(stage, [peers[place] for place in places], rounds=rounds, max_seconds=max_seconds)
+    for place, (end, times) in zip(places, timed, strict=True):
+        run = replace(runs[place], outcome=end.outcome, reason=end.reason)
+        runs[place] = replace(run, seconds=replace(run.seconds, times=times))
+
+
+def _add_latency(stage: Stage, peers: Sequence[Peer], runs: list[Run], max_seconds: float | None) -> None:
+    for place, run in enumerate(runs):
+        if run.outcome == FINISHED:
+            end, latency = play_latency(stage, peers[place], max_seconds=max_seconds)
+            ended = replace(run, outcome=end.outcome, reason=end.reason)
+            runs[place] = replace(ended, seconds=replace(run.seconds, latency=latency))
+
+
+def _record(trace: Trace, peer: Peer, space: Space, seed: int) -> Run:
+    header, end = trace.header, space.end
+    if end.outcome in (CRASHED, HUNG):
+        return Run.lost(
+            trace=header.name,
+            events=header.events,
+            events_done=space.events_done,
+            allocator=str(peer),
+            language=NATIVE,
+            seed=seed,
+            outcome=end.outcome,
+            reason=end.reason,
+        )
+    return Run(
+        trace=header.name,
+        allocator=str(peer),
+        language=NATIVE,
+        seed=seed,
+        outcome=end.outcome,
+        reason=end.reason,
+        events=header.events,
+        events_done=space.events_done,
+        operations=space.operations,
+        remote_frees=space.remote_frees,
+        processes=header.processes,
+        peak_live=space.peak_live,
+        peak_heap=space.peak_heap,
+        peak_resident=space.peak_resident,
+        freed_heap=space.freed_heap,
+        freed_resident=space.freed_resident,
+        utilisation=utilisation(space.peak_live, space.peak_heap),
+        fragmentation=None,
+        faults=space.faults,
+        brk_calls=space.brk_calls,
+        mmap_calls=space.mmap_calls,
+        mems=Mems(None, None, None, None),
+        timeline=Timeline(space.event, space.live, space.heap, space.resident),
+        heap_map=None,
+        seconds=Seconds(None, space.seconds),
+    )
