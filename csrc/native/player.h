@@ -117,7 +117,9 @@ typedef struct hl_player {
     uint64_t peak_heap, peak_resident;
     uint64_t end_heap, end_resident;     /* after the last event */
     uint64_t freed_heap, freed_resident; /* when every block is freed */
-    uint64_t ns, ticks, overhead;        /* the time between process events, in both units; see clock_overhead */
+    uint64_t ns;                         /* of the player on a processor, between process events */
+    uint64_t wall_ns, wall_ticks;        /* the same stretches on the wall's clock: how long a tick is */
+    uint64_t overhead;                   /* ticks; see clock_overhead */
 
     /* what went wrong */
     uint32_t why;

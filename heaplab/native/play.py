@@ -243,7 +243,7 @@ def play_latency(
     raw, end = played.raw, _end(stage, played, max_seconds)
     if end.outcome != FINISHED or not len(played.ticks):
         return end, None
-    ns_per_tick = int(raw.ns) / int(raw.ticks)
+    ns_per_tick = int(raw.wall_ns) / int(raw.wall_ticks)
     ticks = np.quantile(played.ticks, (0.5, 0.99, 0.999), method="higher").astype(float)
     return end, Latency(*((max(value - int(raw.overhead), 0) * ns_per_tick) for value in ticks.tolist()))
 

@@ -82,7 +82,8 @@ typedef struct {
     uint64_t freed_heap;
     uint64_t freed_resident;
     uint64_t ns;
-    uint64_t ticks;
+    uint64_t wall_ns;
+    uint64_t wall_ticks;
     uint64_t overhead;
     uint32_t why;
     int32_t signal;
