@@ -43,9 +43,9 @@ AGENT = Extension(  # a program without a C library; it is built as an extension
 )
 PLAYER = Extension(  # a program, like the agent
     "heaplab.native._player",
-    sources=[f"csrc/native/{name}.c" for name in ("player", "ground", "places", "timed", "space")],
+    sources=[f"csrc/native/{name}.c" for name in ("player", "ground", "places", "timed", "space", "calls")],
     depends=[
-        *(f"csrc/native/{name}.h" for name in ("player", "ground", "places", "timed", "space", "ask")),
+        *(f"csrc/native/{name}.h" for name in ("player", "ground", "places", "timed", "space", "ask", "calls")),
         *(f"csrc/replay/{name}.h" for name in ("clock", "events", "payload", "slots")),
     ],
     extra_compile_args=[

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "../replay/clock.h"
+#include "calls.h"
 
 #define STACK_TOUCHED (256u << 10) /* below where the main stack starts: no call goes deeper */
 #define STACK_IN_USE (16u << 10)   /* around where it is, after a fork */
@@ -63,6 +64,9 @@ void *play_at(uint64_t offset) { return (uint8_t *)player + offset; }
 
 void play_end(int why)
 {
+    const calls *log = play_at(player->calls_at);
+    player->brk_calls = log->seen[CALLS_BRK];
+    player->mmap_calls = log->seen[CALLS_MMAP] + log->seen[CALLS_MUNMAP];
     player->why = (uint32_t)why;
     char word = '.';
     if (write(descriptor(FD_OVER), &word, 1) != 1)
@@ -257,6 +261,11 @@ void ground_reopen(void)
 
 void *ground_stack(uint32_t thread) { return stacks + (uint64_t)thread * PLAY_STACK; }
 
+static void record_calls(uint32_t on)
+{
+    __atomic_store_n(&((calls *)play_at(player->calls_at))->recording, on, __ATOMIC_RELAXED);
+}
+
 void ground_execute(uint64_t number)
 {
     char digits[24] = {0}, *at = digits + 22;
@@ -264,6 +273,7 @@ void ground_execute(uint64_t number)
         *--at = (char)('0' + number % 10);
     while (number /= 10);
     arguments[NUMBER] = at;
+    record_calls(0); /* those that load a program */
     execve("/proc/self/exe", arguments, environment);
     play_host_fails(errno);
 }
@@ -302,14 +312,17 @@ static void map_files(void)
     actors = play_at(player->actors_at);
 }
 
-/* The same addresses in every run: what an allocator does with its memory may hang on them. */
-static void stay_in_place(void)
+/* Starts the program once more: with the same addresses in every run, since what an allocator does with its memory
+ * may hang on them; and with its system calls counted, by a process that has no page in common with it. */
+static void settle(void)
 {
-    int now = personality(0xFFFFFFFF);
-    if (now < 0 || now & ADDR_NO_RANDOMIZE || personality((unsigned)now | ADDR_NO_RANDOMIZE) < 0)
+    if (player->settled)
         return;
-    if (personality(0xFFFFFFFF) & ADDR_NO_RANDOMIZE)
-        execve("/proc/self/exe", arguments, environment);
+    player->settled = 1;
+    if (player->pass == HL_PLAY_SPACE)
+        player->counts_calls = calls_begin(play_at(player->calls_at)) == 0;
+    personality((unsigned)personality(0xFFFFFFFF) | ADDR_NO_RANDOMIZE); /* where it may */
+    ground_execute(0);
 }
 
 static void do_nothing(void) {}
@@ -325,7 +338,7 @@ static void ground_start(int argc, char **argv, char **envp)
     started_as = argument(NUMBER);
     map_files();
     if (player->pass >= HL_PLAY_SPACE)
-        stay_in_place();
+        settle();
     catch_signals();
     uint64_t size = (uint64_t)player->threads * PLAY_STACK;
     stacks = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
@@ -341,6 +354,7 @@ static void ground_start(int argc, char **argv, char **envp)
     base_anonymous = ground_anonymous(getpid());
     base_data = ground_data();
     base_faults = ground_faults();
+    record_calls(1);
 }
 
 __attribute__((section(".preinit_array"), used)) static void (*first_of_all)(int, char **, char **) = ground_start;

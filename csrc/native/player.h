@@ -88,6 +88,8 @@ typedef struct hl_player {
     uint64_t sample_at, samples_at;
     /* ticks of each call; places of each row, in units of PLACE_UNIT: uint32_t */
     uint64_t ticks_at, places_at;
+    /* a struct calls of calls.h */
+    uint64_t calls_at;
     uint64_t events, processes;
     uint32_t pass;
     uint32_t aligned; /* HL_BY_... */
@@ -100,6 +102,7 @@ typedef struct hl_player {
     uint32_t leaving; /* HL_LEAVES_...: the event at hand ends a thread or a process, once it is gone */
     int32_t leaver;   /* that process's pid, or that thread's actor */
     uint32_t closing; /* the last event is over: every block is being freed */
+    uint32_t settled; /* it was started for the second time */
     uint64_t born;    /* processes so far */
     uint64_t families;
     uint64_t sampled;
@@ -117,6 +120,8 @@ typedef struct hl_player {
     uint64_t peak_heap, peak_resident;
     uint64_t end_heap, end_resident;     /* after the last event */
     uint64_t freed_heap, freed_resident; /* when every block is freed */
+    uint32_t counts_calls;               /* the system lets them be counted: */
+    uint64_t brk_calls, mmap_calls;      /* mmap and munmap */
     uint64_t ns;                         /* of the player on a processor, between process events */
     uint64_t wall_ns, wall_ticks;        /* the same stretches on the wall's clock: how long a tick is */
     uint64_t overhead;                   /* ticks; see clock_overhead */

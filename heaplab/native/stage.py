@@ -35,6 +35,7 @@ _MOST_TOLD = 1 << 16
 _NOT_LOADED = "cannot be preloaded"
 _COLUMNS = ("op", "id", "size", "align", "thread", "process")
 _SLOT_SIZE = 16
+_CALLS_SIZE = 4096  # a struct calls without entries is far less
 _NEVER = 2**64 - 1
 
 Array = npt.NDArray[Any]
@@ -163,6 +164,7 @@ class Stage:
             "samples_at": points * ffi.sizeof("hl_play_sample"),
             "ticks_at": self.events * 4 if pass_ == lib.HL_PLAY_LATENCY else 0,
             "places_at": self.events * 4 if pass_ in (lib.HL_PLAY_FLOOR, lib.HL_PLAY_EMPTY) else 0,
+            "calls_at": _CALLS_SIZE,
             "slots": self._slots * _SLOT_SIZE,
         }
         offsets, end = dict(self._offsets), _pages(ffi.sizeof("hl_player"))

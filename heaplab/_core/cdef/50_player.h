@@ -59,6 +59,7 @@ typedef struct {
     uint64_t samples_at;
     uint64_t ticks_at;
     uint64_t places_at;
+    uint64_t calls_at;
     uint64_t events;
     uint64_t processes;
     uint32_t pass;
@@ -81,6 +82,9 @@ typedef struct {
     uint64_t end_resident;
     uint64_t freed_heap;
     uint64_t freed_resident;
+    uint32_t counts_calls;
+    uint64_t brk_calls;
+    uint64_t mmap_calls;
     uint64_t ns;
     uint64_t wall_ns;
     uint64_t wall_ticks;
