@@ -1,4 +1,4 @@
-"""The parts of the build that pyproject.toml cannot say: cffi's extension, the recorder, the agent, the player."""
+"""The parts of the build that pyproject.toml cannot say: cffi's extension, recorder, agent and player."""
 
 import os
 import platform
@@ -45,7 +45,10 @@ PLAYER = Extension(  # a program, like the agent
     "heaplab.native._player",
     sources=[f"csrc/native/{name}.c" for name in ("player", "ground", "places", "timed", "space", "calls")],
     depends=[
-        *(f"csrc/native/{name}.h" for name in ("player", "ground", "places", "timed", "space", "ask", "calls")),
+        *(
+            f"csrc/native/{name}.h"
+            for name in ("player", "ground", "places", "timed", "space", "ask", "calls")
+        ),
         *(f"csrc/replay/{name}.h" for name in ("clock", "events", "payload", "slots")),
     ],
     extra_compile_args=[

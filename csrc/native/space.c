@@ -99,7 +99,7 @@ static uint64_t natural_alignment(uint64_t size)
 static void verify_place(const void *p, uint64_t align)
 {
     player->bad_address = (uintptr_t)p;
-    if (!p)
+    if (!p && player->bad_size) /* for 0 bytes NULL is an answer too */
         play_fail(HL_PLAY_NO_MEMORY);
     uint64_t natural = natural_alignment(player->bad_size);
     player->bad_offset = align > natural ? align : natural;

@@ -88,7 +88,7 @@ static inline __attribute__((always_inline)) uint64_t heap_events(uint64_t row, 
             slot->address = 0;
             continue;
         }
-        if (!p) {
+        if (!p && size) {
             about(id, 0, size);
             play_fail(HL_PLAY_NO_MEMORY);
         }

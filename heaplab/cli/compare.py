@@ -37,7 +37,7 @@ OK, FOUND_WRONG, INTERRUPTED = 0, 1, 130
 @click.option(
     "--native",
     metavar="NAME,...",
-    help=f"Real allocators beside them: {', '.join(NAMES)}, PATH.so of a library, heaplab:SPEC for a design in C.",
+    help=f"Real allocators beside them: {', '.join(NAMES)}, a library's PATH.so, heaplab:SPEC.",
 )
 @click.option(
     "--rounds",
@@ -91,8 +91,8 @@ def compare(
     TRACE is a trace file or the name of a bundled trace; without one, the whole bundled corpus is taken.
     Payloads are written and verified.  Ctrl-C ends the comparison and shows what is finished.
 
-    With --native the traces are also played on real allocators, and these are rows among the others: memory by
-    the same definitions, and the time of replays without clocks.
+    With --native the traces are also played on real allocators, rows among the others: their memory by the
+    same definitions, and the time of replays without clocks.  heaplab:SPEC is a design in C, compiled for Linux.
 
     A design in a file of its own is named by the file's path, NAME.py.  Nothing else is imported from its
     folder, nor from the working directory: what the file imports is installed, or found by PYTHONPATH.

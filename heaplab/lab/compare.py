@@ -1,4 +1,4 @@
-"""Many runs: every trace on every allocator; on the model in worker processes, on real allocators thereafter."""
+"""Many runs: every trace on every allocator, on the model in worker processes, then on real allocators."""
 
 import os
 import tempfile
@@ -92,9 +92,9 @@ def compare(
     max_mems, seed, verify, ram: of each run.  max_seconds: by the clock on the wall; a run ends when one
     event, or one walk over its heaps, takes longer; None: never.  jobs: worker processes, by default one a
     core.  progress: called whenever there is news.
-    native: real allocators, as `heaplab.native.find_peer` takes them; they stand behind the others, and one that
-    is known by name and not installed is left out.  rounds, latency: how they are timed, when nothing else runs;
-    see `heaplab.native.play`.
+    native: real allocators, as `heaplab.native.find_peer` takes them; they stand behind the others.  One that
+    is known by name and not installed is left out.  rounds, latency: how they are timed, when nothing else
+    runs; see `heaplab.native.play`.
     The records do not depend on the number of workers, but for the seconds.  Ctrl-C ends the comparison: what
     is finished is returned, marked as interrupted.
     Raises: UsageError for an unknown allocator or a trace that cannot be read.
@@ -119,7 +119,7 @@ def compare(
     _demand_distinct("trace", labels)
     _demand_distinct("allocator", [str(each) for each in (*specs, *asked)])
     peers, left_out = find_peers(asked)
-    if not opened or not specs and not peers:
+    if not opened or not (specs or peers):
         why = "; ".join(["name at least one trace and one allocator", *left_out])
         raise UsageError(f"there is nothing to compare: {why}")
     width = len(specs) + len(peers)

@@ -6,7 +6,7 @@
 | heap | bytes | address space that brk and private anonymous mmap gave the processes (their VMAs) |
 | resident | bytes | distinct anonymous frames in use; a frame that fork shares counts once |
 | peak | | the most there ever was after an event |
-| freed | | after the last event every block that is still live is freed, by slot, on thread 0: what is left then |
+| freed | | what is left when, after the last event, every live block is freed, by slot, on thread 0 |
 | utilisation | ratio | peak live / peak heap |
 | internal fragmentation | share of the heap | (blocks + metadata - live) / heap, at the peak of live |
 | external fragmentation | share of the heap | (heap - blocks - metadata) / heap, at the same moment |
@@ -16,12 +16,12 @@
 | brk, mmap calls | count | system calls made by the processes; mmap and munmap together |
 | mems per op | memory references | loads and stores of 1 to 8 bytes that the allocator makes in one call |
 | ns per op | nanoseconds | wall time within the allocator, its system calls and faults included |
-| native ns per op | nanoseconds | wall time of a replay without clocks, less that of a replay without allocator |
+| native ns per op | nanoseconds | processor time of a replay without clocks, less one without allocator |
 | p50, p99, p99.9 | nanoseconds | percentiles of a call's time, from a replay with a clock around each call |
 
-The last two are of real allocators (see heaplab.native.play); those have no mems, and no walk.  Of their memory
+The last two are of real allocators (`heaplab.native.play`); those have no mems, and no walk.  Of their memory
 heap is what is private and writable, less what the program had before the allocator ran; resident is measured
-where its peak may be, which leaves it too low by half a percent at most.
+where it may be at its peak, which leaves that too low by half a percent at most.
 
 Blocks are those that a program has, headers included.  They, and metadata apart from them, are what the walk
 over the heap shows; so internal and external fragmentation and live / heap add up to 1.  Bytes that an

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 
 from heaplab.lab.metrics import Mems, utilisation
 from heaplab.lab.record import CRASHED, FINISHED, HUNG, NATIVE, Run, Seconds, Timeline
@@ -31,15 +32,14 @@ def real_runs(
 ) -> Iterator[Run]:
     """Play `trace` on each allocator; yield the records, in their order, when all are timed.
 
-    Those that finish the pass that looks at memory are timed together, in rounds.  seed: for the record alone.
-    max_seconds: as `play_space`.  progress: called now and then with the place of an allocator and its events.
+    Those that finish the pass that looks at memory are timed together, in rounds.  seed: for the record
+    alone.  max_seconds: as `play_space`.  progress: called now and then with the place of an allocator and
+    the number of its events that are done.
     """
     with closing(Stage(trace)) as stage:
         runs = []
         for place, peer in enumerate(peers):
-            space = play_space(
-                stage, peer, max_seconds=max_seconds, progress=lambda done, place=place: progress(place, done)
-            )
+            space = play_space(stage, peer, max_seconds=max_seconds, progress=partial(progress, place))
             runs.append(_record(trace, peer, space, seed))
         _add_times(stage, peers, runs, timing.rounds, max_seconds)
         if timing.latency:

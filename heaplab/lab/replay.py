@@ -178,9 +178,10 @@ class Replay:
         self.doing = ""
 
     def free_all(self) -> tuple[int, int]:
-        """Free every block that is live, in the order of slots, on thread 0; return bytes of heap and resident.
+        """Free every block that is live, in the order of slots, on thread 0; return what is left.
 
-        What the heaps' processes count goes on counting.  A heap that raises ends the replay: see `end`.
+        Returns: bytes of heap and resident.  What the processes count goes on counting.  A heap that raises
+        ends the replay: see `end`.
         """
         try:
             for number, member in self.members.items():

@@ -1,4 +1,4 @@
-"""Real allocators by name: glibc, the libraries that Debian has, anybody's library, and heaplab's own designs."""
+"""Real allocators by name: glibc, libraries that Debian has, anybody's library, and heaplab's designs."""
 
 import difflib
 import os
@@ -85,7 +85,7 @@ def find_peer(name: str) -> Peer:
     return Peer(name, library, _how_aligned(name, library))
 
 
-def find_peers(names: Iterable[str]) -> tuple[list[Peer], list[str]]:
+def find_peers(names: Iterable[str | Peer]) -> tuple[list[Peer], list[str]]:
     """Return the allocators, and a sentence for each that is left out because its library is not installed.
 
     Raises: UsageError as `find_peer` for all else.
@@ -93,7 +93,7 @@ def find_peers(names: Iterable[str]) -> tuple[list[Peer], list[str]]:
     peers, missing = [], []
     for name in names:
         try:
-            peers.append(find_peer(name))
+            peers.append(find_peer(name) if isinstance(name, str) else name)
         except LibraryMissing as error:
             missing.append(f"left out: {error}")
     return peers, missing
@@ -138,7 +138,7 @@ def _how_aligned(name: str, library: Path) -> int:
 
 
 def _exported(name: str, library: Path) -> set[str]:
-    """The functions that programs get from a shared library.  Raises: UsageError when it is none for this computer."""
+    """The functions that programs get from a shared library.  Raises: UsageError when it is none."""
     wrong = f"{name}: is no shared library of this computer's"
     try:
         with library.open("rb") as file:

@@ -37,8 +37,10 @@ WIDE_SPREAD = 0.1
 
 @dataclass(frozen=True)
 class End:
-    """How a pass ended: `outcome` is "finished", "failed" (the allocator broke its contract, or gave no memory),
-    "crashed" or "hung"; `reason` a sentence, "" when finished.
+    """How a pass ended.
+
+    outcome: "finished", "failed" (the allocator broke its contract, or gave no memory), "crashed" or "hung".
+    reason: a sentence, "" when finished.
     """
 
     outcome: str
@@ -50,8 +52,8 @@ class Space:
     """Memory over a trace; bytes, as heaplab.lab.metrics defines them.
 
     events_done: until the end.  operations: calls of the allocator.  heap: writable private memory.
-    peak_resident: too low by half a percent at most, since resident memory is not looked at after every event;
-    looks: how often it was.  faults: minor faults of all processes, the player's own left out.
+    peak_resident: too low by half a percent at most, since it is not looked at after every event; looks: how
+    often it was.  faults: minor faults of all processes, the player's own left out.
     freed_heap, freed_resident: when all that was left is freed; None when the trace was not finished.
     brk_calls, mmap_calls: None where they cannot be counted.
     event, live, heap, resident: the timeline, a point a sample.  seconds: the pass took.
@@ -109,7 +111,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Latency:
-    """Nanoseconds that one call of the allocator takes, the clock's cost taken off; percentiles over the calls."""
+    """Percentiles of the nanoseconds that a call of the allocator takes, the clock's cost taken off."""
 
     p50: float
     p99: float
@@ -118,7 +120,10 @@ class Latency:
 
 @dataclass(frozen=True)
 class Played:
-    """What playing a trace on one allocator showed.  times, latency: None when not asked for, or not finished."""
+    """What playing a trace on one allocator showed.
+
+    times, latency: None when not asked for, or not finished.
+    """
 
     allocator: str
     end: End
@@ -289,8 +294,8 @@ def _wrong(why: int, raw: Any) -> str:
         lib.HL_PLAY_NOT_ZERO: f"calloc's block at {at:#x} is not zero at byte {offset}",
         lib.HL_PLAY_WRONG_BYTE: f"block {raw.bad_id} at {at:#x} has lost what was written to it, from byte "
         f"{offset} on",
-        lib.HL_PLAY_NO_ACCESS: f"block {raw.bad_id} ({raw.bad_size} bytes at {at:#x}) is not memory that can be "
-        "read and written",
+        lib.HL_PLAY_NO_ACCESS: f"block {raw.bad_id} ({raw.bad_size} bytes at {at:#x}) is not memory "
+        "that can be read and written",
     }[why]
 
 

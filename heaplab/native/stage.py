@@ -1,4 +1,4 @@
-"""A trace laid out for the player (csrc/native/player.h), and the player started on it, one pass at a time."""
+"""A trace laid out for the player (csrc/native/player.h), and the player started on it, pass by pass."""
 
 import mmap
 import os
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heaplab._core import ffi, lib
-from heaplab.errors import HeaplabError, UsageError
+from heaplab.errors import UsageError
 from heaplab.native.preloading import preloadable
 from heaplab.traces import NULL_ID, Block, Op, Trace
 
@@ -73,19 +73,19 @@ class Pass:
 
 
 class Stage:
-    """A trace in a file in memory, as the player maps it, until `close`; it may be played any number of times.
+    """A trace in a file in memory, as the player maps it, until `close`.
 
     Raises: UsageError for a damaged trace, or one with too many threads.
     """
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
-        events = Block.join(trace)
+        events = Block.join([Block.of([]), *trace])
         self.events = len(events)
         self.threads = int(events.thread.max(initial=0)) + 1
         if self.threads > MOST_THREADS:
             raise UsageError(
-                f"{trace.source}: has {self.threads} threads at once, and the player has stacks for {MOST_THREADS}"
+                f"{trace.source}: has {self.threads} threads at once, and there are stacks for {MOST_THREADS}"
             )
         key = events.process.astype(np.uint32) << 16 | events.thread
         self._actors, actor = np.unique(key, return_inverse=True)
@@ -120,7 +120,7 @@ class Stage:
     ) -> Pass:
         """Start the player for one pass, with `library` preloaded, and wait for its end.
 
-        pass_: HL_PLAY_...  aligned: HL_BY_...  max_seconds: a player that makes no progress for longer is ended.
+        pass_: HL_PLAY_...  aligned: HL_BY_...  max_seconds: after so long without progress it is ended.
         progress: called now and then with the number of events done.
         """
         with _memory("player") as file, _memory("places") as places:
@@ -197,8 +197,8 @@ class Stage:
         files: tuple[int, int, int],
         max_seconds: float | None,
         progress: Callable[[int], None],
-    ) -> tuple[bool, int, str]:
-        """Start the player and wait; return whether it hung, its status, and what it wrote to standard error."""
+    ) -> tuple[bool, int | None, str]:
+        """Start the player and wait; return whether it hung, its status if it ended, and its standard error."""
         over, theirs = os.pipe()
         environment = {
             "HEAPLAB_BREAK": "kernel",
@@ -221,10 +221,11 @@ class Stage:
                 )
             try:
                 hung = _watch(raw, process, over, max_seconds, progress)
+                status = process.poll()
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-                status = process.wait()
+                process.wait()
             told.seek(0)
             return hung, status, told.read(_MOST_TOLD).decode(errors="replace")
 
@@ -261,8 +262,10 @@ def _is_dead(pid: int) -> bool:
     return status.rpartition(")")[2].split()[0] in ("Z", "X")
 
 
-def _ended(status: int) -> str:
-    """How the player's first process ended."""
+def _ended(status: int | None) -> str:
+    """How the player's first process ended; None: it has not, but another one."""
+    if status is None:
+        return "its process ended without a word"
     how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
     return f"its process {how}"
 
@@ -283,7 +286,7 @@ def _pages(size: int) -> int:
 
 
 def _write(file: int, at: int, column: Array) -> None:
-    data = memoryview(np.ascontiguousarray(column)).cast("B") if len(column) else memoryview(b"")
+    data = memoryview(column.tobytes())
     while data:
         done = os.pwrite(file, data, at)
         data, at = data[done:], at + done

@@ -17,9 +17,8 @@ class Column:
 
     key: its name in CSV files.  title: above a table's column, on two lines.  unit: for the legend.
     value: takes it from a run; None when the run has none.  form: writes it.  group: the table it belongs to
-    where one is too wide.  best: max or min when one value is better than another.  clock: it is a time of the
-    model's.  optional: it is shown where some run has a value.  mark: what stands behind a value that is not to
-    be ranked.
+    where one is too wide.  best: max or min when one value is better than another.  clock: it is a time of
+    the model's.  optional: it is shown where some run has a value.  mark: what stands behind a run's value.
     """
 
     key: str

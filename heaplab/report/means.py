@@ -13,7 +13,6 @@ from heaplab.lab.metrics import geometric_mean
 from heaplab.lab.record import FINISHED, NATIVE
 from heaplab.report.columns import foreign_clock, percent, rate
 
-
 MODEL = "model"
 
 

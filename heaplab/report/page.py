@@ -64,8 +64,8 @@ _FIGURES = (
         figures.cost,
         lambda run: run.operations > 0,
         "Left: memory references, loads and stores of the allocator's own, per operation. Right: wall time "
-        "within the allocator, its system calls and page faults included; it varies from run to run. That of a "
-        "real allocator, a square with its quartiles, is another measure: see the definitions.",
+        "within the allocator, its system calls and page faults included; it varies from run to run. That "
+        "of a real allocator, a square with its quartiles, is another measure: see the definitions.",
     ),
 )
 

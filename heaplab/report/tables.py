@@ -10,7 +10,8 @@ from rich.text import Text
 
 from heaplab.lab import Comparison, Run
 from heaplab.lab.record import CRASHED, FAILED, FINISHED, HUNG, NATIVE, STOPPED
-from heaplab.report.columns import COST, SPACE, WIDE as UNRANKED, Column, foreign_clock, shown_columns
+from heaplab.report.columns import COST, SPACE, Column, foreign_clock, shown_columns
+from heaplab.report.columns import WIDE as UNRANKED
 from heaplab.report.means import Summary
 from heaplab.traces import Header
 
@@ -39,8 +40,8 @@ NATIVE_LEGEND = """native       a real allocator: the same trace played on it by
              each pass a process of its own, without huge pages. heap: private
              writable memory; resident: too low by half a percent at most;
              faults and memory of the playing program itself are taken off
-native ns/op wall time of a replay without clocks, less that of a replay without
-             an allocator; median over rounds in which all take turns
+native ns/op processor time of a replay without clocks, less that of a replay
+             without an allocator; median over rounds in which all take turns
 spread       the quartiles' distance. ~: more than a tenth of the median, so do
              not rank by it; other figures of native rows may differ a little
 ns p50, ...  of single calls, from a pass of its own with a clock around each"""

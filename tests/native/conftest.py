@@ -23,7 +23,7 @@ def program(tmp_path_factory):
     directory = tmp_path_factory.mktemp("programs")
 
     def compiled(name, *flags):
-        target = directory / "-".join([name, *flags])
+        target = directory / ("-".join([name, *flags]) + (".so" if "-shared" in flags else ""))
         if not target.exists():
             source = PROGRAMS / f"{name}.c"
             subprocess.run(
@@ -34,6 +34,16 @@ def program(tmp_path_factory):
         return str(target)
 
     return compiled
+
+
+@pytest.fixture(scope="session")
+def planted(program):
+    """Compiles the allocator of `programs/planted.c` with a fault in it; returns the library's path."""
+
+    def library(fault, *flags):
+        return program("planted", f"-DFAULT={fault}", "-shared", "-fPIC", *flags)
+
+    return library
 
 
 @pytest.fixture
