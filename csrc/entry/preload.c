@@ -8,8 +8,9 @@
  *   SPEC_TEXT         the spec
  *   SPEC_CHECK        1: verify the whole heap now and then, and tell at exit what was done (tally.h)
  *
- * The compiler sees front and design together, and inlines them.  A design that serves threads by itself (HEAP_THREADS) gives
- * each thread an hl_heap of its own; the others share one, under a lock.
+ * The compiler sees front and design together, and inlines them.  The designs share one hl_heap, under a lock.  But a design
+ * that serves threads by itself (HEAP_THREADS) has an hl_heap and a number for each thread; threads that find no number left
+ * share the one of the others, under the lock.
  *
  * The heap is made by the first call, which may come before any constructor.  Nothing here asks the C library for
  * memory, nor for what would.
@@ -24,6 +25,7 @@
 #include "../front/posix.c"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -35,16 +37,26 @@ __thread int lock_passes;
 typedef struct entry {
     hl_heap heap; /* root 0: the thread has not come yet */
     env env;
-    int is_over; /* its end was told, and what still comes of it is the C library's */
+    unsigned number; /* the thread's; env.thread is another while it plays another thread */
+    unsigned leaves; /* what of LEAVE_* heap_leave has to do */
 } entry;
 
-static entry the_entry;          /* of a design under the lock; of the others what new threads copy */
+enum {
+    LEAVE_OVER = 1,  /* the thread's end was told, and what still comes of it is the C library's */
+    LEAVE_SHARED = 2 /* the thread has no number, and is in the_entry, under the lock */
+};
+
+static entry the_entry;          /* under the lock; of a design that serves threads what new threads copy */
 static __thread entry my_entry;  /* of a design that serves threads */
-static lock heap_lock;           /* around every call, or while the heap is made */
+static lock heap_lock;           /* around every call in the_entry, and while the heap is made */
 static pthread_key_t ends;       /* its destructor hears of a thread's end */
 static int hears_ends;
 
 static inline int serves_threads(void) { return (the_only_design->traits & HEAP_THREADS) != 0; }
+
+/* Whether the threads of a design that serves them take the lock all the same: verifying a heap reads what other threads
+ * write. */
+static inline int takes_turns(void) { return SPEC_CHECK; }
 
 /* ---- corruption ---- */
 
@@ -70,27 +82,32 @@ static char *append_hex(char *to, uint64_t number)
 /* Says in one line which block breaks which rule, and ends the program. */
 static void die(env *e)
 {
+    static int said;
+    static __thread int dies;
     const entry *at = (const entry *)((const char *)e - offsetof(entry, env));
-    char line[512], *end = line;
+    char line[sizeof SPEC_TEXT + 256], *end = line;
     end = append(end, "heaplab: " SPEC_TEXT ": block 0x");
     end = append_hex(end, at->heap.corrupt_address);
     end = append(end, ": ");
     end = append(end, rule_sentences[at->heap.corrupt_rule - 1]);
     *end++ = '\n';
-    if (write(STDERR_FILENO, line, (size_t)(end - line)) < 0) {
+    if (!__atomic_exchange_n(&said, 1, __ATOMIC_RELAXED) &&
+        write(STDERR_FILENO, line, (size_t)(end - line)) < 0) {
         /* nobody is there to read it */
     }
+    if (dies++) /* the handler of SIGABRT has met the same corruption */
+        signal(SIGABRT, SIG_DFL);
     lock_passes = 1; /* a handler of SIGABRT may allocate; it must not wait for us */
     abort();
 }
 
 /* ---- threads ---- */
 
-#define THREADS_MOST 4096
+#define THREADS_MOST 3072u /* numbers that each design that serves threads has room for, without that of the_entry */
 
 static uint64_t numbers[THREADS_MOST / 64]; /* of threads: a bit for each one in use */
 
-/* The lowest number that no thread has.  When all are taken, the last one of all: no arena can be had with it. */
+/* The lowest number that no thread has; THREADS_MOST when all are taken. */
 static unsigned take_number(void)
 {
     for (unsigned word = 0; word < THREADS_MOST / 64; word++)
@@ -100,7 +117,7 @@ static unsigned take_number(void)
                                             __ATOMIC_RELAXED))
                 return 64 * word + bit;
         }
-    return THREADS_MOST - 1;
+    return THREADS_MOST;
 }
 
 static void give_number(unsigned number)
@@ -117,6 +134,7 @@ static int make_heap(void)
     } values[] = {SPEC_VALUES};
     hl_heap *h = &the_entry.heap;
     env_begin();
+    the_entry.env.thread = serves_threads() ? THREADS_MOST : 0;
     the_entry.env.escape = die;
     h->env = &the_entry.env;
     h->design = the_only_design;
@@ -127,33 +145,60 @@ static int make_heap(void)
     return heap_create(h);
 }
 
-/* The first call of a thread. */
-static __attribute__((noinline, cold)) hl_heap *begin_thread_of_program(void)
+/* The first call of a thread; and every call of one without a number. */
+static __attribute__((noinline, cold)) hl_heap *enter_first(void)
 {
     entry *mine = &my_entry;
     lock_take(&heap_lock);
     int stands = the_entry.heap.root || make_heap();
+    unsigned number = stands ? take_number() : THREADS_MOST;
+    if (stands && number == THREADS_MOST) {
+        mine->leaves |= LEAVE_SHARED;
+        return &the_entry.heap;
+    }
     lock_give(&heap_lock);
     if (!stands)
         return NULL;
-    int is_over = mine->is_over;
+    unsigned leaves = mine->leaves & LEAVE_OVER;
     *mine = the_entry;
-    mine->is_over = is_over;
+    mine->leaves = leaves;
     mine->heap.env = &mine->env;
-    mine->env.thread = take_number();
-    if (hears_ends && !is_over)
+    mine->env.thread = mine->number = number;
+    if (hears_ends && !leaves)
         pthread_setspecific(ends, mine); /* may allocate: we are ready for it */
+    if (takes_turns())
+        lock_take(&heap_lock);
     return &mine->heap;
 }
 
-static void end_thread_of_program(void *its_entry)
+/* The thread's heap goes to the others. */
+static void give_up_heap(entry *mine)
+{
+    heap_thread_exit(&mine->heap, mine->env.thread);
+    mine->heap.root = 0;
+    give_number(mine->number);
+}
+
+/* A thread ends.  What it still frees afterwards, its heap is made anew for. */
+static void end_thread(void *its_entry)
 {
     entry *mine = its_entry;
-    unsigned number = mine->env.thread;
-    mine->is_over = 1;
-    heap_thread_exit(&mine->heap, number);
-    mine->heap.root = 0;
-    give_number(number);
+    mine->leaves |= LEAVE_OVER;
+    if (takes_turns())
+        lock_take(&heap_lock);
+    give_up_heap(mine);
+    if (takes_turns())
+        lock_give(&heap_lock);
+}
+
+static __attribute__((noinline, cold)) void leave_specially(void)
+{
+    unsigned leaves = my_entry.leaves;
+    my_entry.leaves = leaves & LEAVE_OVER;
+    if (leaves & LEAVE_SHARED)
+        lock_give(&heap_lock);
+    else
+        give_up_heap(&my_entry); /* nobody will hear of its end once more */
 }
 
 /* ---- in and out ---- */
@@ -162,9 +207,11 @@ static void end_thread_of_program(void *its_entry)
 static inline hl_heap *heap_enter(void)
 {
     if (serves_threads()) {
-        if (LIKELY(my_entry.heap.root))
-            return &my_entry.heap;
-        return begin_thread_of_program();
+        if (__builtin_expect(!my_entry.heap.root, 0))
+            return enter_first();
+        if (takes_turns())
+            lock_take(&heap_lock);
+        return &my_entry.heap;
     }
     lock_take(&heap_lock);
     if (LIKELY(the_entry.heap.root) || make_heap())
@@ -173,12 +220,17 @@ static inline hl_heap *heap_enter(void)
     return NULL;
 }
 
-static inline void heap_leave(hl_heap *h)
+static inline void heap_leave(void)
 {
-    if (!serves_threads())
+    if (!serves_threads()) {
         lock_give(&heap_lock);
-    else if (__builtin_expect(my_entry.is_over, 0) && h->root)
-        end_thread_of_program(&my_entry); /* nobody will hear of its end once more */
+        return;
+    }
+    int is_shared = my_entry.leaves & LEAVE_SHARED;
+    if (__builtin_expect(my_entry.leaves, 0))
+        leave_specially();
+    if (takes_turns() && !is_shared)
+        lock_give(&heap_lock);
 }
 
 static void *answer(uint64_t p)
@@ -201,7 +253,7 @@ EXPORT void *malloc(size_t size)
         return answer(0);
     uint64_t p = heap_malloc(h, size);
     tally_given(h, p, TALLY_MALLOC);
-    heap_leave(h);
+    heap_leave();
     return answer(p);
 }
 
@@ -212,7 +264,7 @@ EXPORT void free(void *p)
         return;
     tally_taken(h, to_number(p), TALLY_FREE);
     heap_free(h, to_number(p));
-    heap_leave(h);
+    heap_leave();
 }
 
 EXPORT void *calloc(size_t n, size_t size)
@@ -222,7 +274,7 @@ EXPORT void *calloc(size_t n, size_t size)
         return answer(0);
     uint64_t p = heap_calloc(h, n, size);
     tally_given(h, p, TALLY_CALLOC);
-    heap_leave(h);
+    heap_leave();
     return answer(p);
 }
 
@@ -234,7 +286,7 @@ EXPORT void *realloc(void *old, size_t size)
     uint64_t before = tally_resized(h, to_number(old));
     uint64_t p = heap_realloc(h, to_number(old), size);
     tally_resized_to(h, p, before, old != NULL && !size);
-    heap_leave(h);
+    heap_leave();
     return p || (old && !size) ? (void *)(uintptr_t)p : answer(p);
 }
 
@@ -254,7 +306,7 @@ static void *aligned(size_t alignment, size_t size)
         return NULL;
     uint64_t p = heap_aligned_alloc(h, alignment, size);
     tally_given(h, p, TALLY_ALIGNED);
-    heap_leave(h);
+    heap_leave();
     return (void *)(uintptr_t)p;
 }
 
@@ -308,7 +360,7 @@ EXPORT size_t malloc_usable_size(void *p)
     if (!h)
         return 0;
     uint64_t usable = heap_usable_size(h, to_number(p));
-    heap_leave(h);
+    heap_leave();
     return usable;
 }
 
@@ -323,7 +375,7 @@ EXPORT void heaplab_thread(unsigned number)
     if (!h)
         return;
     h->env->thread = number;
-    heap_leave(h);
+    heap_leave();
 }
 
 /* The thread that this one plays has ended. */
@@ -333,7 +385,7 @@ EXPORT void heaplab_thread_exit(void)
     if (!h)
         return;
     heap_thread_exit(h, h->env->thread);
-    heap_leave(h);
+    heap_leave();
 }
 
 /* ---- fork, begin and end of the program ---- */
@@ -357,12 +409,16 @@ static void after_fork_in_child(void)
 {
     lock_passes = 0;
     env_the_lock.word = heap_lock.word = 0;
+    tally_fork();
 }
 
+/* The loader runs this before the constructors of all other libraries (-z initfirst).  So at a fork our handler is the
+ * last one before it and the first one after it: handlers of other libraries wait for nobody who waits for malloc. */
 static __attribute__((constructor)) void begin_program(void)
 {
+    tally_begin();
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-    if (serves_threads() && !pthread_key_create(&ends, end_thread_of_program))
+    if (serves_threads() && !pthread_key_create(&ends, end_thread))
         hears_ends = 1;
     if (serves_threads() && my_entry.heap.root)
         pthread_setspecific(ends, &my_entry);

@@ -12,7 +12,7 @@
 
 #define BREAK_ALIGN (1ull << 30) /* so that a heap's places do not depend on where its break begins */
 #define BREAK_MOST (1ull << 42)  /* bytes of room to look for, */
-#define BREAK_LEAST (1ull << 26) /* and what is enough under a limit of address space */
+#define BREAK_LEAST (1ull << 32) /* and what is enough */
 
 lock env_the_lock;
 
@@ -64,17 +64,25 @@ static uint64_t kernels_break(uint64_t wanted)
     return at;
 }
 
-/* Where there is room: the kernel's answer to a mapping that is then given up. */
+/* Far below the place where the kernel puts mappings.  They grow down from there, so they come near only when the room
+ * between is full.  The other way of looking for room, to map all of it for a moment, finds little under `ulimit -v`:
+ * then mappings soon stand in the way. */
 static void choose_break(void)
 {
-    for (uint64_t room = BREAK_MOST; room >= BREAK_LEAST; room /= 4) {
-        uint64_t at = map_at(0, room, PROT_NONE, MAP_NORESERVE);
-        if (at == ENV_FAILED)
-            continue;
-        env_unmap(NULL, at, room);
-        uint64_t aligned = (at + BREAK_ALIGN - 1) & -BREAK_ALIGN;
-        world.start = world.end = aligned - at < room / 2 ? aligned : at;
+    uint64_t at = map_at(0, LINUX_PAGE, PROT_NONE, MAP_NORESERVE);
+    if (at == ENV_FAILED)
         return;
+    env_unmap(NULL, at, LINUX_PAGE);
+    for (uint64_t room = BREAK_MOST; room >= BREAK_LEAST; room /= 4) {
+        uint64_t start = (at - room) & -BREAK_ALIGN;
+        uint64_t got = map_at(start, LINUX_PAGE, PROT_NONE, MAP_NORESERVE | MAP_FIXED_NOREPLACE);
+        if (got == ENV_FAILED)
+            continue;
+        env_unmap(NULL, got, LINUX_PAGE);
+        if (got == start) {
+            world.start = world.end = start;
+            return;
+        }
     }
 }
 

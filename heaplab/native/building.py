@@ -20,7 +20,7 @@ _FLAGS = (
         for name in ("malloc", "free", "calloc", "realloc", "aligned_alloc", "memalign")
     ),
 )
-_SHARED = ("-shared", "-fPIC", "-ftls-model=initial-exec", "-pthread", "-Wl,-z,now")
+_SHARED = ("-shared", "-fPIC", "-ftls-model=initial-exec", "-pthread", "-Wl,-z,now,-z,initfirst")
 
 
 def build(spec: str | Spec, *, check: bool = False, output: str | os.PathLike[str] | None = None) -> Path:
