@@ -108,7 +108,10 @@ print("tests:", result.testsRun, file=out, flush=True)
 def pythons() -> list[str]:
     """Interpreters of this computer: that which runs this, those on PATH, and those installed beside them."""
     base = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
-    found = [base, *(Path(which) for each in ("python3", "python3.13", "python3.12") if (which := shutil.which(each)))]
+    found = [
+        base,
+        *(Path(which) for each in ("python3", "python3.13", "python3.12") if (which := shutil.which(each))),
+    ]
     found += sorted(base.parents[2].glob("*/bin/python3"))
     return list(dict.fromkeys(str(each) for each in found))
 
@@ -299,7 +302,7 @@ print(sorted(out), [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in 
 def programs() -> list[Program]:
     """All of them, quick ones first."""
     sources = " ".join(str(CSRC / each) for each in ("machine/mmu.c", "replay/replay.c", "entry/model.c"))
-    flags = f'-std=gnu11 -O2 -I{CSRC} -DHEAPLAB_ENV=\'"model.h"\''
+    flags = f"-std=gnu11 -O2 -I{CSRC} -DHEAPLAB_ENV='\"model.h\"'"
     python = pythons()[0]
     return [
         Program("gcc", f"gcc {flags} -c {sources}", ("gcc",), writes=("mmu.o", "replay.o", "model.o")),
@@ -308,11 +311,17 @@ def programs() -> list[Program]:
         Program("git", "bash repository", ("bash", "git", "seq"), given={"repository": A_REPOSITORY}),
         Program("sqlite3", "sqlite3 db <sql; sqlite3 db .dump", ("sqlite3",), given={"sql": SQL}),
         Program("perl", "perl script", ("perl",), given={"script": PERL}),
-        Program("jq", "seq 30000 | jq -s 'group_by(. % 97) | map({n: length, s: map(tostring)})'", ("jq", "seq")),
         Program(
-            "sort", f"{NUMBERS} | sort --parallel=4 -S 2M -T . | cksum", ("sort", "seq"),
+            "jq", "seq 30000 | jq -s 'group_by(. % 97) | map({n: length, s: map(tostring)})'", ("jq", "seq")
         ),
-        Program("xz", f"{NUMBERS} | xz -T2 --block-size=512KiB >x; xz -dc -T2 x | cksum", ("xz",), writes=("x",)),
+        Program(
+            "sort",
+            f"{NUMBERS} | sort --parallel=4 -S 2M -T . | cksum",
+            ("sort", "seq"),
+        ),
+        Program(
+            "xz", f"{NUMBERS} | xz -T2 --block-size=512KiB >x; xz -dc -T2 x | cksum", ("xz",), writes=("x",)
+        ),
         Program("node", "node script.js", ("node",), given={"script.js": NODE}, quick=False),
         Program(
             "python",
@@ -358,7 +367,9 @@ def run(program: Program, library: Path | None) -> Outcome:
             output.seek(0)
             printed = output.read().splitlines()
         lines = printed if program.prints else [line for line in printed if line.startswith("heaplab: ")]
-        return Outcome(done.returncode, lines + [line for each in program.writes for line in text_of(Path(folder, each))])
+        return Outcome(
+            done.returncode, lines + [line for each in program.writes for line in text_of(Path(folder, each))]
+        )
 
 
 def text_of(file: Path) -> list[str]:
@@ -405,13 +416,17 @@ def compare(
 
 def main() -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--allocators", default=",".join(names("c")), help="specs, separated by commas")
     parser.add_argument("--only", default="", help="names of programs, separated by commas")
     parser.add_argument("--quick", action="store_true", help="the programs that take two seconds at most")
     asked = parser.parse_args()
     only = set(filter(None, asked.only.split(",")))
-    chosen = [each for each in programs() if (not only or each.name in only) and (each.quick or not asked.quick)]
+    chosen = [
+        each for each in programs() if (not only or each.name in only) and (each.quick or not asked.quick)
+    ]
     specs = asked.allocators.split(",")
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         libraries = {spec: build(spec, output=Path(folder, f"{n}.so")) for n, spec in enumerate(specs)}

@@ -1,0 +1,115 @@
+"""Threads, forks, ends of threads, limits: csrc/native/stress.c on every design."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from heaplab.allocators import names
+from heaplab.native import build
+from heaplab.native.compiling import compile_c
+from heaplab.native.preloading import with_preload
+from tests.programs import host_environment
+
+DESIGNS = names("c")
+#: what does not know of threads and what does
+TWO_KINDS = ["rbtree", "spans"]
+LIBRARY = Path(__file__).parent / "programs" / "library.c"
+
+
+@pytest.fixture(scope="module")
+def stress() -> Callable[..., str]:
+    """Runs a mode on a design, or on the C library's malloc, and returns what it prints."""
+    binary = compile_c("stress", ["native/stress.c"], ["-O1", "-g", "-fno-builtin", "-pthread"])
+
+    def run(spec: str | None, *words: object, check: bool = False, before: str = "", **settings: str) -> str:
+        library = build(spec, check=check) if spec else ""
+        done = subprocess.run(
+            ["sh", "-c", f'{before} LD_PRELOAD="{library}" exec {binary} {" ".join(map(str, words))}'],
+            env={**host_environment(), **settings},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        if done.returncode == 77:
+            pytest.skip(done.stdout.strip())
+        assert done.returncode == 0, done.stderr
+        if not check:
+            assert done.stderr == ""
+        return done.stderr if check else done.stdout
+
+    return run
+
+
+@pytest.mark.parametrize("spec", [*DESIGNS, "spans:checks=none"])
+@pytest.mark.parametrize("mode", ["mix 4", "forks 60", "crowd 70", "ends 200", "spawn 5", "clone 20"])
+def test_no_blocks_overlap_and_payloads_stay(stress: Callable[..., str], mode: str, spec: str) -> None:
+    assert stress(spec, mode).endswith(": done\n")
+
+
+@pytest.mark.parametrize("mode", ["mix 4", "forks 60", "ends 100", "clone 20"])
+def test_the_heap_is_sound_between_all_calls(stress: Callable[..., str], mode: str) -> None:
+    """spans, verified while there are threads."""
+    assert "heap verified" in stress("spans", mode, check=True)
+
+
+@pytest.mark.parametrize("spec", TWO_KINDS)
+def test_a_thousand_forks_of_a_program_with_threads(stress: Callable[..., str], spec: str) -> None:
+    assert stress(spec, "forks 1000", STRESS_PLAIN="1") == "forks: done\n"
+
+
+@pytest.mark.parametrize("spec", DESIGNS)
+def test_more_threads_than_a_design_has_numbers_for(stress: Callable[..., str], spec: str) -> None:
+    assert stress(spec, "crowd 3200") == "crowd: done\n"
+
+
+@pytest.mark.parametrize("spec", TWO_KINDS)
+def test_libraries_come_and_go(stress: Callable[..., str], spec: str, program: Callable[..., str]) -> None:
+    library = shared(program)
+    assert stress(spec, "loads 100", LIBRARY=library) == "loads: done\n"
+
+
+def shared(program: Callable[..., str]) -> str:
+    """programs/library.c, as a shared library."""
+    return program("library", "-shared", "-fPIC")
+
+
+@pytest.mark.parametrize("spec", TWO_KINDS)
+def test_handlers_of_fork_that_allocate(spec: str, program: Callable[..., str], tmp_path: Path) -> None:
+    """A handler takes a lock, and a thread that has the lock allocates: our own handler must not stop that thread."""
+    library = shared(program)
+    environment = {**host_environment(), "LIBRARY_FORKS": "1", "LIBRARY": library}
+    both = with_preload(with_preload(environment, Path(library)), build(spec))
+    done = subprocess.run(
+        [program("handlers", "-ldl")], env=both, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+def room(printed: str) -> list[int]:
+    """MiB that the program got, row by row."""
+    return [int(line.split()[0]) for line in printed.splitlines() if " MiB" in line]
+
+
+@pytest.mark.parametrize("spec", DESIGNS)
+@pytest.mark.parametrize("limit", ["limits 120", "limits -120", "ulimit"])
+def test_malloc_gives_null_under_a_limit_and_the_program_goes_on(
+    stress: Callable[..., str], limit: str, spec: str
+) -> None:
+    if limit == "ulimit":
+        printed = stress(spec, "limits 0", before="ulimit -v 120000;")
+    else:
+        printed = stress(spec, limit)
+    rows = room(printed)
+    assert len(rows) >= 6
+    # what the limit leaves, less half for buddy's powers of two and the index of a heap that is one table
+    assert min(rows) >= 50
+    assert rows[0] <= rows[4] + 1  # all that was freed can be had again
+
+
+@pytest.mark.parametrize("spec", ["freelist", "rbtree"])
+def test_a_limit_leaves_as_much_as_to_the_c_library(stress: Callable[..., str], spec: str) -> None:
+    ours, theirs = (room(stress(each, "limits 100")) for each in (spec, None))
+    assert all(one >= other - 2 for one, other in zip(ours, theirs, strict=False)), (ours, theirs)
