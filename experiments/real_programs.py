@@ -1,10 +1,10 @@
 """Real programs on every design: what they print, write and answer is what it is on the C library's malloc.
 
-    python experiments/real_programs.py [--allocators SPEC,...] [--only PROGRAM,...] [--quick] [--check]
+    python experiments/real_programs.py [--allocators SPEC,...] [--only PROGRAM,...] [--quick]
 
-Each program runs once without a design and once on each, in an empty folder of its own.  Compared are its exit
-status, what it prints, and the files that it writes; of CPython's own tests the verdict of each test.  A program that
-is not installed is named.  Exit status 1 when something differs.  All of it takes about half an hour.
+Each program runs once without a design and once on each, in an empty folder of its own.  Compared are its
+exit status, what it prints, and the files that it writes; of CPython's own tests the verdict of each test.  A
+program that is not installed is named.  Exit status 1 when something differs.  All of it takes half an hour.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import difflib
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from heaplab.allocators import names
 from heaplab.native import build
-from heaplab.native.preloading import preloadable, with_preload
+from heaplab.native.preloading import with_preload
 
 CSRC = Path(__file__).resolve().parents[1] / "csrc"
 #: seconds until a program is said to hang
@@ -58,7 +59,7 @@ class Outcome:
 
 # ---- CPython's own tests ----
 
-#: runs the tests of a module, or of all modules of a package, and writes a verdict for each into the file `verdicts`
+#: runs the tests of a module, or of the modules of a package, and writes their verdicts into a file
 VERDICTS = """
 import importlib, os, pkgutil, sys, unittest
 
@@ -95,7 +96,8 @@ name = sys.argv.pop(1)
 module = importlib.import_module(name)
 names = [name]
 if hasattr(module, "__path__") and name != "test.test_json":
-    names = sorted(name + "." + each.name for each in pkgutil.iter_modules(module.__path__) if each.name != "__main__")
+    found = pkgutil.iter_modules(module.__path__)
+    names = sorted(name + "." + each.name for each in found if each.name != "__main__")
 result = Verdicts()
 unittest.defaultTestLoader.loadTestsFromNames(names).run(result)
 for test, text in result.errors + result.failures:
@@ -119,7 +121,10 @@ def pythons() -> list[str]:
 @cache
 def python_with(module: str) -> str | None:
     """An interpreter that has the tests of `module`; the path of the file or package tells."""
-    asks = f"import importlib.util as u, sys; sys.exit(sys.version_info < (3, 9) or u.find_spec({module!r}) is None)"
+    asks = (
+        "import importlib.util as u, sys;"
+        f"sys.exit(sys.version_info < (3, 9) or u.find_spec({module!r}) is None)"
+    )
     for each in pythons():
         if not subprocess.run([each, "-c", asks], capture_output=True, check=False).returncode:
             return each
@@ -181,10 +186,11 @@ int main()
 
 A_REPOSITORY = r"""
 set -e
-export GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
+export GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b
+export GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
 git init -q -b main origin
 cd origin
-for i in $(seq 40); do
+for i in $(seq 25); do
     mkdir -p part$((i % 5))
     seq $i $((i * 13)) | sed "s/7/line $i/" > part$((i % 5))/file$((i % 9)).txt
     git add .
@@ -212,7 +218,8 @@ CREATE INDEX by_size ON city(size, name);
 SELECT size, count(*), group_concat(name, '+') FROM city WHERE size < 40 GROUP BY size ORDER BY size;
 UPDATE city SET note = zeroblob(id % 5) WHERE id % 3 = 0;
 DELETE FROM city WHERE id % 7 = 0;
-SELECT a.name, b.name FROM city a JOIN city b ON a.size = b.size AND a.id < b.id WHERE a.id < 60 ORDER BY 1, 2 LIMIT 50;
+SELECT a.name, b.name FROM city a JOIN city b ON a.size = b.size AND a.id < b.id
+  WHERE a.id < 60 ORDER BY 1, 2 LIMIT 50;
 SELECT sum(length(name)), sum(length(note)), json_group_array(size) FROM city WHERE id < 300;
 VACUUM;
 PRAGMA integrity_check;
@@ -301,11 +308,11 @@ print(sorted(out), [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in 
 
 def programs() -> list[Program]:
     """All of them, quick ones first."""
-    sources = " ".join(str(CSRC / each) for each in ("machine/mmu.c", "replay/replay.c", "entry/model.c"))
+    sources = " ".join(str(CSRC / each) for each in ("machine/mmu.c", "entry/model.c"))
     flags = f"-std=gnu11 -O2 -I{CSRC} -DHEAPLAB_ENV='\"model.h\"'"
     python = pythons()[0]
     return [
-        Program("gcc", f"gcc {flags} -c {sources}", ("gcc",), writes=("mmu.o", "replay.o", "model.o")),
+        Program("gcc", f"gcc {flags} -c {sources}", ("gcc",), writes=("mmu.o", "model.o")),
         Program("g++", "g++ -O1 -c a.cc", ("g++",), writes=("a.o",), given={"a.cc": A_CPP_FILE}, quick=False),
         Program("bash", "bash pipelines", ("bash", "seq", "sed"), given={"pipelines": PIPELINES}),
         Program("git", "bash repository", ("bash", "git", "seq"), given={"repository": A_REPOSITORY}),
@@ -352,23 +359,27 @@ def run(program: Program, library: Path | None) -> Outcome:
             Path(folder, name).write_text(text)
         env = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
         env |= {"HOME": folder, "TMPDIR": folder, "LC_ALL": "C", "PYTHONHASHSEED": "0"}
-        output = Path(folder, "output").open("w+", errors="replace")
-        with output:
-            done = subprocess.run(
+        with Path(folder, "output").open("w+", errors="replace") as output:
+            running = subprocess.Popen(
                 ["sh", "-c", program.command],
                 cwd=folder,
                 env=env if library is None else with_preload(env, library),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                timeout=PATIENCE,
-                check=False,
+                process_group=0,
             )
+            try:
+                status = running.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                os.killpg(running.pid, signal.SIGKILL)
+                running.wait()
+                raise
             output.seek(0)
             printed = output.read().splitlines()
         lines = printed if program.prints else [line for line in printed if line.startswith("heaplab: ")]
         return Outcome(
-            done.returncode, lines + [line for each in program.writes for line in text_of(Path(folder, each))]
+            status, lines + [line for each in program.writes for line in text_of(Path(folder, each))]
         )
 
 

@@ -2,12 +2,14 @@
 
 import os
 import shutil
+import signal
+import subprocess
 
 import click
 
 from heaplab.errors import UsageError
 from heaplab.native import build as build_library
-from heaplab.native.preloading import preloadable, with_preload
+from heaplab.native.preloading import preloadable, why_not, with_preload
 
 
 @click.group()
@@ -47,17 +49,27 @@ def run(spec: str, program: tuple[str, ...], *, check: bool) -> None:
 
     heaplab native run SPEC -- PROGRAM ARGS
 
-    Its threads and children have it too.  Programs that are statically linked or setuid keep their own
-    malloc, and CPython serves small blocks itself unless PYTHONMALLOC=malloc is set.
+    Its threads and children have it too, but for programs that are statically linked or setuid.  CPython
+    serves small blocks itself unless PYTHONMALLOC=malloc is set.
 
     The exit status is PROGRAM's own.  A program that corrupts its heap is ended by SIGABRT, after one line on
     standard error that names the block and what is wrong with it.
     """
-    library = build_library(spec, check=check)
     if (executable := shutil.which(program[0])) is None:
         raise UsageError(f"{program[0]}: there is no such program, or it may not be executed")
+    if reason := why_not(executable):
+        raise UsageError(f"{program[0]}: {reason}")
+    library = build_library(spec, check=check)
     with preloadable(library) as named:
+        environment = with_preload(os.environ, named)
         try:
-            os.execve(executable, program, with_preload(os.environ, named))
+            if named != library:  # a link, to be removed afterwards
+                status = subprocess.run(
+                    program, executable=executable, env=environment, check=False
+                ).returncode
+                raise SystemExit(status if status >= 0 else 128 - status)
+            for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+                signal.signal(number, signal.SIG_DFL)
+            os.execve(executable, program, environment)
         except OSError as error:
             raise UsageError(f"{program[0]}: cannot be started: {error.strerror}") from None

@@ -15,7 +15,11 @@ from heaplab.native.sources import c_sources
 
 def compiler() -> list[str]:
     """Return the command of the C compiler: CC of the environment, or cc.  Raises: UsageError without one."""
-    command = shlex.split(os.environ.get("CC", "")) or ["cc"]
+    given = os.environ.get("CC", "")
+    try:
+        command = shlex.split(given) or ["cc"]
+    except ValueError as error:
+        raise UsageError(f"CC={given}: {error}") from None
     if shutil.which(command[0]) is None:
         raise UsageError(
             f"there is no C compiler {command[0]} to build with: install gcc or clang, or set CC"
@@ -26,7 +30,12 @@ def compiler() -> list[str]:
 def cache() -> Path:
     """Return the folder of what was compiled: heaplab in XDG_CACHE_HOME, by default in ~/.cache."""
     given = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(given) if os.path.isabs(given) else Path("~/.cache").expanduser()
+    try:
+        base = Path(given) if os.path.isabs(given) else Path("~/.cache").expanduser()
+    except RuntimeError:
+        raise UsageError(
+            "there is no home directory to keep what is compiled in: set XDG_CACHE_HOME"
+        ) from None
     return base / "heaplab"
 
 
@@ -64,9 +73,8 @@ def compile_c(
         line = [*command, f"-I{folder}", f"-I{root}", *paths, "-o", str(made)]
         done = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
-            first = next(
-                (text for text in done.stderr.splitlines() if "error: " in text), done.stderr.strip()
-            )
+            said = done.stderr.splitlines() or [f"it ends with status {done.returncode} and says nothing"]
+            first = next((text for text in said if "error: " in text), said[0])
             raise HeaplabError(f"{command[0]} cannot compile {name}: {first}")
         made.replace(target)
     return target

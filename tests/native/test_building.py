@@ -1,6 +1,7 @@
 """Designs as real mallocs: what the library exports, and what becomes of mistakes."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -74,3 +75,12 @@ def test_only_designs_in_c_can_be_built() -> None:
 
 def test_the_library_can_be_loaded() -> None:
     assert os.access(build("rbtree"), os.X_OK)
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("design", names("c"))
+def test_no_design_is_warned_of(design: str, compiler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
+    monkeypatch.setenv("CC", f"{compiler} -Wall -Wextra -Werror")
+    assert build(design, check=design in {"rbtree", "spans"}).is_file()

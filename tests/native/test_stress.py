@@ -77,8 +77,8 @@ def shared(program: Callable[..., str]) -> str:
 
 
 @pytest.mark.parametrize("spec", TWO_KINDS)
-def test_handlers_of_fork_that_allocate(spec: str, program: Callable[..., str], tmp_path: Path) -> None:
-    """A handler takes a lock, and a thread that has the lock allocates: our own handler must not stop that thread."""
+def test_handlers_of_fork_that_allocate(spec: str, program: Callable[..., str]) -> None:
+    """A handler waits for a lock, and the thread that has it for malloc: our own handler must come later."""
     library = shared(program)
     environment = {**host_environment(), "LIBRARY_FORKS": "1", "LIBRARY": library}
     both = with_preload(with_preload(environment, Path(library)), build(spec))
