@@ -140,6 +140,10 @@ typedef struct hl_space {
     uint64_t heap_pages;    /* of these, what brk and anonymous mmap gave; kept by the kernel */
     uint64_t brk;           /* the program break; kept by the kernel, read by sbrk as libc reads its own */
     uint64_t secret;        /* the random bytes that the kernel hands a new program (AT_RANDOM) */
+    /* The demand window: a first write to a page of [demand_start, demand_end) may be answered at once, by a zeroed
+     * ANON frame and an entry with these flags.  The kernel opens it, and closes it (start = end) before that is
+     * no longer the answer that the kernel itself would give. */
+    uint64_t demand_start, demand_end, demand_flags;
     struct hl_look *looks;  /* contexts that look into the space, to be told when it goes */
 } hl_space;
 
@@ -169,7 +173,9 @@ typedef struct hl_context {
     uint64_t budget;   /* the references of the budget at hand, or HL_NO_LIMIT */
     uint64_t bulk;     /* bytes moved by copy, fill, read and write */
     uint64_t tlb_misses;
-    uint64_t faults;   /* handed to the kernel, whether it could help or not */
+    uint64_t faults;   /* all of them, whether the kernel could help or not */
+    uint64_t minor_faults; /* of these, what was answered without reading a disk; kept by the kernel, and here
+                            * within the demand window */
     int failed;        /* not 0: the last access failed, HL_REFUSED ...; cleared by whoever reports it */
     int err;           /* the C library's errno, for the allocators of both languages */
     uint32_t thread;   /* which thread of the process runs, for allocators that ask; nothing here reads it */

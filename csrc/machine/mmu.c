@@ -160,6 +160,19 @@ void hl_fail(hl_context *c, int why, uint64_t va)
         longjmp(*(jmp_buf *)c->escape, 1);
 }
 
+/* Answers a fault in the space's demand window: 1, or 0 when the kernel has to.  It has to also where a frame might
+ * be missing, for the page or for one of the tables above it: then nothing is begun here. */
+static int map_on_demand(hl_context *c, uint64_t va, unsigned error)
+{
+    hl_space *s = c->space;
+    if (error != (HL_FAULT_USER | HL_FAULT_WRITE) || !s || va - s->demand_start >= s->demand_end - s->demand_start ||
+        c->machine->used[HL_FREE] < HL_LEVELS)
+        return 0;
+    hl_map_zeroed(s, va, HL_ANON, s->demand_flags);
+    c->minor_faults++;
+    return 1;
+}
+
 uint8_t *hl_translate(hl_context *c, uint64_t va, int write)
 {
     hl_machine *m = c->machine;
@@ -175,6 +188,8 @@ uint8_t *hl_translate(hl_context *c, uint64_t va, int write)
             if (e)
                 break;
             c->faults++;
+            if (map_on_demand(c, va, error))
+                continue;
             if (!m->on_fault || m->on_fault(c->handle, va, error) != 0)
                 break;
         }

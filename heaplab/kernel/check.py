@@ -12,6 +12,7 @@ vm_pages, heap_pages, data, locked  =  sums over the VMAs
 dirty                pages in the cache; of a file on disk only dirty ones may be written through an entry
 news of a process    its children that have something to tell, in the order of its children
 process groups       the processes by their pgid
+the window           what the kernel itself would do with a first write there
 VMAs                 disjoint, within the user's half; every entry lies in one, and grants no more
 TLB                  nothing that the page tables contradict; as many entries of a space as it counts
 """
@@ -161,6 +162,16 @@ def _check_vmas(mm: Mm, files: Counter[File]) -> None:
     raw = mm.space.raw
     assert raw.vm_pages == pages, f"vm_pages is {raw.vm_pages}, the VMAs have {pages}"
     assert raw.heap_pages == heap_pages, f"heap_pages is {raw.heap_pages}, the VMAs have {heap_pages}"
+    window = int(raw.demand_start), int(raw.demand_end)
+    if window[0] != window[1]:
+        opened = mm.vmas.starting_at(window[0])
+        assert opened is not None, f"the window at {window[0]:#x} is open, and no VMA is there"
+        assert (opened.end, opened.written_prot) == (window[1], int(raw.demand_flags)), (
+            f"the window at {window[0]:#x} is not as the VMA there"
+        )
+        assert opened.file is None, f"the window at {window[0]:#x} is open over a file"
+        assert opened.flags & VM_WRITE, f"the window at {window[0]:#x} is open, and its VMA cannot be written"
+        assert opened.anon_vma is not None, f"the window at {window[0]:#x} is open, its VMA without anon_vma"
     assert raw.brk == mm.brk >= mm.start_brk, "the break that the C core sees is not the mm's"
 
 

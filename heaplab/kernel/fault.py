@@ -9,6 +9,9 @@
                                   write, others too   the whole page is copied
                         shared    write               it becomes writable, and the file's page dirty
 
+The MMU makes zeroed frames for the writes that follow in the same VMA by itself, as long as `VmaMap` leaves the
+window open.
+
 Source: Linux, arch/x86/mm/fault.c (do_user_addr_fault), mm/memory.c (handle_mm_fault, do_wp_page).
 """
 
@@ -80,6 +83,7 @@ def mend(task: Task, va: int, error_code: int) -> Refusal | None:
             if vma.anon_vma is None:
                 mm.prepare_anon_vma(vma)
             made = mm.space.map_zeroed(va, _ANON, vma.written_prot) is not None
+            mm.vmas.open_window(vma)
         else:
             made = _map_zero_frame(mm, vma, va)
         if made:

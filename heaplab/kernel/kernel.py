@@ -131,7 +131,10 @@ class Kernel:
 
     @property
     def current(self) -> Process:
-        """The task that entered the kernel last, pid 1 before any has; in a handler, the one that runs it."""
+        """The task that entered the kernel last, pid 1 before any has; in a handler, the one that runs it.
+
+        A page that the MMU made by itself (`VmaMap.open_window`) is no entry.
+        """
         return handle(self.system.current or self.system.init)
 
     def task(self, pid: int) -> Task:

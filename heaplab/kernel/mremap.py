@@ -194,4 +194,5 @@ def _move(asked: _Remap, vma: Vma) -> int:
     mm.vmas.unlock_but_count(left)
     if whole and left is vma:
         left.anon_vma, left.inherited = None, False  # all that it had went along
+        mm.vmas.close_window()
     return at

@@ -319,7 +319,8 @@ class Task:
         scheduled   a scheduler runs its handlers; else they run as soon as a signal arrives
         waiting     its system call sleeps until something happens
     counters, kept after death
-        minflt      page faults that were mended without reading a disk
+        minflt      page faults that were mended without reading a disk; the context has the number, because the
+                    MMU mends faults too, in the window that `VmaMap` keeps
         majflt      page faults for which a page was read from disk
         syscalls    system calls by name
     """
@@ -336,7 +337,6 @@ class Task:
         "group",
         "limits",
         "majflt",
-        "minflt",
         "mm",
         "pending",
         "pid",
@@ -370,7 +370,6 @@ class Task:
         self.waiting = False
         self.files: FdTable
         self.limits: Limits
-        self.minflt = 0
         self.majflt = 0
         self.syscalls: defaultdict[str, int] = defaultdict(int)
 
@@ -419,6 +418,15 @@ class Task:
         if self.group.stop_signal:
             return "T"
         return "S" if self.waiting else "R"
+
+    @property
+    def minflt(self) -> int:
+        """See above."""
+        return int(self.context.raw.minor_faults)
+
+    @minflt.setter
+    def minflt(self, count: int) -> None:
+        self.context.raw.minor_faults = count
 
     @property
     def rusage(self) -> Rusage:

@@ -26,6 +26,9 @@ class VmaMap:
     `peak` is the most pages there ever were.
     `still_counted` are those of `locked` that no VMA locks any more.
     `last` is the VMA found last, or None: most faults fall where the one before fell.
+    The window is for the MMU what `last` is for the kernel: the VMA in which a first write was answered last.
+    Writes to its other pages that have no entry get a zeroed frame without asking the kernel.  Every change of a
+    VMA closes it.
     Costs: O(log n) each, n VMAs, if not said otherwise.
     """
 
@@ -64,6 +67,17 @@ class VmaMap:
     def __iter__(self) -> Iterator[Vma]:
         return map(self._by_start.__getitem__, self._starts)
 
+    # the window
+
+    def open_window(self, vma: Vma) -> None:
+        """Let the MMU answer first writes in this VMA: it is private, anonymous, writable, with an anon_vma."""
+        raw = self._raw
+        raw.demand_start, raw.demand_end, raw.demand_flags = vma.start, vma.end, vma.written_prot
+
+    def close_window(self) -> None:
+        """Let each fault ask the kernel: the VMA of the window may be another than it was."""
+        self._raw.demand_start = self._raw.demand_end = 0
+
     # changes
 
     def add(self, vma: Vma) -> None:
@@ -86,6 +100,7 @@ class VmaMap:
             del vma.file.inode.mappings[vma]
             vma.file.put()
         self.last = None
+        self.close_window()
 
     def resize(self, vma: Vma, start: int, end: int) -> None:
         """Make a VMA cover [start, end), which is free but for what it covers; pgoff moves with the start."""
@@ -100,12 +115,14 @@ class VmaMap:
         vma.end = end
         self._note_holes(vma)
         self.last = None
+        self.close_window()
 
     def set_flags(self, vma: Vma, flags: int) -> None:
         """Give a VMA other flags."""
         self._count(vma, vma.start - vma.end)
         vma.set_flags(flags)
         self._count(vma, vma.end - vma.start)
+        self.close_window()
 
     def _index(self, vma: Vma) -> None:
         self._starts.add(vma.start)

@@ -61,6 +61,9 @@ typedef struct {
     uint64_t heap_pages;
     uint64_t brk;
     uint64_t secret;
+    uint64_t demand_start;
+    uint64_t demand_end;
+    uint64_t demand_flags;
     ...;
 } hl_space;
 
@@ -72,6 +75,7 @@ typedef struct {
     uint64_t bulk;
     uint64_t tlb_misses;
     uint64_t faults;
+    uint64_t minor_faults;
     int failed;
     int err;
     uint32_t thread;
