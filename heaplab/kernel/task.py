@@ -319,8 +319,8 @@ class Task:
         scheduled   a scheduler runs its handlers; else they run as soon as a signal arrives
         waiting     its system call sleeps until something happens
     counters, kept after death
-        minflt      page faults that were mended without reading a disk; the context has the number, because the
-                    MMU mends faults too, in the window that `VmaMap` keeps
+        minflt      page faults that were mended without reading a disk; the context has the number, because
+                    the MMU mends faults too, in the window that `VmaMap` keeps
         majflt      page faults for which a page was read from disk
         syscalls    system calls by name
     """

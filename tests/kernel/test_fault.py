@@ -5,23 +5,29 @@ import errno
 import pytest
 
 from heaplab.abi import (
+    MADV_DONTNEED,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_GROWSDOWN,
     MAP_POPULATE,
     MAP_PRIVATE,
     MAP_SHARED,
+    MREMAP_DONTUNMAP,
+    MREMAP_MAYMOVE,
     PROT_EXEC,
     PROT_NONE,
     PROT_READ,
     PROT_WRITE,
+    RUSAGE_SELF,
+    RUSAGE_THREAD,
     SEGV_ACCERR,
     SEGV_MAPERR,
     SI_KERNEL,
     Rlimit,
     Sys,
 )
-from heaplab.errors import KernelPanic, SegmentationFault
+from heaplab.errors import KernelPanic, OutOfMemory, SegmentationFault
+from heaplab.kernel.fault import mend
 from heaplab.machine import FrameKind
 
 PRIVATE = MAP_PRIVATE | MAP_ANONYMOUS
@@ -45,6 +51,103 @@ def test_rule_2_first_read_maps_the_zero_frame(kernel, process, faults):
     assert faults(process, process.store64, page, 7) == 1
     assert space.rss(FrameKind.ANON) == 1
     assert process.load64(page) == 7
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The addresses of the faults for which the kernel was asked."""
+    addresses = []
+
+    def watched(task, va, error_code):
+        addresses.append(va)
+        return mend(task, va, error_code)
+
+    monkeypatch.setattr("heaplab.kernel.syscalls.mend", watched)
+    return addresses
+
+
+def test_first_writes_after_the_first_do_not_ask_the_kernel(process, faults, asked):
+    size = process.page_size
+    base = process.mmap(8 * size)
+    assert faults(process, process.fill, base, 1, 8 * size) == 8
+    assert asked == [base]
+    process.madvise(base, 4 * size, MADV_DONTNEED)
+    assert faults(process, process.fill, base, 1, 8 * size) == 4
+    assert asked == [base]
+    assert process.getrusage(RUSAGE_SELF).minflt == process.minflt
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        (lambda process, base, size: process.mprotect(base, 8 * size, PROT_READ), None),
+        (lambda process, base, size: process.mprotect(base + 5 * size, size, PROT_READ), 4),
+        (lambda process, base, size: process.munmap(base + 5 * size, size), 4),
+        (lambda process, base, size: process.mremap(base, 8 * size, 5 * size), 4),
+        (lambda process, base, size: process.mlock(base + 4 * size, 2 * size), 6),
+        (lambda process, base, size: process.mmap(size, base + 8 * size, flags=PRIVATE | MAP_FIXED), 4),
+    ],
+)
+def test_a_change_of_the_vma_closes_the_window(kernel, process, asked, change, first):
+    """The first write after the change asks the kernel: at page `first`, or that page may not be written."""
+    size = process.page_size
+    base = process.mmap(8 * size)
+    process.fill(base, 1, 4 * size)
+    change(process, base, size)
+    kernel.check()
+    asked.clear()
+    if first is None:
+        assert denied(process.store64, base + 4 * size, 1).si_code == SEGV_ACCERR
+    else:
+        process.store64(base + first * size, 1)
+        assert asked == [base + first * size]
+
+
+def test_what_mremap_leaves_behind_is_as_if_nothing_was_written(kernel, process, asked):
+    size = process.page_size
+    base = process.mmap(4 * size)
+    process.store64(base, 1)
+    process.mremap(base, 4 * size, 4 * size, MREMAP_MAYMOVE | MREMAP_DONTUNMAP)
+    kernel.check()
+    process.store64(base + size, 1)
+    assert asked[-1] == base + size
+
+
+def test_each_thread_counts_the_faults_of_its_own(process, faults):
+    size = process.page_size
+    base = process.mmap(4 * size)
+    process.store64(base, 1)
+    thread = process.spawn_thread()
+    assert faults(process, thread.fill, base, 1, 4 * size) == 0
+    assert thread.getrusage(RUSAGE_THREAD).minflt == 3
+    assert process.getrusage(RUSAGE_SELF).minflt == 4
+
+
+@pytest.mark.parametrize("fork", ["copy-on-write", "eager", "shared-tables"])
+def test_a_forked_child_asks_for_itself(boot, asked, fork):
+    kernel = boot(fork=fork)
+    process = kernel.init.fork()
+    size = process.page_size
+    base = process.mmap(4 * size)
+    process.store64(base, 1)
+    child = process.fork()
+    asked.clear()
+    child.store64(base + size, 2)
+    child.store64(base + 2 * size, 2)
+    process.store64(base + size, 3)
+    kernel.check()
+    assert asked == [base + size]
+    assert (process.load64(base + size), child.load64(base + size)) == (3, 2)
+
+
+def test_where_frames_are_short_the_kernel_is_asked(boot, asked):
+    kernel = boot(frames=64)
+    process = kernel.init.fork()
+    size = process.page_size
+    base = process.mmap(64 * size)
+    with pytest.raises(OutOfMemory):
+        process.fill(base, 1, 64 * size)
+    assert len(asked) == 1 + 4  # the first of all, and the last four
 
 
 def test_the_zero_frame_is_one_for_all(kernel, process):

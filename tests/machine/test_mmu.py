@@ -51,6 +51,25 @@ def test_faults_tell_address_access_and_cause(context: Context, handler: DemandZ
     assert handler.seen[-1] == (24, READ | PROTECTION)
 
 
+def test_first_writes_in_the_demand_window_do_not_ask(
+    context: Context, space: Space, handler: DemandZero
+) -> None:
+    space.raw.demand_start, space.raw.demand_end, space.raw.demand_flags = PAGE, 3 * PAGE, USER_RW
+    for page in range(5):
+        context.store64(page * PAGE, page)
+    assert handler.seen == [(0, WRITE), (3 * PAGE, WRITE), (4 * PAGE, WRITE)]
+    assert (context.faults, context.tlb_misses, context.raw.minor_faults) == (5, 10, 2)
+    assert [context.load64(page * PAGE) for page in range(5)] == [0, 1, 2, 3, 4]
+    space.unmap_range(PAGE, 3 * PAGE)
+    space.flush()
+    context.load64(PAGE)  # a read is the kernel's
+    assert handler.seen[-1] == (PAGE, READ)
+    space.protect_range(PAGE, 2 * PAGE, clear=Pte.WRITE)
+    space.flush()
+    with pytest.raises(LookupError):  # and so is a right that is missing
+        context.store64(PAGE, 1)
+
+
 def test_accessed_and_dirty_are_set_by_the_hardware(context: Context, space: Space) -> None:
     space.map_zeroed(0, FrameKind.ANON, USER_RW)
     assert not space.pte(0) & (Pte.ACCESSED | Pte.DIRTY)
