@@ -90,7 +90,7 @@ static uint64_t pages_for(const hl_heap *h, uint64_t size)
 /* The pages of a chunk. */
 static inline uint64_t chunk_pages(const hl_heap *h)
 {
-    uint64_t pages = h->option[OPTION_CHUNK] / env_page_size(h->env);
+    uint64_t pages = heap_spec(h)->option[OPTION_CHUNK] / env_page_size(h->env);
     return pages < 2 * MOST_PAGES ? 2 * MOST_PAGES : pages < CAPACITY ? pages : CAPACITY;
 }
 
@@ -327,7 +327,7 @@ static void give_pages(hl_heap *h, uint64_t chunk, uint64_t start, uint64_t page
     if ((uint32_t)counts != pages)
         return;
     uint64_t idle = heap_load(h, h->root + ROOT_IDLE);
-    if (idle < h->option[OPTION_CHUNKS]) {
+    if (idle < heap_spec(h)->option[OPTION_CHUNKS]) {
         heap_store(h, h->root + ROOT_IDLE, idle + 1);
         return;
     }
@@ -460,7 +460,7 @@ static void emptied(hl_heap *h, uint64_t slab, uint64_t word)
     int was_full = hint_of(word) == FULL;
     if (!first || (first == slab && !heap_load(h, slab + NEXT))) {
         uint64_t empty = heap_load(h, h->root + ROOT_EMPTY) + pages_of(word);
-        if (empty <= h->option[OPTION_EMPTY] / env_page_size(h->env)) {
+        if (empty <= heap_spec(h)->option[OPTION_EMPTY] / env_page_size(h->env)) {
             heap_store(h, h->root + ROOT_EMPTY, empty);
             heap_store(h, slab + WORD, with_hint(word, EMPTY));
             if (was_full)

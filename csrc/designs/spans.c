@@ -195,11 +195,14 @@ static inline uint64_t thread_word(hl_heap *h, unsigned thread)
     return at ? at + 8 * (n % of_a_table) : 0;
 }
 
-/* The arena of the thread that called, or 0. */
+/* The arena of the thread that called, or 0.  The world's note of it spares the look into the root. */
 static inline uint64_t arena_of(hl_heap *h)
 {
-    uint64_t word = thread_word(h, env_thread(h->env));
-    return word ? heap_load(h, word) : 0;
+    uint64_t arena = env_note(h->env), word;
+    if (arena || !(word = thread_word(h, env_thread(h->env))))
+        return arena;
+    env_set_note(h->env, arena = heap_load(h, word));
+    return arena;
 }
 
 static uint64_t map_own(hl_heap *h, uint64_t bytes)
@@ -246,6 +249,7 @@ static uint64_t begin_thread(hl_heap *h)
         return 0;
     heap_store(h, arena + ARENA_THREAD, thread + 1ull);
     heap_store(h, word, arena);
+    env_set_note(h->env, arena);
     return arena;
 }
 
@@ -526,7 +530,7 @@ static __attribute__((noinline)) uint64_t take_special(hl_heap *h, uint64_t size
 
 static uint64_t spans_malloc(hl_heap *h, uint64_t size, uint64_t alignment)
 {
-    if (size <= most_small(h) && alignment == HEAP_ALIGN && size < h->mmap_threshold)
+    if (size <= most_small(h) && alignment == HEAP_ALIGN && size < heap_spec(h)->mmap_threshold)
         return take(h, class_of(size));
     return take_special(h, size, alignment);
 }
@@ -687,6 +691,7 @@ static void spans_thread_exit(hl_heap *h, unsigned thread)
         collect(h, arena);
     sweep(h, arena, 1);
     heap_store(h, word, 0);
+    env_set_note(h->env, 0);
     heap_store(h, arena + ARENA_THREAD, 0);
 }
 

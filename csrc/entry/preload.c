@@ -1,9 +1,9 @@
 /* malloc and its kin for real programs: one design, on Linux.
  *
- * heaplab/native/building.py compiles this file, the sources and env/linux.c, with a spec.h that it writes:
+ * heaplab/native/building.py compiles this file, the sources and env/linux.c.  Each begins with a spec.h, which it writes:
  *
  *   SPEC_DESIGN       the design's file
- *   SPEC_VALUES       {"name", value}, ... of the spec's parameters
+ *   SPEC_WORDS        [n] = value, ... of the spec's parameters: word n of an hl_heap (heap.h)
  *   SPEC_RULES        the sentences of the rules, in their order
  *   SPEC_TEXT         the spec
  *   SPEC_CHECK        1: verify the whole heap now and then, and tell at exit what was done (tally.h)
@@ -16,12 +16,12 @@
  * memory, nor for what would.
  */
 #define _GNU_SOURCE
-#include "spec.h"
-
 #include "../heap/heap.h"
 #undef HEAP_DESIGN
 #define HEAP_DESIGN(the_design) static const hl_design *const the_only_design = &(the_design)
 #include SPEC_DESIGN
+#undef heap_design
+#define heap_design(h) the_only_design
 #include "../front/posix.c"
 
 #include <pthread.h>
@@ -128,20 +128,13 @@ static void give_number(unsigned number)
 /* Makes the heap: 1, or 0 when the kernel gives no memory. */
 static int make_heap(void)
 {
-    static const struct {
-        const char *name;
-        uint64_t value;
-    } values[] = {SPEC_VALUES};
     hl_heap *h = &the_entry.heap;
     env_begin();
     the_entry.env.thread = serves_threads() ? THREADS_MOST : 0;
+    *h = heap_constants.heap;
     the_entry.env.escape = die;
     h->env = &the_entry.env;
     h->design = the_only_design;
-    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
-        for (const hl_option *o = the_only_design->options; o->name; o++)
-            if (!strcmp(o->name, values[i].name))
-                memcpy((char *)h + o->place, &values[i].value, sizeof values[i].value);
     return heap_create(h);
 }
 
@@ -375,6 +368,7 @@ EXPORT void heaplab_thread(unsigned number)
     if (!h)
         return;
     h->env->thread = number;
+    env_set_note(h->env, 0);
     heap_leave();
 }
 

@@ -23,6 +23,7 @@
  *
  *   the caller
  *   env_thread               the number of the thread that called, counted from 0 within its process
+ *   env_note / env_set_note  a word that a world may keep for the thread that called; 0 where it keeps none
  *   env_set_errno            what the C library would set
  *   env_escape               leaves the heap at once and for good: its metadata is not to be trusted
  *

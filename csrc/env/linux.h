@@ -31,6 +31,7 @@
 typedef struct env {
     unsigned thread; /* its number */
     int err;         /* what env_set_errno was told last */
+    uint64_t note;
     /* takes what env_escape is told; it does not return.  Whoever calls into the heap sets it. */
     void (*escape)(struct env *);
 } env;
@@ -77,6 +78,10 @@ static inline uint64_t env_page_size(const env *e)
 }
 
 static inline unsigned env_thread(const env *e) { return e->thread; }
+
+static inline uint64_t env_note(const env *e) { return e->note; }
+
+static inline void env_set_note(env *e, uint64_t value) { e->note = value; }
 
 static inline void env_set_errno(env *e, int err) { e->err = err; }
 

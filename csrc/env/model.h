@@ -47,6 +47,14 @@ static inline uint64_t env_break(const env *e) { return e->space ? e->space->brk
 
 static inline unsigned env_thread(const env *e) { return e->thread; }
 
+static inline uint64_t env_note(const env *e)
+{
+    (void)e;
+    return 0;
+}
+
+static inline void env_set_note(env *e, uint64_t value) { (void)e, (void)value; }
+
 static inline uint64_t env_random(const env *e) { return e->space ? e->space->secret : 0; }
 
 static inline void env_set_errno(env *e, int err) { e->err = err; }

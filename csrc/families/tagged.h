@@ -151,7 +151,7 @@ static int extend(hl_heap *h, uint64_t need)
     }
     uint64_t end = brk_end(h), epilogue = end - BLOCK_HEADER;
     uint64_t last = block_prev_is_allocated(header_at(h, epilogue)) ? 0 : last_size(h, epilogue);
-    if (!index_reserve(h, heap_round_up(end - lowest(h) + need + h->top_pad, env_page_size(h->env))))
+    if (!index_reserve(h, heap_round_up(end - lowest(h) + need + heap_spec(h)->top_pad, env_page_size(h->env))))
         return 0;
     uint64_t grown;
     if (!brk_grow(h, need - last, &grown))

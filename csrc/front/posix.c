@@ -18,7 +18,7 @@ int heap_create(hl_heap *h)
     uint64_t start = env_break(h->env);
     heap_begin(h);
     h->root = 0;
-    if (h->design->create(h))
+    if (heap_design(h)->create(h))
         return 1;
     uint64_t end = env_break(h->env);
     if (end != start)
@@ -27,15 +27,15 @@ int heap_create(hl_heap *h)
     return 0;
 }
 
-uint64_t heap_malloc(hl_heap *h, uint64_t size) { return h->design->malloc(h, size, HEAP_ALIGN); }
+uint64_t heap_malloc(hl_heap *h, uint64_t size) { return heap_design(h)->malloc(h, size, HEAP_ALIGN); }
 
 void heap_free(hl_heap *h, uint64_t p)
 {
     if (p)
-        h->design->free(h, p);
+        heap_design(h)->free(h, p);
 }
 
-uint64_t heap_usable_size(hl_heap *h, uint64_t p) { return p ? h->design->usable(h, p) : 0; }
+uint64_t heap_usable_size(hl_heap *h, uint64_t p) { return p ? heap_design(h)->usable(h, p) : 0; }
 
 uint64_t heap_calloc(hl_heap *h, uint64_t n, uint64_t size)
 {
@@ -57,9 +57,9 @@ uint64_t heap_realloc(hl_heap *h, uint64_t p, uint64_t size)
         heap_free(h, p);
         return 0;
     }
-    if (h->design->resize && h->design->resize(h, p, size))
+    if (heap_design(h)->resize && heap_design(h)->resize(h, p, size))
         return p;
-    uint64_t usable = h->design->usable(h, p);
+    uint64_t usable = heap_design(h)->usable(h, p);
     uint64_t to = heap_malloc(h, size);
     if (!to)
         return 0;
@@ -74,20 +74,20 @@ uint64_t heap_aligned_alloc(hl_heap *h, uint64_t alignment, uint64_t size)
         env_set_errno(h->env, EINVAL);
         return 0;
     }
-    return h->design->malloc(h, size, alignment < HEAP_ALIGN ? HEAP_ALIGN : alignment);
+    return heap_design(h)->malloc(h, size, alignment < HEAP_ALIGN ? HEAP_ALIGN : alignment);
 }
 
 void heap_thread_exit(hl_heap *h, unsigned thread)
 {
-    if (h->design->thread_exit)
-        h->design->thread_exit(h, thread);
+    if (heap_design(h)->thread_exit)
+        heap_design(h)->thread_exit(h, thread);
 }
 
 /* A walk whose links run in a circle comes back to a span: Brent's algorithm meets it again at the latest after
  * three times as many steps as the circle and the way into it have. */
 int heap_walk(hl_heap *h, hl_cursor *cursor, hl_span *out)
 {
-    if (cursor->over || !h->design->walk(h, cursor->place, out)) {
+    if (cursor->over || !heap_design(h)->walk(h, cursor->place, out)) {
         cursor->over = 1;
         return 0;
     }
@@ -101,4 +101,4 @@ int heap_walk(hl_heap *h, hl_cursor *cursor, hl_span *out)
     return 1;
 }
 
-void heap_check(hl_heap *h) { h->design->check(h); }
+void heap_check(hl_heap *h) { heap_design(h)->check(h); }

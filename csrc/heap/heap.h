@@ -186,6 +186,10 @@ void heap_check(hl_heap *h);
 
 _Noreturn void heap_corrupt(hl_heap *h, uint64_t address, int rule);
 
+#ifndef heap_design /* a library of one design says which it is, so that its verbs are inlined */
+#define heap_design(h) ((h)->design)
+#endif
+
 static inline uint64_t heap_load(hl_heap *h, uint64_t address) { return env_load(h->env, address); }
 
 static inline void heap_store(hl_heap *h, uint64_t address, uint64_t value)
@@ -201,8 +205,26 @@ static inline hl_span heap_metadata(uint64_t start, uint64_t size)
     return (hl_span){.start = start, .size = size, .payload = start, .state = HEAP_METADATA};
 }
 
-static inline int heap_checks_links(const hl_heap *h) { return h->checks >= HEAP_CHECKS_LINKS; }
+/* Where the parameters of the spec stand.  A library of one spec (entry/preload.c) is compiled with a header that
+ * has their values, SPEC_WORDS, so that the compiler folds whatever depends on them. */
+#ifdef SPEC_WORDS
+enum { HEAP_IS_CONSTANT = 1 };
+static const union {
+    uint64_t words[sizeof(hl_heap) / 8];
+    hl_heap heap;
+} heap_constants = {.words = {SPEC_WORDS}};
+static inline const hl_heap *heap_spec(const hl_heap *h) 
+{
+    (void)h;
+    return &heap_constants.heap;
+}
+#else
+enum { HEAP_IS_CONSTANT = 0 };
+static inline const hl_heap *heap_spec(const hl_heap *h) { return h; }
+#endif
 
-static inline int heap_checks_all(const hl_heap *h) { return h->checks == HEAP_CHECKS_ALL; }
+static inline int heap_checks_links(const hl_heap *h) { return heap_spec(h)->checks >= HEAP_CHECKS_LINKS; }
+
+static inline int heap_checks_all(const hl_heap *h) { return heap_spec(h)->checks == HEAP_CHECKS_ALL; }
 
 #endif

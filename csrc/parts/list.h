@@ -142,7 +142,7 @@ static uint64_t worst_fit(hl_heap *h, uint64_t need, uint64_t *worst_word)
 static inline uint64_t index_find(hl_heap *h, uint64_t need, uint64_t *word, index_found *where)
 {
     (void)where;
-    switch (h->option[LIST_FIT]) {
+    switch (heap_spec(h)->option[LIST_FIT]) {
     case NEXT_FIT:
         return next_fit(h, need, word);
     case BEST_FIT:
@@ -179,7 +179,7 @@ static inline void link_between(hl_heap *h, uint64_t block, uint64_t prev, uint6
 /* Does not leave the rover at `block`. */
 static inline void leave(hl_heap *h, uint64_t block, uint64_t to)
 {
-    if (h->option[LIST_FIT] == NEXT_FIT && heap_load(h, h->root + ROVER) == block)
+    if (heap_spec(h)->option[LIST_FIT] == NEXT_FIT && heap_load(h, h->root + ROVER) == block)
         heap_store(h, h->root + ROVER, to);
 }
 
@@ -188,17 +188,17 @@ static void index_insert(hl_heap *h, uint64_t block, uint64_t size)
     (void)size;
     way w = {0};
     uint64_t sentinel = sentinel_of(h), prev = sentinel, next = sentinel;
-    if (h->option[LIST_ORDER] == FIFO)
+    if (heap_spec(h)->option[LIST_ORDER] == FIFO)
         prev = follow(h, &w, sentinel, PREV);
     else
         next = follow(h, &w, sentinel, NEXT);
-    if (h->option[LIST_ORDER] == BY_ADDRESS)
+    if (heap_spec(h)->option[LIST_ORDER] == BY_ADDRESS)
         while (next != sentinel && next < block) {
             prev = next;
             next = follow(h, &w, next, NEXT);
         }
     /* what is written into is where the list says it is */
-    if (heap_checks_links(h) && (h->option[LIST_ORDER] == FIFO ? heap_load(h, prev + NEXT) != next
+    if (heap_checks_links(h) && (heap_spec(h)->option[LIST_ORDER] == FIFO ? heap_load(h, prev + NEXT) != next
                                                               : heap_load(h, next + PREV) != prev))
         heap_corrupt(h, prev + BLOCK_HEADER, HEAP_BROKEN_LINK);
     link_between(h, block, prev, next);
@@ -233,7 +233,7 @@ static void index_shrink(hl_heap *h, uint64_t block, uint64_t size, uint64_t to,
 
 static void index_grow(hl_heap *h, uint64_t block, uint64_t size, uint64_t to, uint64_t total)
 {
-    if (h->option[LIST_ORDER] != BY_ADDRESS) {
+    if (heap_spec(h)->option[LIST_ORDER] != BY_ADDRESS) {
         index_remove(h, block, size, NULL);
         index_insert(h, to, total);
     } else if (to != block) {
@@ -265,7 +265,7 @@ static void index_check(hl_heap *h, survey *s)
         survey_indexed(h, s, block, prev);
         if (heap_load(h, block + PREV) != prev)
             heap_corrupt(h, block + BLOCK_HEADER, HEAP_BROKEN_LINK);
-        if (h->option[LIST_ORDER] == BY_ADDRESS && block < prev)
+        if (heap_spec(h)->option[LIST_ORDER] == BY_ADDRESS && block < prev)
             heap_corrupt(h, block + BLOCK_HEADER, HEAP_BROKEN_INDEX);
         rover_met |= block == rover;
         prev = block;

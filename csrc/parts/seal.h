@@ -19,15 +19,30 @@
  * undoes the address.  keyed: two secrets, the factor odd. */
 static inline void seal_begin(hl_heap *h)
 {
-    uint64_t secret = h->seal == HEAP_SEAL_KEYED ? env_random(h->env) : 1;
+    uint64_t secret = heap_spec(h)->seal == HEAP_SEAL_KEYED ? env_random(h->env) : 1;
     h->seal_key = secret * SEAL_FACTOR;
-    h->seal_factor = h->seal == HEAP_SEAL_OFF ? 0 : h->seal == HEAP_SEAL_PUBLIC ? SEAL_FACTOR : secret | 1;
+    h->seal_factor = heap_spec(h)->seal == HEAP_SEAL_OFF      ? 0
+                     : heap_spec(h)->seal == HEAP_SEAL_PUBLIC ? SEAL_FACTOR
+                                                              : secret | 1;
+}
+
+/* Factor and key; known when compiling, for one spec, unless they are secrets. */
+static inline uint64_t seal_factor(const hl_heap *h)
+{
+    if (HEAP_IS_CONSTANT && heap_spec(h)->seal != HEAP_SEAL_KEYED)
+        return heap_spec(h)->seal == HEAP_SEAL_OFF ? 0 : SEAL_FACTOR;
+    return h->seal_factor;
+}
+
+static inline uint64_t seal_key(const hl_heap *h)
+{
+    return HEAP_IS_CONSTANT && heap_spec(h)->seal != HEAP_SEAL_KEYED ? SEAL_FACTOR : h->seal_key;
 }
 
 /* The header that carries `tag` (48 bits) for the block at `address`. */
 static inline uint64_t seal(const hl_heap *h, uint64_t address, uint64_t tag)
 {
-    return tag | (((address ^ tag ^ h->seal_key) * h->seal_factor) & ~SEAL_TAG);
+    return tag | (((address ^ tag ^ seal_key(h)) * seal_factor(h)) & ~SEAL_TAG);
 }
 
 static inline int is_sealed(const hl_heap *h, uint64_t address, uint64_t header)

@@ -6,7 +6,7 @@
 uint64_t brk_begin(hl_heap *h, uint64_t root_size)
 {
     uint64_t start = env_break(h->env), root = heap_round_up(start, HEAP_ALIGN);
-    uint64_t end = heap_round_up(root + root_size + h->top_pad, env_page_size(h->env));
+    uint64_t end = heap_round_up(root + root_size + heap_spec(h)->top_pad, env_page_size(h->env));
     if (env_grow(h->env, (int64_t)(end - start)) == ENV_FAILED)
         return 0;
     h->root = root;
@@ -19,7 +19,7 @@ uint64_t brk_grow(hl_heap *h, uint64_t need, uint64_t *grown)
 {
     uint64_t page = env_page_size(h->env);
     uint64_t end = brk_end(h);
-    uint64_t by = heap_round_up(need + h->top_pad, page);
+    uint64_t by = heap_round_up(need + heap_spec(h)->top_pad, page);
     if (env_break(h->env) != end) { /* somebody else moved the break: what follows us is theirs */
         env_set_errno(h->env, ENOMEM);
         return 0;

@@ -40,14 +40,14 @@ static inline uint64_t brk_end(hl_heap *h) { return heap_load(h, h->root + ROOT_
 /* Where the heap would end that keeps everything below `tail`, and top_pad bytes. */
 static inline uint64_t brk_keep(const hl_heap *h, uint64_t tail)
 {
-    return heap_round_up(tail + h->top_pad, env_page_size(h->env));
+    return heap_round_up(tail + heap_spec(h)->top_pad, env_page_size(h->env));
 }
 
 /* Whether the heap is worth a trim from `end` down to `keep`.  Mostly that costs no reference. */
 static inline int brk_trims(hl_heap *h, uint64_t end, uint64_t keep)
 {
-    int dynamic = h->trim_threshold == BRK_DYNAMIC;
-    uint64_t least = dynamic ? 2 * LARGE_LEAST : h->trim_threshold;
+    int dynamic = heap_spec(h)->trim_threshold == BRK_DYNAMIC;
+    uint64_t least = dynamic ? 2 * LARGE_LEAST : heap_spec(h)->trim_threshold;
     if (keep >= end || end - keep < least)
         return 0;
     return !dynamic || end - keep >= 2 * heap_load(h, h->root + LARGE_THRESHOLD);

@@ -148,7 +148,7 @@ void large_free(hl_heap *h, uint64_t p)
     uint64_t base, length, n = slot_of_allocated(h, p, &t, &base, &length);
     empty_slot(h, &t, n);
     heap_store(h, h->root + LARGE_COUNT, heap_load(h, h->root + LARGE_COUNT) - 1);
-    if (h->mmap_threshold == LARGE_DYNAMIC && length <= LARGE_HIGHEST &&
+    if (heap_spec(h)->mmap_threshold == LARGE_DYNAMIC && length <= LARGE_HIGHEST &&
         length > heap_load(h, h->root + LARGE_THRESHOLD))
         heap_store(h, h->root + LARGE_THRESHOLD, length);
     env_unmap(h->env, base, length);
@@ -166,7 +166,7 @@ int large_resize(hl_heap *h, uint64_t p, uint64_t size)
 {
     table t;
     uint64_t base, length, n = slot_of_allocated(h, p, &t, &base, &length);
-    uint64_t least = h->mmap_threshold == LARGE_DYNAMIC ? LARGE_LEAST : h->mmap_threshold;
+    uint64_t least = heap_spec(h)->mmap_threshold == LARGE_DYNAMIC ? LARGE_LEAST : heap_spec(h)->mmap_threshold;
     if (size < least || size > base + length - p)
         return 0;
     uint64_t needed = heap_round_up(p - base + size, t.page);

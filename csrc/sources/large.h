@@ -48,8 +48,8 @@ static inline void large_begin(hl_heap *h)
 /* Whether a request of `size` bytes is large.  Below the least threshold that costs no reference. */
 static inline int large_serves(hl_heap *h, uint64_t size)
 {
-    if (h->mmap_threshold != LARGE_DYNAMIC)
-        return size >= h->mmap_threshold;
+    if (heap_spec(h)->mmap_threshold != LARGE_DYNAMIC)
+        return size >= heap_spec(h)->mmap_threshold;
     return size >= LARGE_LEAST && size >= heap_load(h, h->root + LARGE_THRESHOLD);
 }
 

@@ -195,7 +195,7 @@ int segments_give(hl_heap *h, uint64_t owner, uint64_t slot, unsigned n)
     uint64_t emptied = heap_load(h, owner + OWNER_EMPTIED) + n;
     heap_store(h, owner + OWNER_EMPTIED, emptied);
     uint64_t owners = heap_load(h, h->root + SEGMENTS_OWNERS), shares = owners < MOST_SHARES ? owners : MOST_SHARES;
-    return (emptied << slice_bits(h)) * shares >= h->option[SEGMENTS_DELAY];
+    return (emptied << slice_bits(h)) * shares >= heap_spec(h)->option[SEGMENTS_DELAY];
 }
 
 static void discard(hl_heap *h, uint64_t segment, uint64_t slices)
@@ -209,7 +209,7 @@ static void discard(hl_heap *h, uint64_t segment, uint64_t slices)
 
 void segments_sweep(hl_heap *h, uint64_t owner, int all)
 {
-    all |= !h->option[SEGMENTS_DELAY];
+    all |= !heap_spec(h)->option[SEGMENTS_DELAY];
     heap_store(h, owner + OWNER_EMPTIED, 0);
     uint64_t segment = segments_next(h, owner, owner), next;
     for (; segment; segment = next) {

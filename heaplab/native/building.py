@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from heaplab.allocators import Spec, parse
-from heaplab.allocators.stated import designs
+from heaplab.allocators.stated import designs, places
 from heaplab.errors import Rule, UsageError
 from heaplab.files import replacing
 from heaplab.native.compiling import compile_c
@@ -37,7 +37,7 @@ def build(spec: str | Spec, *, check: bool = False, output: str | os.PathLike[st
     made = compile_c(
         f"libheaplab-{spec.name}.so",
         ["entry/preload.c", *_SOURCES],
-        [*_FLAGS, *_SHARED],
+        [*_FLAGS, *_SHARED, "-include", "spec.h"],
         {"spec.h": spec_header(spec, check=check)},
     )
     if output is None:
@@ -58,12 +58,13 @@ def design_in_c(spec: str | Spec) -> Spec:
 
 def spec_header(spec: Spec, *, check: bool = False) -> str:
     """Return the text of spec.h, which csrc/entry/preload.c describes."""
-    values = ", ".join(f'{{"{name}", {value}u}}' for name, value in spec.options.items())
+    at = places(designs()[spec.name])
+    words = ", ".join(f"[{at[name] // 8}] = {value}u" for name, value in spec.options.items())
     rules = ", ".join(f'"{rule.text}"' for rule in Rule)
     return "\n".join(
         [
             f'#define SPEC_DESIGN "../designs/{spec.name}.c"',
-            f"#define SPEC_VALUES {values}",
+            f"#define SPEC_WORDS {words}",
             f"#define SPEC_RULES {rules}",
             f'#define SPEC_TEXT "{spec}"',
             f"#define SPEC_CHECK {int(check)}",
