@@ -22,8 +22,8 @@
  *
  *   root -> +192 arenas  all of them
  *           +200 marked  whether the bitmap of allocated blocks is kept
- *           +208 tables  of the threads from 32 on, 6 addresses
  *           +256 threads the arenas of the first 32
+ *           +512 tables  of the threads from 32 on, 64 addresses
  *
  * heaplab/allocators/designs/spans.py is the twin, and has the vital statistics and the reasons.
  */
@@ -43,10 +43,10 @@ enum { UNIT_BITS = 20, RUN = 255 };
 #define LISTED (1ull << 53)
 
 enum { ARENA_SEAL = 0, ARENA_THREAD = 8, ARENA_NEXT = 16, ARENA_MAILBOX = 64, ARENA_CLASSES = 128 };
-enum { TABLES = 6, DIRECT = 32 };
-enum { ROOT_ARENAS = SEGMENTS_DESIGN, ROOT_MARKED = ROOT_ARENAS + 8, ROOT_TABLES = ROOT_MARKED + 8 };
-enum { ROOT_THREADS = ROOT_TABLES + 8 * TABLES };
-_Static_assert(ROOT_THREADS + 8 * DIRECT <= SEGMENTS_ROOT, "the root's words fit");
+enum { TABLES = 64, DIRECT = 32 };
+enum { ROOT_ARENAS = SEGMENTS_DESIGN, ROOT_MARKED = ROOT_ARENAS + 8 };
+enum { ROOT_THREADS = 256, ROOT_TABLES = ROOT_THREADS + 8 * DIRECT };
+_Static_assert(ROOT_MARKED < ROOT_THREADS && ROOT_TABLES + 8 * TABLES <= SEGMENTS_NEAR, "the root's words fit");
 
 /* An arena that a thread takes over from, or that is being made. */
 #define BUSY UINT64_MAX
@@ -90,7 +90,7 @@ static inline uint64_t link_to(const hl_heap *h, uint64_t p, uint64_t unit) { re
 /* Whether the word at p can be the link of a freed block. */
 static inline int is_link(const hl_heap *h, uint64_t p, uint64_t link)
 {
-    return is_sealed(h, p, link) && (link & SEAL_TAG) < segment_size(h) / UNIT;
+    return link == seal(h, p, link & (segment_size(h) / UNIT - 1));
 }
 
 /* The unit that the link of the freed block at p gives. */
@@ -195,14 +195,18 @@ static inline uint64_t thread_word(hl_heap *h, unsigned thread)
     return at ? at + 8 * (n % of_a_table) : 0;
 }
 
+static HEAP_APART uint64_t find_arena(hl_heap *h)
+{
+    uint64_t word = thread_word(h, env_thread(h->env)), arena = word ? heap_load(h, word) : 0;
+    env_set_note(h->env, arena);
+    return arena;
+}
+
 /* The arena of the thread that called, or 0.  The world's note of it spares the look into the root. */
 static inline uint64_t arena_of(hl_heap *h)
 {
-    uint64_t arena = env_note(h->env), word;
-    if (arena || !(word = thread_word(h, env_thread(h->env))))
-        return arena;
-    env_set_note(h->env, arena = heap_load(h, word));
-    return arena;
+    uint64_t arena = env_note(heap_env(h));
+    return arena ? arena : find_arena(h);
 }
 
 static uint64_t map_own(hl_heap *h, uint64_t bytes)
@@ -482,9 +486,9 @@ static inline __attribute__((always_inline)) uint64_t take_with(hl_heap *h, unsi
     return p ? p : take_slowly(h, c);
 }
 
-static __attribute__((noinline)) uint64_t take_checked(hl_heap *h, unsigned c) { return take_with(h, c, 1); }
+static HEAP_PATH uint64_t take_checked(hl_heap *h, unsigned c) { return take_with(h, c, 1); }
 
-static inline uint64_t take(hl_heap *h, unsigned c)
+static inline __attribute__((always_inline)) uint64_t take(hl_heap *h, unsigned c)
 {
     return heap_checks_all(h) ? take_checked(h, c) : take_with(h, c, 0);
 }
@@ -537,19 +541,21 @@ static uint64_t spans_malloc(hl_heap *h, uint64_t size, uint64_t alignment)
 
 /* ---- free ---- */
 
-/* Whether p is not a large block.  A large block stands at a page, as few blocks of spans do: so for most
- * pointers that costs nothing, unless all is checked. */
-static inline int is_in_span(hl_heap *h, uint64_t p, int checks_all)
+/* Where p is believed to be a block's address: a large block stands at a page, as few blocks of spans do. */
+static inline int is_not_large(const hl_heap *h, uint64_t p) { return (p & (env_page_size(h->env) - 1)) != 0; }
+
+/* Whether p is not a large block. */
+static inline int is_in_span(hl_heap *h, uint64_t p)
 {
-    return (!checks_all && p & (env_page_size(h->env) - 1)) || in_segment(h, p);
+    return (!heap_checks_all(h) && is_not_large(h, p)) || in_segment(h, p);
 }
 
 /* Whether another thread has freed the block at p already: its own word says so, and the span's list.  Others
  * may take the list meanwhile; then a word of it is no link any more, or one to where p is not. */
-static int is_remote(hl_heap *h, uint64_t span, uint64_t p)
+static __attribute__((noinline)) int is_remote(hl_heap *h, uint64_t span, uint64_t p, uint64_t remote)
 {
-    uint64_t remote = heap_load(h, span + REMOTE), link;
-    if (!remote || !is_link(h, p, heap_load(h, p)))
+    uint64_t link;
+    if (!is_link(h, p, heap_load(h, p)))
         return 0;
     for (uint64_t n = remote >> UNIT_BITS, unit = remote & UNITS; n && unit; n--) {
         uint64_t at = block_at(h, span, unit);
@@ -575,7 +581,8 @@ static __attribute__((noinline)) void free_remote(hl_heap *h, uint64_t owner, ui
         announce(h, owner, span);
 }
 
-/* The span of the allocated block at p; with checks=all also the bitmap's word that has its bit. */
+/* The span of the block at p; with checks=all p starts an allocated block, which is verified, and *bits is the
+ * bitmap's word with its bit. */
 static inline uint64_t span_of(hl_heap *h, uint64_t p, int checks_all, uint64_t *bits)
 {
     uint64_t span = heap_load(h, slot_of(h, p) + HEAD);
@@ -585,9 +592,16 @@ static inline uint64_t span_of(hl_heap *h, uint64_t p, int checks_all, uint64_t 
             diagnose(h, p);
         if (segment_of(h, span) != segment_of(h, p) || span % SLOT)
             heap_corrupt(h, p, HEAP_BROKEN_HEADER);
-        if (is_remote(h, span, p))
-            heap_corrupt(h, p, HEAP_DOUBLE_FREE);
     }
+    return span;
+}
+
+/* The same, and no other thread has freed the block. */
+static uint64_t span_of_allocated(hl_heap *h, uint64_t p)
+{
+    uint64_t bits, span = span_of(h, p, heap_checks_all(h), &bits), remote;
+    if (heap_checks_all(h) && (remote = heap_load(h, span + REMOTE)) && is_remote(h, span, p, remote))
+        heap_corrupt(h, p, HEAP_DOUBLE_FREE);
     return span;
 }
 
@@ -600,13 +614,11 @@ static __attribute__((noinline)) void free_large(hl_heap *h, uint64_t p)
     env_unlock(h->env);
 }
 
-static inline __attribute__((always_inline)) void free_with(hl_heap *h, uint64_t p, int checks_all)
+/* Frees the allocated block at p.  bits: the bitmap's word with its bit. */
+static inline __attribute__((always_inline)) void
+free_allocated(hl_heap *h, uint64_t p, uint64_t span, uint64_t bits, int checks_all)
 {
-    if (!is_in_span(h, p, checks_all)) {
-        free_large(h, p);
-        return;
-    }
-    uint64_t bits = 0, span = span_of(h, p, checks_all, &bits), owner = owner_of(h, p), arena = arena_of(h);
+    uint64_t owner = owner_of(h, p), arena = arena_of(h);
     if (owner != arena) {
         free_remote(h, owner, span, p);
         return;
@@ -620,14 +632,55 @@ static inline __attribute__((always_inline)) void free_with(hl_heap *h, uint64_t
         settle(h, arena, span, now);
 }
 
-static __attribute__((noinline)) void free_checked(hl_heap *h, uint64_t p) { free_with(h, p, 1); }
+/* Other threads have freed blocks of the span: is p one of them? */
+static HEAP_APART void
+free_beside_remote(hl_heap *h, uint64_t p, uint64_t span, uint64_t bits, uint64_t remote)
+{
+    if (is_remote(h, span, p, remote))
+        heap_corrupt(h, p, HEAP_DOUBLE_FREE);
+    free_allocated(h, p, span, bits, 1);
+}
 
-static void spans_free(hl_heap *h, uint64_t p)
+static inline __attribute__((always_inline)) void free_in_segment(hl_heap *h, uint64_t p, int checks_all)
+{
+    uint64_t bits = 0, span = span_of(h, p, checks_all, &bits), remote = 0;
+    if (checks_all && (remote = heap_load(h, span + REMOTE)))
+        free_beside_remote(h, p, span, bits, remote);
+    else
+        free_allocated(h, p, span, bits, checks_all);
+}
+
+/* p lies in a segment whose word of `near` another one has, or is a large block. */
+static HEAP_APART void free_far(hl_heap *h, uint64_t p)
+{
+    if (is_in_tree(h, p))
+        free_in_segment(h, p, heap_checks_all(h));
+    else
+        free_large(h, p);
+}
+
+static HEAP_PATH void free_checked(hl_heap *h, uint64_t p)
+{
+    if (is_near(h, p))
+        free_in_segment(h, p, 1);
+    else
+        free_far(h, p);
+}
+
+static HEAP_PATH void free_unchecked(hl_heap *h, uint64_t p)
+{
+    if (is_not_large(h, p) || is_near(h, p))
+        free_in_segment(h, p, 0);
+    else
+        free_far(h, p);
+}
+
+static inline void spans_free(hl_heap *h, uint64_t p)
 {
     if (heap_checks_all(h))
         free_checked(h, p);
     else
-        free_with(h, p, 0);
+        free_unchecked(h, p);
 }
 
 static uint64_t bytes_of(const hl_heap *h, unsigned c, unsigned slices)
@@ -637,27 +690,26 @@ static uint64_t bytes_of(const hl_heap *h, unsigned c, unsigned slices)
 
 static uint64_t spans_usable(hl_heap *h, uint64_t p)
 {
-    if (!is_in_span(h, p, heap_checks_all(h))) {
+    if (!is_in_span(h, p)) {
         env_lock(h->env);
         uint64_t usable = large_usable(h, p);
         env_unlock(h->env);
         return usable;
     }
-    uint64_t bits;
-    unsigned slices, c = shape_of(h, span_of(h, p, heap_checks_all(h), &bits), &slices);
+    unsigned slices, c = shape_of(h, span_of_allocated(h, p), &slices);
     return bytes_of(h, c, slices);
 }
 
 /* A block stays if it keeps half of its bytes; a run gives slices, or takes those behind it. */
 static int spans_resize(hl_heap *h, uint64_t p, uint64_t size)
 {
-    if (!is_in_span(h, p, heap_checks_all(h))) {
+    if (!is_in_span(h, p)) {
         env_lock(h->env);
         int stays = large_resize(h, p, size);
         env_unlock(h->env);
         return stays;
     }
-    uint64_t bits, span = span_of(h, p, heap_checks_all(h), &bits);
+    uint64_t span = span_of_allocated(h, p);
     unsigned slices, c = shape_of(h, span, &slices);
     uint64_t bytes = bytes_of(h, c, slices), wanted = slices_for(h, size);
     if (c != RUN || size <= most_small(h) || wanted == slices)
@@ -974,6 +1026,7 @@ static void spans_check(hl_heap *h)
                 heap_corrupt(h, arena, HEAP_BROKEN_LINK);
     if (found.remote)
         heap_corrupt(h, h->root, HEAP_BROKEN_INDEX);
+    segments_check_near(h);
     large_check(h);
 }
 

@@ -36,10 +36,11 @@ __thread int lock_passes;
 /* A thread's way into the heap. */
 typedef struct entry {
     hl_heap heap; /* root 0: the thread has not come yet */
-    env env;
+    env env;         /* where heap_env looks for it */
     unsigned number; /* the thread's; env.thread is another while it plays another thread */
     unsigned leaves; /* what of LEAVE_* heap_leave has to do */
 } entry;
+_Static_assert(offsetof(entry, env) == sizeof(hl_heap), "the env stands behind the heap");
 
 enum {
     LEAVE_OVER = 1,  /* the thread's end was told, and what still comes of it is the C library's */
@@ -103,7 +104,7 @@ static void die(env *e)
 
 /* ---- threads ---- */
 
-#define THREADS_MOST 3072u /* numbers that each design that serves threads has room for, without that of the_entry */
+#define THREADS_MOST 32768u /* numbers that each design that serves threads has room for, without that of the_entry */
 
 static uint64_t numbers[THREADS_MOST / 64]; /* of threads: a bit for each one in use */
 
@@ -239,7 +240,10 @@ static uint64_t to_number(const void *p) { return (uint64_t)(uintptr_t)p; }
 
 /* ---- the family ---- */
 
-EXPORT void *malloc(size_t size)
+/* Whether this thread has a heap of its own that is neither to be entered nor left. */
+static inline int has_own_heap(void) { return serves_threads() && !SPEC_CHECK && LIKELY(my_entry.heap.root); }
+
+static __attribute__((noinline)) void *malloc_slowly(size_t size)
 {
     hl_heap *h = heap_enter();
     if (!h)
@@ -250,7 +254,7 @@ EXPORT void *malloc(size_t size)
     return answer(p);
 }
 
-EXPORT void free(void *p)
+static __attribute__((noinline)) void free_slowly(void *p)
 {
     hl_heap *h = p ? heap_enter() : NULL;
     if (!h)
@@ -258,6 +262,19 @@ EXPORT void free(void *p)
     tally_taken(h, to_number(p), TALLY_FREE);
     heap_free(h, to_number(p));
     heap_leave();
+}
+
+EXPORT void *malloc(size_t size)
+{
+    return has_own_heap() ? answer(heap_malloc(&my_entry.heap, size)) : malloc_slowly(size);
+}
+
+EXPORT void free(void *p)
+{
+    if (p && has_own_heap())
+        heap_free(&my_entry.heap, to_number(p));
+    else
+        free_slowly(p);
 }
 
 EXPORT void *calloc(size_t n, size_t size)

@@ -190,11 +190,43 @@ _Noreturn void heap_corrupt(hl_heap *h, uint64_t address, int rule);
 #define heap_design(h) ((h)->design)
 #endif
 
-static inline uint64_t heap_load(hl_heap *h, uint64_t address) { return env_load(h->env, address); }
+/* Where the parameters of the spec stand.  A library of one spec (entry/preload.c) is compiled with a header that
+ * has their values, SPEC_WORDS, so that the compiler folds whatever depends on them.  There the env stands behind
+ * the heap, so that its words are found without loading a pointer.
+ *
+ * HEAP_PATH: a function of the way that most calls go, HEAP_APART: one beside it.  Of one spec the former are inlined
+ * and the latter are not, so that few registers have to be saved; on the model, where a reference is long, both are
+ * what the compiler likes, and functions of HEAP_PATH stand once. */
+#ifdef SPEC_WORDS
+enum { HEAP_IS_CONSTANT = 1 };
+#define HEAP_PATH inline __attribute__((always_inline))
+#define HEAP_APART __attribute__((noinline))
+static const union {
+    uint64_t words[sizeof(hl_heap) / 8];
+    hl_heap heap;
+} heap_constants = {.words = {SPEC_WORDS}};
+static inline const hl_heap *heap_spec(const hl_heap *h)
+{
+    (void)h;
+    return &heap_constants.heap;
+}
+static inline env *heap_env(hl_heap *h) { return (env *)(h + 1); }
+#else
+enum { HEAP_IS_CONSTANT = 0 };
+#define HEAP_PATH __attribute__((noinline))
+#define HEAP_APART inline
+static inline const hl_heap *heap_spec(const hl_heap *h) { return h; }
+static inline env *heap_env(hl_heap *h) { return h->env; }
+#endif
+
+static inline uint64_t heap_load(hl_heap *h, uint64_t address)
+{
+    return env_load(heap_env(h), address);
+}
 
 static inline void heap_store(hl_heap *h, uint64_t address, uint64_t value)
 {
-    env_store(h->env, address, value);
+    env_store(heap_env(h), address, value);
 }
 
 static inline uint64_t heap_round_up(uint64_t n, uint64_t unit) { return (n + unit - 1) & ~(unit - 1); }
@@ -204,24 +236,6 @@ static inline hl_span heap_metadata(uint64_t start, uint64_t size)
 {
     return (hl_span){.start = start, .size = size, .payload = start, .state = HEAP_METADATA};
 }
-
-/* Where the parameters of the spec stand.  A library of one spec (entry/preload.c) is compiled with a header that
- * has their values, SPEC_WORDS, so that the compiler folds whatever depends on them. */
-#ifdef SPEC_WORDS
-enum { HEAP_IS_CONSTANT = 1 };
-static const union {
-    uint64_t words[sizeof(hl_heap) / 8];
-    hl_heap heap;
-} heap_constants = {.words = {SPEC_WORDS}};
-static inline const hl_heap *heap_spec(const hl_heap *h) 
-{
-    (void)h;
-    return &heap_constants.heap;
-}
-#else
-enum { HEAP_IS_CONSTANT = 0 };
-static inline const hl_heap *heap_spec(const hl_heap *h) { return h; }
-#endif
 
 static inline int heap_checks_links(const hl_heap *h) { return heap_spec(h)->checks >= HEAP_CHECKS_LINKS; }
 

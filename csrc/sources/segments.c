@@ -105,8 +105,10 @@ static uint64_t map_segment(hl_heap *h, uint64_t owner)
         env_unmap(h->env, segment, segment_size(h));
         segment = ENV_FAILED;
     }
-    if (segment != ENV_FAILED)
+    if (segment != ENV_FAILED) {
+        heap_store(h, near_word(h, segment), segment + 1);
         heap_store(h, h->root + SEGMENTS_COUNT, heap_load(h, h->root + SEGMENTS_COUNT) + 1);
+    }
     env_unlock(h->env);
     if (segment == ENV_FAILED)
         return 0;
@@ -123,6 +125,8 @@ static void unmap_segment(hl_heap *h, uint64_t segment)
     ring_remove(h, segment);
     env_lock(h->env);
     radix_set(h, &map, segment >> segment_bits(h), 0, new_node);
+    if (heap_load(h, near_word(h, segment)) == segment + 1)
+        heap_store(h, near_word(h, segment), 0);
     heap_store(h, h->root + SEGMENTS_COUNT, heap_load(h, h->root + SEGMENTS_COUNT) - 1);
     env_unlock(h->env);
     env_unmap(h->env, segment, segment_size(h));
@@ -241,6 +245,15 @@ void segments_move(hl_heap *h, uint64_t from, uint64_t to)
             insert_at_front(h, to, segment);
         else
             insert_at_back(h, to, segment);
+    }
+}
+
+void segments_check_near(hl_heap *h)
+{
+    for (uint64_t n = 0; n < NEAR_WORDS; n++) {
+        uint64_t segment = heap_load(h, h->root + SEGMENTS_NEAR + 8 * n) - 1;
+        if (segment + 1 && (segment != segment_of(h, segment) || !is_in_tree(h, segment)))
+            heap_corrupt(h, h->root, HEAP_BROKEN_INDEX);
     }
 }
 

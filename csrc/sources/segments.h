@@ -21,10 +21,12 @@
  *   root -> +40 count    of segments
  *           +48 owners   how many there are
  *           +56 book     of the mappings for metadata (book.h)
- *           +512         to the end of the page; then the highest node of the radix tree of segments
+ *           +1024 near   64 words, by the segment's number: a segment that is mapped, plus 1
+ *           +1536        to the end of the page; then the highest node of the radix tree of segments
  *
- * A pointer's segment is found by masking, and whether there is one by a radix tree.  A word has 64 bits, so one
- * word says which slices are free, and runs of them need neither lists nor merging.
+ * A pointer's segment is found by masking, and whether there is one by a radix tree; but first by the word of
+ * `near` that it would have, which most segments have to themselves.  A word has 64 bits, so one word says which
+ * slices are free, and runs of them need neither lists nor merging.
  *
  * A free slice keeps its pages for a while: the program may want them again.  A period of an owner ends when
  * it has given `delay` bytes of slices since the last one ended, or its share of them, a quarter or more, when
@@ -51,7 +53,8 @@ enum { OWNER_EMPTIED = 24 };
 enum { MOST_SHARES = 4 }; /* into which owners divide the delay */
 enum { SEGMENTS_COUNT = ROOT_DESIGN, SEGMENTS_OWNERS = ROOT_DESIGN + 8, SEGMENTS_BOOK = ROOT_DESIGN + 16 };
 enum { SEGMENTS_DESIGN = SEGMENTS_BOOK + BOOK_BYTES }; /* where the design's own words of the root begin */
-enum { SEGMENTS_ROOT = 512, NODE_PAGES = 16, SEGMENTS_DELAY = 0 /* place of the option */ };
+enum { SEGMENTS_NEAR = 1024, NEAR_WORDS = 64, SEGMENTS_ROOT = SEGMENTS_NEAR + 8 * NEAR_WORDS };
+enum { NODE_PAGES = 16, SEGMENTS_DELAY = 0 /* place of the option */ };
 
 #define SEGMENTS_OPTIONS                                                                                      \
     HEAP_BYTES(option[SEGMENTS_DELAY], "delay", "2MiB", NULL, 1ull << 46,                                     \
@@ -120,11 +123,26 @@ static inline uint64_t segments_root_end(const hl_heap *h)
     return segment_map_of(h).top + NODE_PAGES * env_page_size(h->env);
 }
 
-/* Whether p lies in a segment. */
-static inline int in_segment(hl_heap *h, uint64_t p)
+/* The word of `near` for the segment that p would lie in. */
+static inline uint64_t near_word(const hl_heap *h, uint64_t p)
+{
+    return h->root + SEGMENTS_NEAR + 8 * (p >> segment_bits(h) & (NEAR_WORDS - 1));
+}
+
+/* Whether the radix tree has a segment that p lies in. */
+static inline int is_in_tree(hl_heap *h, uint64_t p)
 {
     radix map = segment_map_of(h);
     return radix_get(h, &map, p >> segment_bits(h)) != 0;
+}
+
+/* Whether p lies in a segment that has its word of `near`. */
+static inline int is_near(hl_heap *h, uint64_t p) { return heap_load(h, near_word(h, p)) == segment_of(h, p) + 1; }
+
+/* Whether p lies in a segment. */
+static inline int in_segment(hl_heap *h, uint64_t p)
+{
+    return is_near(h, p) || is_in_tree(h, p);
 }
 
 /* Whether this is the slot of a slice that can be taken; it may be loaded then. */
@@ -160,6 +178,8 @@ void segments_sweep(hl_heap *h, uint64_t owner, int all);
 void segments_move(hl_heap *h, uint64_t from, uint64_t to);
 /* The segment after `at` in the owner's ring; 0 after the last. */
 uint64_t segments_next(hl_heap *h, uint64_t owner, uint64_t at);
+/* Every word of `near`, or heap_corrupt. */
+void segments_check_near(hl_heap *h);
 /* Every word of the header, or heap_corrupt; `at` is the one before it in the owner's ring. */
 void segments_check(hl_heap *h, uint64_t owner, uint64_t at, uint64_t segment);
 

@@ -33,8 +33,8 @@ A segment (sources/segments.py) is cut into slices, and a run of slices is
 
     root -> +192 arenas  all of them
             +200 marked  whether the bitmap of allocated blocks is kept
-            +208 tables  of the threads from 32 on, 6 addresses
             +256 threads the arenas of the first 32
+            +512 tables  of the threads from 32 on, 64 addresses
 
 All that malloc and free change of a span is one word, its state: blocks in use, fresh ones left, the first
 freed one.  Fresh blocks are taken in the order of addresses, so that a page is touched when it is needed.
@@ -87,11 +87,11 @@ ONE_LEFT, ONE_USED, CLEAN, LISTED = 1 << 20, 1 << 36, 1 << 52, 1 << 53
 ROOM: Final = ONE_USED - 1  # the bits that are not all 0 while a span has a block to give
 
 ARENA_THREAD, ARENA_NEXT, ARENA_MAILBOX, ARENA_CLASSES = 8, 16, 64, 128
-TABLES, DIRECT = 6, 32
+TABLES, DIRECT = 64, 32
 ROOT_ARENAS = segments.DESIGN
 ROOT_MARKED = ROOT_ARENAS + 8
-ROOT_TABLES = ROOT_MARKED + 8
-ROOT_THREADS = ROOT_TABLES + 8 * TABLES
+ROOT_THREADS = 256
+ROOT_TABLES = ROOT_THREADS + 8 * DIRECT
 #: an arena that a thread takes over from, or that is being made
 BUSY: Final = (1 << 64) - 1
 
@@ -797,6 +797,7 @@ class Spans(Design):
             arena = load(arena + ARENA_NEXT)
         if found.remote:
             self._corrupt(self.root, Rule.BROKEN_INDEX)
+        self._segments.check_near()
         self._large.check()
 
     def _arenas(self) -> Iterator[int]:

@@ -21,12 +21,14 @@
     root -> +40 count    of segments
             +48 owners   how many there are
             +56 book     of the mappings for metadata (book.py)
-            +512         to the end of the page; then the highest node of the radix tree of segments
+            +1024 near   64 words, by the segment's number: a segment that is mapped, plus 1
+            +1536        to the end of the page; then the highest node of the radix tree of segments
 
 With pages of 4096 bytes a slice has 32 KiB, a segment 2 MiB, and the header fills 5 pages of the first slice.
 
-A pointer's segment is found by masking, and whether there is one by a radix tree.  A word has 64 bits, so one
-word says which slices are free, and runs of them need neither lists nor merging.
+A pointer's segment is found by masking, and whether there is one by a radix tree; but first by the word of
+`near` that it would have, which most segments have to themselves.  A word has 64 bits, so one word says which
+slices are free, and runs of them need neither lists nor merging.
 
 A free slice keeps its pages for a while: the program may want them again.  A period of an owner ends when
 it has given `delay` bytes of slices since the last one ended, or its share of them, a quarter or more, when
@@ -59,8 +61,10 @@ WINDOW: Final = 64 * UNIT
 OWNER, FREE, DIRTY, OLD, NEXT, PREV = 8, 16, 24, 32, 40, 48
 EMPTIED = 24
 COUNT, OWNERS, BOOK = ROOT_DESIGN, ROOT_DESIGN + 8, ROOT_DESIGN + 16
-#: where the design's own words of the root begin, and where the root ends
-DESIGN, ROOT_SIZE = BOOK + book.BYTES, 512
+#: where the design's own words of the root begin
+DESIGN = BOOK + book.BYTES
+NEAR, NEAR_WORDS = 1024, 64
+ROOT_SIZE = NEAR + 8 * NEAR_WORDS
 NODE_PAGES = 16
 #: into which owners divide the delay
 MOST_SHARES = 4
@@ -160,8 +164,15 @@ class Segments:
         while not self.cas(self._root + OWNERS, owners := load(self._root + OWNERS), owners + 1):
             pass
 
+    def _near(self, p: int) -> int:
+        """Return the word of `near` for the segment that p would lie in."""
+        return self._root + NEAR + 8 * (p >> self.geometry.segment_bits & (NEAR_WORDS - 1))
+
     def has(self, p: int) -> bool:
-        """Whether p lies in a segment.  2 mems with pages of 4096 bytes."""
+        """Whether p lies in a segment.  1 mem; 2 more where several segments share a word of `near`."""
+        return self._load(self._near(p)) == self.geometry.segment_of(p) + 1 or self._is_in_tree(p)
+
+    def _is_in_tree(self, p: int) -> bool:
         return self._map.get(p >> self.geometry.segment_bits) != 0
 
     def is_slot(self, slot: int) -> bool:
@@ -243,6 +254,7 @@ class Segments:
         if not self._map.set(segment >> g.segment_bits, segment, self._new_node):
             self._process.munmap(segment, g.segment)
             return 0
+        store(self._near(segment), segment + 1)
         store(self._root + COUNT, self._load(self._root + COUNT) + 1)
         store(segment, self._seal(segment, SLICES))
         store(segment + OWNER, owner)
@@ -253,6 +265,8 @@ class Segments:
     def _unmap_segment(self, segment: int) -> None:
         self._remove(segment)
         self._map.set(segment >> self.geometry.segment_bits, 0, self._new_node)
+        if self._load(self._near(segment)) == segment + 1:
+            self._store(self._near(segment), 0)
         self._store(self._root + COUNT, self._load(self._root + COUNT) - 1)
         self._process.munmap(segment, self.geometry.segment)
 
@@ -358,6 +372,13 @@ class Segments:
                 self._insert_at_front(to, segment)
             else:
                 self._insert_at_back(to, segment)
+
+    def check_near(self) -> None:
+        """Verify every word of `near`.  Raises: HeapCorruption."""
+        for n in range(NEAR_WORDS):
+            word = self._load(self._root + NEAR + 8 * n)
+            if word and ((word - 1) % self.geometry.segment or not self._is_in_tree(word - 1)):
+                raise HeapCorruption(self._root, Rule.BROKEN_INDEX)
 
     def check(self, owner: int, at: int, segment: int) -> None:
         """Verify every word of a header; `at` is the one before it in the owner's ring.
