@@ -64,9 +64,22 @@ static uint64_t kernels_break(uint64_t wanted)
     return at;
 }
 
+/* Begins our break at `start` if nothing is there: 1, or 0. */
+static int try_break(uint64_t start)
+{
+    uint64_t got = map_at(start, LINUX_PAGE, PROT_NONE, MAP_NORESERVE | MAP_FIXED_NOREPLACE);
+    if (got == ENV_FAILED)
+        return 0;
+    env_unmap(NULL, got, LINUX_PAGE);
+    if (got != start) /* of a kernel that takes the address for a hint */
+        return 0;
+    world.start = world.end = start;
+    return 1;
+}
+
 /* Far below the place where the kernel puts mappings.  They grow down from there, so they come near only when the room
- * between is full.  The other way of looking for room, to map all of it for a moment, finds little under `ulimit -v`:
- * then mappings soon stand in the way. */
+ * between is full.  Where mappings begin at the bottom and grow up, as under valgrind, far above.  The other way of looking
+ * for room, to map all of it for a moment, finds little under `ulimit -v`: then mappings soon stand in the way. */
 static void choose_break(void)
 {
     uint64_t at = map_at(0, LINUX_PAGE, PROT_NONE, MAP_NORESERVE);
@@ -74,15 +87,9 @@ static void choose_break(void)
         return;
     env_unmap(NULL, at, LINUX_PAGE);
     for (uint64_t room = BREAK_MOST; room >= BREAK_LEAST; room /= 4) {
-        uint64_t start = (at - room) & -BREAK_ALIGN;
-        uint64_t got = map_at(start, LINUX_PAGE, PROT_NONE, MAP_NORESERVE | MAP_FIXED_NOREPLACE);
-        if (got == ENV_FAILED)
-            continue;
-        env_unmap(NULL, got, LINUX_PAGE);
-        if (got == start) {
-            world.start = world.end = start;
+        if ((at > room + BREAK_ALIGN && try_break((at - room) & -BREAK_ALIGN)) ||
+            try_break((at + room) & -BREAK_ALIGN))
             return;
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 /* Programs that are hard on malloc: `stress MODE [NUMBER]`.  Each ends with status 0 and one line, or says what is wrong.
  *
  *   mix N       N threads allocate, resize and free, also each other's blocks, and fork; threads end and others begin
+ *   share N     the same without forks
  *   forks N     N forks from one thread while three others allocate; the children allocate, and begin a thread
  *   crowd N     N threads live at once, and free each other's blocks
  *   ends N      N threads after one another; destructors of thread keys, and functions of atexit, allocate and free
@@ -273,12 +274,14 @@ static void await(pid_t child, int status)
 
 /* ---- modes ---- */
 
+static int forkless;
+
 static void *mix_thread(void *seed)
 {
     uint64_t state = (uintptr_t)seed * 0x9E3779B97F4A7C15ull | 1;
     for (int round = 0; round < 40; round++) {
         work(&state, 2500);
-        if (round % 10 == 9) {
+        if (round % 10 == 9 && !forkless) {
             pid_t child = fork();
             DEMAND(child >= 0);
             if (!child)
@@ -299,6 +302,12 @@ static void mix(int n)
     for (int i = 0; i < n; i++)
         DEMAND(!pthread_join(thread[i], NULL));
     drop_all();
+}
+
+static void share(int n)
+{
+    forkless = 1;
+    mix(n);
 }
 
 static int over;
@@ -584,7 +593,7 @@ int main(int count, char **word)
     static const struct {
         const char *name;
         void (*run)(int);
-    } modes[] = {{"mix", mix},       {"forks", forks}, {"crowd", crowd},  {"ends", ends},
+    } modes[] = {{"mix", mix},   {"share", share},   {"forks", forks}, {"crowd", crowd}, {"ends", ends},
                  {"limits", limits}, {"spawn", spawn}, {"clone", clones}, {"loads", loads}};
     alarm(300);
     for (size_t i = 0; count == 3 && i < sizeof modes / sizeof *modes; i++)
@@ -593,6 +602,6 @@ int main(int count, char **word)
             printf("%s: done\n", word[1]);
             return 0;
         }
-    fprintf(stderr, "usage: stress mix|forks|crowd|ends|limits|spawn|clone|loads NUMBER\n");
+    fprintf(stderr, "usage: stress mix|share|forks|crowd|ends|limits|spawn|clone|loads NUMBER\n");
     return 2;
 }

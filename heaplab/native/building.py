@@ -10,8 +10,8 @@ from heaplab.errors import Rule, UsageError
 from heaplab.files import replacing
 from heaplab.native.compiling import compile_c
 
-#: besides entry/preload.c, which includes the design
-_SOURCES = ("env/linux.c", "sources/large.c", "sources/brk.c", "sources/book.c", "sources/segments.c")
+#: of a heap, besides entry/preload.c, which includes the design
+SOURCES = ("env/linux.c", "sources/large.c", "sources/brk.c", "sources/book.c", "sources/segments.c")
 _FLAGS = (
     *("-std=gnu11", "-O2", "-g", "-fvisibility=hidden", '-DHEAPLAB_ENV="linux.h"'),
     # what the C library's malloc promises, the compiler must not take for granted of ours while compiling it
@@ -36,7 +36,7 @@ def build(spec: str | Spec, *, check: bool = False, output: str | os.PathLike[st
     spec = design_in_c(spec)
     made = compile_c(
         f"libheaplab-{spec.name}.so",
-        ["entry/preload.c", *_SOURCES],
+        ["entry/preload.c", *SOURCES],
         [*_FLAGS, *_SHARED, "-include", "spec.h"],
         {"spec.h": spec_header(spec, check=check)},
     )

@@ -1,5 +1,6 @@
 """Threads, forks, ends of threads, limits: csrc/native/stress.c on every design."""
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from heaplab.allocators import names
+from heaplab.errors import HeaplabError
 from heaplab.native import build
+from heaplab.native.building import SOURCES, design_in_c, spec_header
 from heaplab.native.compiling import compile_c
 from heaplab.native.preloading import with_preload
 from tests.programs import host_environment
@@ -15,7 +18,8 @@ from tests.programs import host_environment
 DESIGNS = names("c")
 #: what does not know of threads and what does
 TWO_KINDS = ["rbtree", "spans"]
-LIBRARY = Path(__file__).parent / "programs" / "library.c"
+PROGRAMS = Path(__file__).parent / "programs"
+FAMILY = "malloc free calloc realloc reallocarray memalign posix_memalign aligned_alloc valloc pvalloc"
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +27,21 @@ def stress() -> Callable[..., str]:
     """Runs a mode on a design, or on the C library's malloc, and returns what it prints."""
     binary = compile_c("stress", ["native/stress.c"], ["-O1", "-g", "-fno-builtin", "-pthread"])
 
-    def run(spec: str | None, *words: object, check: bool = False, before: str = "", **settings: str) -> str:
+    def run(
+        spec: str | None,
+        *words: object,
+        check: bool = False,
+        before: str = "",
+        runner: str = "",
+        **settings: str,
+    ) -> str:
         library = build(spec, check=check) if spec else ""
         done = subprocess.run(
-            ["sh", "-c", f'{before} LD_PRELOAD="{library}" exec {binary} {" ".join(map(str, words))}'],
+            [
+                "sh",
+                "-c",
+                f'{before} LD_PRELOAD="{library}" exec {runner} {binary} {" ".join(map(str, words))}',
+            ],
             env={**host_environment(), **settings},
             capture_output=True,
             text=True,
@@ -113,3 +128,51 @@ def test_malloc_gives_null_under_a_limit_and_the_program_goes_on(
 def test_a_limit_leaves_as_much_as_to_the_c_library(stress: Callable[..., str], spec: str) -> None:
     ours, theirs = (room(stress(each, "limits 100")) for each in (spec, None))
     assert all(one >= other - 2 for one, other in zip(ours, theirs, strict=False)), (ours, theirs)
+
+
+@pytest.mark.parametrize("spec", TWO_KINDS)
+def test_valgrind_sees_no_error(stress: Callable[..., str], spec: str) -> None:
+    """Valgrind reports reads of what nobody wrote, and system calls that are wrong."""
+    if shutil.which("valgrind") is None:
+        pytest.skip("valgrind is not installed")
+    keeps_our_malloc = "valgrind -q --error-exitcode=9 --soname-synonyms=somalloc=nouserintercepts"
+    for mode in ("ends 10", "clone 2"):
+        assert stress(spec, mode, runner=keeps_our_malloc, STRESS_PLAIN="1").endswith(": done\n")
+
+
+@pytest.mark.parametrize("spec", ["rbtree", "spans:checks=none"])
+def test_no_thread_races_with_another(spec: str) -> None:
+    """Program and heap in one, built with the sanitizer of threads.
+
+    spans with checks=all looks at words that another thread may be writing, and draws no conclusion from
+    them alone: the sanitizer would report that.
+    """
+    renamed = [f"-D{name}=our_{name}" for name in (*FAMILY.split(), "malloc_usable_size", "mmap", "munmap")]
+    try:
+        binary = compile_c(
+            "stress-threads",
+            ["native/stress.c", "entry/preload.c", *SOURCES, PROGRAMS / "raw.c"],
+            [
+                "-std=gnu11",
+                "-g",
+                "-O1",
+                "-pthread",
+                "-fno-builtin",
+                "-fsanitize=thread",
+                *renamed,
+                '-DHEAPLAB_ENV="linux.h"',
+            ],
+            {"spec.h": spec_header(design_in_c(spec))},
+        )
+    except HeaplabError as error:
+        if "tsan" not in str(error):
+            raise
+        pytest.skip("the sanitizer of threads is not installed: install libtsan")
+    environment = {**host_environment(), "STRESS_PLAIN": "1", "HEAPLAB_BREAK": "kernel"}
+    for mode in ("share", "crowd"):
+        done = subprocess.run(
+            [binary, mode, "4"], env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
+        if "unexpected memory mapping" in done.stderr:
+            pytest.skip("the sanitizer of threads does not run on this kernel")
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{mode}: done\n", "")

@@ -26,7 +26,7 @@ int main(void)
     *(void **)&gives = dlsym(library, "library_gives");
     for (int i = 0; i < 2; i++)
         pthread_create(&thread[i], NULL, ask, NULL);
-    for (int i = 0; i < 200; i++) {
+    for (int i = 0; i < 60; i++) {
         int status = 0;
         pid_t child = fork();
         if (child < 0)
