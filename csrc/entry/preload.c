@@ -104,7 +104,9 @@ static void die(env *e)
 
 /* ---- threads ---- */
 
+#ifndef THREADS_MOST
 #define THREADS_MOST 32768u /* numbers that each design that serves threads has room for, without that of the_entry */
+#endif
 
 static uint64_t numbers[THREADS_MOST / 64]; /* of threads: a bit for each one in use */
 

@@ -1,5 +1,6 @@
 """Threads, forks, ends of threads, limits: csrc/native/stress.c on every design."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -76,8 +77,18 @@ def test_a_thousand_forks_of_a_program_with_threads(stress: Callable[..., str], 
 
 
 @pytest.mark.parametrize("spec", DESIGNS)
-def test_more_threads_than_a_design_has_numbers_for(stress: Callable[..., str], spec: str) -> None:
+def test_thousands_of_threads_at_once(stress: Callable[..., str], spec: str) -> None:
     assert stress(spec, "crowd 3200") == "crowd: done\n"
+
+
+def test_more_threads_than_a_design_has_numbers_for(
+    stress: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stress("spans", "crowd 2")
+    monkeypatch.setenv("CC", f"{os.environ.get('CC', 'cc')} -DTHREADS_MOST=64u")
+    for check in (False, True):
+        for mode in ("crowd 300", "ends 50", "mix 4"):
+            stress("spans", mode, check=check)
 
 
 @pytest.mark.parametrize("spec", TWO_KINDS)
@@ -161,6 +172,7 @@ def test_no_thread_races_with_another(spec: str) -> None:
                 "-fsanitize=thread",
                 *renamed,
                 '-DHEAPLAB_ENV="linux.h"',
+                *("-include", "spec.h"),
             ],
             {"spec.h": spec_header(design_in_c(spec))},
         )
