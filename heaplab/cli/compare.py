@@ -92,7 +92,8 @@ def compare(
     Payloads are written and verified.  Ctrl-C ends the comparison and shows what is finished.
 
     With --native the traces are also played on real allocators, rows among the others: their memory by the
-    same definitions, and the time of replays without clocks.  heaplab:SPEC is a design in C, compiled for Linux.
+    same definitions, and the time of replays without clocks.  heaplab:SPEC is a design in C, compiled for
+    Linux.
 
     A design in a file of its own is named by the file's path, NAME.py.  Nothing else is imported from its
     folder, nor from the working directory: what the file imports is installed, or found by PYTHONPATH.

@@ -198,7 +198,7 @@ class Stage:
         max_seconds: float | None,
         progress: Callable[[int], None],
     ) -> tuple[bool, int | None, str]:
-        """Start the player and wait; return whether it hung, its status if it ended, and its standard error."""
+        """Start the player and wait; return whether it hung, its status if it ended, and what it said."""
         over, theirs = os.pipe()
         environment = {
             "HEAPLAB_BREAK": "kernel",

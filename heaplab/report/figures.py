@@ -170,8 +170,9 @@ def cost(runs: Sequence[Run]) -> Figure:
         ("maximum", style.VERMILION, "|", high),
     ):
         mems.scatter(values, with_mems, color=colour, marker=marker, s=42, label=label, zorder=2)
-    mems.set_xscale("log")
-    style.log_counts(mems.xaxis)
+    if counted:
+        mems.set_xscale("log")
+        style.log_counts(mems.xaxis)
     mems.set_xlabel("memory references per operation (log scale)", fontsize=9)
     mems.grid(axis="x", color=style.LIGHT)
     mems.set_yticks(places, [_labelled(run) for run in shown], fontsize=8)

@@ -16,7 +16,7 @@ from heaplab.files import replacing
 from heaplab.lab import Comparison, Run
 from heaplab.report import figures
 from heaplab.report.columns import Column, shown_columns
-from heaplab.report.means import Summary
+from heaplab.report.means import MEMS, Summary
 from heaplab.report.tables import heading, legend, notes, summary_rows
 
 _STYLE = """
@@ -137,6 +137,8 @@ def _summary(comparison: Comparison, folder: Path) -> str:
     whole = f"<h2>Over all traces</h2>\n<p class=note>{escape(summary.title)}.</p>\n"
     whole += _html_table(titles, rows) + remarks
     if not summary.shown:
+        return whole
+    if not any(map(MEMS.is_of, comparison.runs)):
         return whole
     caption = (
         "Small marks are traces, large ones geometric means over the traces that every allocator finished. "

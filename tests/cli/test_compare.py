@@ -240,7 +240,7 @@ def test_into_a_pipe_nothing_is_cut_and_no_progress_is_shown(trace):
     )
     assert shown.stderr == ""
     [row] = [line for line in shown.stdout.splitlines() if line.startswith(spec)]
-    assert len(row.split()) == 1 + 14 + 3  # sizes and their units are two words
+    assert len(row.split()) == 1 + 16 + 5  # sizes and their units are two words
     assert "\x1b" not in shown.stdout
 
 

@@ -50,9 +50,21 @@ def test_what_was_not_measured_is_null_and_empty(comparison):
     rows = list(csv.DictReader(io.StringIO(report.to_csv(comparison))))
     crashed, failed = 5, 6
     assert read[crashed]["mems"] is read[crashed]["peak_heap"] is read[crashed]["fragmentation"] is None
-    assert read[crashed]["seconds"] == {"ns_per_op": None, "replay": None}
+    assert read[crashed]["seconds"] == dict.fromkeys(("ns_per_op", "replay", "times", "latency"))
     assert {rows[crashed][column.key] for column in COLUMNS} == {""}
     assert (read[crashed]["outcome"], read[crashed]["events"]) == ("crashed", 4000)
     assert read[failed]["fragmentation"] is None
     assert rows[failed]["internal_fragmentation"] == rows[failed]["external_fragmentation"] == ""
     assert read[failed]["peak_heap"] > 0
+
+
+def test_a_real_allocators_run_is_a_run_like_the_others(with_real):
+    read = json.loads(report.to_json(with_real))["runs"]
+    rows = list(csv.DictReader(io.StringIO(report.to_csv(with_real))))
+    [number] = [at for at, run in enumerate(with_real.runs) if run.allocator == "glibc" and at < 6]
+    assert read[number]["language"] == rows[number]["language"] == "native"
+    assert read[number]["seconds"]["times"]["rounds"] == [29.0, 30.0, 31.0]
+    assert read[number]["mems"]["total"] is read[number]["brk_calls"] is None
+    assert (rows[number]["native_ns_per_op"], rows[number]["ns_per_op"]) == ("30.0", "")
+    assert (rows[number]["native_ns_spread"], rows[number]["latency_p999_ns"]) == ("2.0", "500.0")
+    assert read[number]["peak_heap"] == with_real.runs[number].peak_heap > 0

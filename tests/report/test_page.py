@@ -160,3 +160,21 @@ def test_figures_without_operations_without_mems_and_of_python_beside_c_are_legi
     assert len(drawn.axes[1].collections[0].get_offsets()) == 2
     strange = dataclasses.replace(comparison, runs=(*runs, *comparison.runs[4:]))
     demand_legible(figures.summary(strange))
+
+
+@pytest.mark.parametrize("draw", BY_TRACE)
+def test_figures_with_real_allocators_are_legible(with_real, draw):
+    for name in with_real.headers:
+        demand_legible(draw(with_real.of_trace(name)))
+
+
+def test_a_page_of_real_allocators_alone_has_no_figure_of_a_walk(with_real, tmp_path):
+    real = dataclasses.replace(
+        with_real, runs=tuple(run for run in with_real.runs if run.language == "native")
+    )
+    page = report.write(real, tmp_path / "report")
+    text = page.read_text()
+    assert "cannot be drawn" not in text
+    assert with_real.left_out[0].partition(":")[0] in text
+    assert not list(page.parent.glob("*heap-map.png"))
+    assert list(page.parent.glob("*timeline.png"))

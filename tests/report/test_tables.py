@@ -9,7 +9,7 @@ from rich.console import Console
 
 from heaplab import report
 from heaplab.lab.metrics import Mems, geometric_mean
-from heaplab.report.columns import COLUMNS
+from heaplab.report.columns import COLUMNS, shown_columns
 from heaplab.report.means import MEANS, MEMS, UTILISATION, Summary
 from heaplab.report.tables import LEGEND, WIDE, fold_name
 
@@ -96,9 +96,12 @@ def test_runs_that_did_not_finish_are_marked_and_explained(comparison):
 def test_what_was_not_measured_is_a_dash(comparison):
     second = shown(comparison, WIDE).split("\n\n")[1]
     [crashed] = [line for line in second.splitlines() if line.startswith("freelist:fit=worst")]
-    assert crashed.split()[1:] == ["!", *["-"] * len(COLUMNS)]
+    assert crashed.split()[1:] == ["!", *["-"] * len(shown_columns(comparison))]
     [failed] = [line for line in second.splitlines() if line.startswith("buddy")]
     assert failed.split().count("-") == 2
+    assert {column.key for column in COLUMNS} - {column.key for column in shown_columns(comparison)} == {
+        *("native_ns_per_op", "native_ns_spread", "latency_p50_ns", "latency_p99_ns", "latency_p999_ns")
+    }
 
 
 def test_a_run_without_operations_or_live_bytes_or_mems(comparison):
@@ -211,3 +214,50 @@ def test_a_figure_that_one_run_lacks_takes_its_trace_from_that_column_alone(comp
         f"utilisation: also without {first}, where nothing was live",
         f"resident / live: also without {first}, where nothing was live",
     ]
+
+
+# ---- real allocators among designs on the model ----
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, WIDE])
+def test_rows_of_real_allocators_are_whole_at_every_width(with_real, width):
+    text = shown(with_real, width)
+    assert "…" not in text
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    for name in with_real.headers:
+        runs = with_real.of_trace(name)
+        for column in shown_columns(with_real):
+            for cell in column.cells(runs):
+                assert re.search(rf"(?<!\S){re.escape(cell)}(?!\S)", text), (column.key, cell)
+    assert words(with_real.left_out[0]) in words(text)
+
+
+def test_each_world_has_its_own_time_and_a_wide_spread_is_marked(with_real):
+    first = shown(with_real, WIDE).split("\n\n")[0].splitlines()
+    rows = {line.split()[0]: line.split() for line in first}
+    assert rows["glibc"][-5:] == ["30.0", "2.0", "5.0", "50.0", "500"]
+    assert rows["/opt/lib/my.so"][-5:-3] == ["12.5~", "6.0"]
+    assert rows["glibc"][-9:-5] == ["-"] * 4  # mems, and the model's time
+    assert rows["rbtree"][-5:] == ["-"] * 5
+    assert "~: more than a tenth of the median" in words(shown(with_real, WIDE))
+    assert "native" not in LEGEND
+
+
+def test_a_hung_real_allocator_costs_its_own_row(with_real):
+    lines = shown(with_real, WIDE).splitlines()
+    assert "! /opt/lib/my.so hung: event 7 (free 3): no end after 30 s" in lines
+    summary = Summary(with_real)
+    assert summary.shown == ["freelist:fit=first:order=address", "buddy", "rbtree", "glibc", "/opt/lib/my.so"]
+
+
+def test_means_of_one_world_do_not_hang_on_the_other(comparison, with_real):
+    summary, alone = Summary(with_real), Summary(comparison)
+    assert [mean.title for mean in summary.means][-1] == "native\nns/op"
+    assert summary.value(MEMS, "rbtree") == alone.value(MEMS, "rbtree")
+    assert summary.value(MEMS, "glibc") is None
+    native = summary.means[-1]
+    assert summary.value(native, "glibc") == pytest.approx(30)
+    assert summary.value(native, "rbtree") is None
+    assert summary.value(UTILISATION, "glibc") == summary.value(UTILISATION, "rbtree")
+    assert native not in alone.means
+    assert not any("also without" in note for note in summary.notes())
