@@ -18,7 +18,7 @@ from heaplab.errors import UsageError
 from heaplab.files import replacing
 from heaplab.lab.record import CRASHED, FAILED, HUNG
 from heaplab.native.peers import NAMES, parse_peers
-from heaplab.native.play import ROUNDS
+from heaplab.native.playing import ROUNDS
 from heaplab.traces import corpus
 from heaplab.units import parse_size
 

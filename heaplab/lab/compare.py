@@ -18,7 +18,7 @@ from heaplab.lab.record import CRASHED, HUNG, Run
 from heaplab.lab.run import RAM
 from heaplab.lab.worker import Job
 from heaplab.native.peers import Peer, find_peers
-from heaplab.native.play import ROUNDS
+from heaplab.native.playing import ROUNDS
 from heaplab.traces import Header, Provenance, Trace, TraceWriter, corpus, open_trace
 
 #: of freelist the classical fits, and every other design in C

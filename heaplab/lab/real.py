@@ -8,7 +8,7 @@ from functools import partial
 from heaplab.lab.metrics import Mems, utilisation
 from heaplab.lab.record import CRASHED, FINISHED, HUNG, NATIVE, Run, Seconds, Timeline
 from heaplab.native.peers import Peer
-from heaplab.native.play import Space, play_latency, play_space, play_times
+from heaplab.native.playing import Space, play_latency, play_space, play_times
 from heaplab.native.stage import Stage
 from heaplab.traces import Trace
 

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from heaplab.lab.metrics import Fragmentation, Mems
-from heaplab.native.play import Latency, Times
+from heaplab.native.playing import Latency, Times
 
 #: the language of real allocators
 NATIVE = "native"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from heaplab.lab import Comparison
 from heaplab.lab.record import NATIVE, Run
-from heaplab.native.play import Latency, Times
+from heaplab.native.playing import Latency, Times
 from heaplab.units import format_size
 
 SPACE, COST = "space", "cost"

@@ -7,7 +7,7 @@ import pytest
 from heaplab import lab
 from heaplab._core import lib
 from heaplab.native.peers import find_peer
-from heaplab.native.play import Latency, Space, Times, play, play_space, play_times
+from heaplab.native.playing import Latency, Space, Times, play, play_space, play_times
 from heaplab.native.stage import Stage
 from heaplab.traces import NULL_ID, Event, Op, Trace, open_trace, synthetic
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from heaplab.native.play import play
+from heaplab.native.playing import play
 from heaplab.traces import Event, Op, Trace
 
 #: 19 mallocs, and then the one that a planted fault is in

@@ -7,7 +7,7 @@ import pytest
 from heaplab import lab
 from heaplab.lab import Comparison, Run, Seconds
 from heaplab.lab.metrics import Mems
-from heaplab.native.play import Latency, Times
+from heaplab.native.playing import Latency, Times
 from heaplab.traces import synthetic
 
 
