@@ -337,6 +337,8 @@ static void ground_start(int argc, char **argv, char **envp)
     prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
     started_as = argument(NUMBER);
     map_files();
+    if (!player->settled && !player->born)
+        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); /* an allocator that hangs must not outlive who would end it */
     if (player->pass >= HL_PLAY_SPACE)
         settle();
     catch_signals();

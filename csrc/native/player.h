@@ -63,6 +63,7 @@ typedef struct hl_play_process {
 
 /* A thread of a process of the trace, but for main threads. */
 typedef struct hl_play_actor {
+    uint32_t number; /* the trace's, in its process */
     uint32_t go;
     uint32_t alive;
     uint64_t thread; /* pthread_t, in its own process */

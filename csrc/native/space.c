@@ -226,12 +226,12 @@ static uint64_t next_alive(uint64_t number)
 
 static void *play_thread(void *actor);
 
-static void start_thread(uint32_t number, uint32_t actor, uint32_t thread)
+static void start_thread(uint32_t number, uint32_t actor)
 {
     pthread_attr_t attributes;
     pthread_t started;
     pthread_attr_init(&attributes);
-    pthread_attr_setstack(&attributes, ground_stack(thread), PLAY_STACK);
+    pthread_attr_setstack(&attributes, ground_stack(actors[actor].number), PLAY_STACK);
     actors[actor].alive = 1;
     actors[actor].go = 0;
     int error = pthread_create(&started, &attributes, play_thread, (void *)(uintptr_t)((uint64_t)number << 32 | actor));
@@ -240,7 +240,19 @@ static void start_thread(uint32_t number, uint32_t actor, uint32_t thread)
     actors[actor].thread = (uint64_t)started;
 }
 
-/* Lets whose event number `row` is go on.  A thread that is not there is started by its process. */
+/* Starts the process's other threads, so that what pthread_create takes of the allocator is not in the way of what
+ * comes later: it lies at the beginning of the heap. */
+static void start_threads(const self *me)
+{
+    for (uint32_t i = 0; i < me->process->actor_count; i++) {
+        uint32_t actor = me->process->first_actor + i;
+        if (actors[actor].number != me->process->main_thread)
+            start_thread(me->number, actor);
+    }
+}
+
+/* Lets whose event number `row` is go on.  A thread that is not there any more, since another had its number and has
+ * ended, is started by its process. */
 static void hand_over(const self *me, uint64_t row)
 {
     if (row == player->events) {
@@ -253,7 +265,7 @@ static void hand_over(const self *me, uint64_t row)
     uint32_t number = events.process[row], thread = events.thread[row], actor = event_actors[row];
     hl_play_process *p = &processes[number];
     if (thread != p->main_thread && !actors[actor].alive && number == me->number)
-        start_thread(number, actor, thread);
+        start_thread(number, actor);
     give_turn(number, thread != p->main_thread && actors[actor].alive ? &actors[actor].go : &p->go);
 }
 
@@ -291,6 +303,7 @@ static void be_born(self *me, uint32_t number)
         places_touch();
     child->pid = getpid();
     child->own_faults = ground_faults();
+    start_threads(me);
     futex_wake(&child->ready);
 }
 
@@ -368,6 +381,7 @@ static void begin(self *me)
     p->own_faults = base_faults - p->faults;
     p->family = (uint32_t)player->families++;
     *family_of(p) = (hl_play_family){.base = base_anonymous, .members = 1};
+    start_threads(me);
     count(p);
     if (executed)
         end_event();

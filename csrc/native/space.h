@@ -9,7 +9,8 @@
  *   a thread ends  its process's main thread waits for it, and looks then
  *
  * The main thread of a process cannot end before it: at its THREAD_EXIT nothing happens.  pthread_create takes a
- * small block of the allocator for each thread, as in every program.
+ * small block of the allocator for each other thread, as in every program: threads are started with their process,
+ * so that these blocks lie at the beginning of the heap.
  */
 #ifndef HL_NATIVE_SPACE_H
 #define HL_NATIVE_SPACE_H

@@ -187,6 +187,9 @@ class Stage:
             table[number].slot_count = int(self._slot_count[number])
             table[number].first_actor = int(first[number])
             table[number].actor_count = int(first[number + 1] - first[number])
+        actors = ffi.cast("hl_play_actor *", ffi.from_buffer(memory) + offsets["actors_at"])
+        for place, key in enumerate(self._actors.tolist()):
+            actors[place].number = key & 0xFFFF
         memory[offsets["sample_at"] : offsets["sample_at"] + points * 8] = self._sample_at.tobytes()
         return memory
 

@@ -30,6 +30,7 @@ typedef struct {
 } hl_play_process;
 
 typedef struct {
+    uint32_t number;
     ...;
 } hl_play_actor;
 
