@@ -81,7 +81,7 @@ class Space:
 
 @dataclass(frozen=True)
 class Times:
-    """Nanoseconds of one operation, over rounds: the wall time of a clock-free replay less the harness's.
+    """Nanoseconds of one operation, over rounds: processor time of a clock-free replay less the harness's.
 
     ns_per_op: the median.  low, high: the quartiles.  rounds: each one's.  floor: what the harness and the
     payload's writing take, the median, which is taken off.
