@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 import sysconfig
+from glob import glob
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -66,6 +67,10 @@ PROGRAMS = (AGENT, PLAYER)
 ON_LINUX = sys.platform == "linux" and platform.machine() == "x86_64"
 
 
+#: what has to be fast is compiled once more, for the usual machine alone: csrc/machine/machine.h
+USUAL = [*sorted(glob("csrc/designs/*.c")), "csrc/replay/rows.c"]
+
+
 class BuildPy(build_py):
     """Takes csrc along: an installed heaplab compiles designs of it (heaplab/native/sources.py)."""
 
@@ -92,6 +97,15 @@ class BuildExt(build_ext):
         super().run()
 
     def build_extension(self, ext: Extension) -> None:
+        if ext.name == "heaplab._core._heaplab":
+            ext.extra_objects = self.compiler.compile(
+                USUAL,
+                str(Path(self.build_temp, "usual")),
+                macros=[("HL_USUAL", None)],
+                include_dirs=ext.include_dirs,
+                extra_postargs=ext.extra_compile_args,
+                depends=ext.depends,
+            )
         if ext not in PROGRAMS:
             super().build_extension(ext)
             return

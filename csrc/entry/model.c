@@ -23,6 +23,8 @@
 /* The linker gathers what HEAP_DESIGN has left, and names the ends. */
 extern const hl_design *const __start_hl_designs[];
 extern const hl_design *const __stop_hl_designs[];
+extern const hl_design *const __start_hl_usual_designs[];
+extern const hl_design *const __stop_hl_usual_designs[];
 
 const hl_design *hl_design_at(unsigned n)
 {
@@ -31,7 +33,21 @@ const hl_design *hl_design_at(unsigned n)
 
 const hl_option hl_shared_options[] = {LARGE_OPTIONS, BRK_OPTIONS, HEAP_CHECK_OPTIONS, {0}};
 
-void hl_heap_begin(hl_heap *h) { heap_begin(h); }
+/* The same design, compiled for the usual machine. */
+static const hl_design *usual(const hl_design *design)
+{
+    const hl_design *const *d = __start_hl_usual_designs;
+    while (d < __stop_hl_usual_designs && (*d)->magic != design->magic)
+        d++;
+    return d < __stop_hl_usual_designs ? *d : design;
+}
+
+void hl_heap_begin(hl_heap *h)
+{
+    if (hl_is_usual(h->env->machine))
+        h->design = usual(h->design);
+    heap_begin(h);
+}
 
 void hl_heap_set(hl_heap *h, size_t place, uint64_t value) { memcpy((char *)h + place, &value, sizeof value); }
 

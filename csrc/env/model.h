@@ -41,7 +41,7 @@ static inline void env_copy(env *e, uint64_t dst, uint64_t src, uint64_t n) { hl
 
 static inline void env_zero(env *e, uint64_t dst, uint64_t n) { hl_fill(e, dst, 0, n); }
 
-static inline uint64_t env_page_size(const env *e) { return e->machine->page_size; }
+static inline uint64_t env_page_size(const env *e) { return hl_page_size(e); }
 
 static inline uint64_t env_break(const env *e) { return e->space ? e->space->brk : 0; }
 

@@ -154,10 +154,16 @@ typedef struct hl_design {
     void (*thread_exit)(hl_heap *h, unsigned thread);
 } hl_design;
 
-/* The designs of the program: a pointer to each, gathered by the linker from all of designs/. */
+/* The designs of the program: a pointer to each, gathered by the linker from all of designs/.  On the model each is
+ * there a second time, compiled for the usual machine alone (machine.h). */
+#ifdef HL_USUAL
+#define HEAP_LIST "hl_usual_designs"
+#else
+#define HEAP_LIST "hl_designs"
+#endif
 #define HEAP_DESIGN(the_design)                                                                               \
     static const hl_design *const the_design##_listed                                                         \
-        __attribute__((used, section("hl_designs"))) = &(the_design)
+        __attribute__((used, section(HEAP_LIST))) = &(the_design)
 
 /* ---- the contract (posix.c), called with an escape set ---- */
 

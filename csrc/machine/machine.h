@@ -34,6 +34,11 @@
 #define HL_LEVELS 4
 #define HL_NO_FRAME UINT64_MAX
 
+/* The usual machine: what a machine is if nobody says otherwise.  Code that has to be fast is compiled twice, once
+ * with HL_USUAL defined: then it serves the usual machine alone, and these are constants in it (mmu.h). */
+#define HL_USUAL_PAGE 4096
+#define HL_USUAL_TLB 2048
+
 #define HL_PTE_P (1ull << 0)
 #define HL_PTE_W (1ull << 1)
 #define HL_PTE_U (1ull << 2)
@@ -164,7 +169,6 @@ typedef struct hl_context {
     unsigned slot_shift; /* brings an address's page number to where a TLB entry's offset has its */
     uint64_t slot_mask;
     uint64_t page_mask; /* clears the offset within a page */
-    uint64_t word_mask; /* the same but for the bits that a word's address has clear */
     uint64_t asid_tag;  /* asid << 48 */
     int64_t left;       /* references until the budget is spent */
     uint64_t stores;
@@ -184,6 +188,11 @@ typedef struct hl_context {
     int observing;
     struct hl_look *look; /* NULL: the context of a task */
 } hl_context;
+
+static inline int hl_is_usual(const hl_machine *m)
+{
+    return m->page_size == HL_USUAL_PAGE && m->tlb_size == HL_USUAL_TLB;
+}
 
 /* ---- frames.c ---- */
 

@@ -9,7 +9,7 @@
 
 /* A kernel that says "try again" this often without mapping the page is broken, not slow. */
 #define MOST_RETRIES 64
-#define ENTRY_BITS ((unsigned)__builtin_ctzll(sizeof(hl_tlb_entry)))
+_Static_assert(sizeof(hl_tlb_entry) == 1u << HL_ENTRY_BITS, "the fast path shifts by HL_ENTRY_BITS");
 
 hl_context *hl_context_new(hl_space *s, void *handle)
 {
@@ -19,9 +19,8 @@ hl_context *hl_context_new(hl_space *s, void *handle)
         return NULL;
     c->machine = m;
     c->handle = handle;
-    c->slot_shift = m->page_shift - ENTRY_BITS;
+    c->slot_shift = m->page_shift - HL_ENTRY_BITS;
     c->page_mask = ~(m->page_size - 1);
-    c->word_mask = c->page_mask | 7;
     hl_set_fuel(c, HL_NO_LIMIT);
     hl_choose_tlb(c);
     hl_context_switch(c, s);
@@ -35,13 +34,13 @@ void hl_context_delete(hl_context *c)
     free(c);
 }
 
-const hl_tlb_entry hl_no_tlb = {UINT64_MAX, UINT64_MAX, 0, 0};
+const hl_tlb_entry hl_no_tlb[HL_USUAL_TLB] = {[0 ... HL_USUAL_TLB - 1] = {UINT64_MAX, UINT64_MAX, 0, 0}};
 
 void hl_choose_tlb(hl_context *c)
 {
     int slow = c->observing || c->look;
-    c->tlb = (const uint8_t *)(slow ? &hl_no_tlb : c->machine->tlb);
-    c->slot_mask = slow ? 0 : (c->machine->tlb_size - 1) << ENTRY_BITS;
+    c->tlb = (const uint8_t *)(slow ? hl_no_tlb : c->machine->tlb);
+    c->slot_mask = slow ? 0 : (c->machine->tlb_size - 1) << HL_ENTRY_BITS;
 }
 
 void hl_context_switch(hl_context *c, hl_space *s)

@@ -7,14 +7,6 @@
 
 static inline void *block(const hl_slot *slot) { return (void *)(uintptr_t)slot->address; }
 
-/* Nanoseconds that this thread had a processor: what others take of the machine is left out. */
-static uint64_t own_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 /* ---- between the measured stretches: fork, exec and exit ---- */
 
 /* The child's blocks: as large as the parent's, with the same payload. */
@@ -125,9 +117,9 @@ void play_timed(void)
     if (pass == HL_PLAY_FLOOR)
         places_plan();
     for (uint64_t row = 0; row < player->events;) {
-        uint64_t faults = ground_faults(), start_wall = clock_ns(), start = clock_ticks(), start_own = own_ns();
+        uint64_t faults = ground_faults(), start_wall = clock_ns(), start = clock_ticks(), start_own = clock_own_ns();
         row = stretch(row);
-        player->ns += own_ns() - start_own;
+        player->ns += clock_own_ns() - start_own;
         player->wall_ticks += clock_ticks() - start;
         player->wall_ns += clock_ns() - start_wall;
         player->faults += ground_faults() - faults;

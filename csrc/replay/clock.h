@@ -15,6 +15,14 @@ static inline uint64_t clock_ns(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* Nanoseconds that this thread has had of the processor: what others take of it does not count. */
+static inline uint64_t clock_own_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 static inline uint64_t clock_ticks(void)
 {
 #if defined(__x86_64__)
@@ -38,20 +46,6 @@ static inline uint64_t clock_overhead(void)
             least = took;
     }
     return least;
-}
-
-/* A stopwatch for many short stretches. */
-typedef struct hl_clock {
-    uint64_t ticks;      /* of all stretches, the cost of measuring taken off */
-    uint64_t overhead;   /* ticks; see clock_overhead */
-    uint64_t wall_ticks; /* of the replay as a whole, in both units: their ratio is the tick's length */
-    uint64_t wall_ns;
-} hl_clock;
-
-static inline void clock_add(hl_clock *c, uint64_t start, uint64_t stop)
-{
-    uint64_t took = stop - start;
-    c->ticks += took > c->overhead ? took - c->overhead : 0;
 }
 
 #endif

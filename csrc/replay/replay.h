@@ -16,7 +16,6 @@
 #define HL_REPLAY_H
 
 #include "../heap/heap.h"
-#include "clock.h"
 #include "events.h"
 #include "shadow.h"
 #include "slots.h"
@@ -83,8 +82,8 @@ typedef struct hl_replay {
     hl_replay_process **processes; /* by number; NULL: not alive */
     uint64_t process_capacity;
     hl_context *entered; /* the context whose escape is set */
-    int calling;         /* the allocator is at work, */
-    uint64_t before;     /* and its context had counted so many references when the call began */
+    uint64_t charged;    /* as of its context when it was last given fuel */
+    uint64_t before;     /* references that its context had counted when the last call of the allocator began */
     uint64_t heap_pages; /* of all processes */
     hl_sample now;
 
@@ -94,7 +93,7 @@ typedef struct hl_replay {
     uint64_t remote_frees; /* frees and reallocs by another thread than the block's */
     uint64_t mems, mems_max;
     uint64_t mems_count[HL_MEMS_BUCKETS];
-    hl_clock clock; /* within the allocator: system calls and page faults included */
+    uint64_t ns; /* of the processor, in hl_replay_run: the allocator, its faults and system calls, and the payloads */
 
     /* what went wrong: with which block, in whose way it is, and at which of its bytes */
     uint64_t bad_process, bad_id, bad_address, bad_size, bad_offset;

@@ -2,6 +2,7 @@
 
 The declarations are written by hand, one file a room of csrc/, in cdef/.  HEAPLAB_CFLAGS and
 HEAPLAB_LDFLAGS add compiler and linker flags: the sanitized and the coverage builds are made with them.
+setup.py adds what is compiled a second time, for the usual machine alone.
 """
 
 import os
@@ -33,9 +34,11 @@ ffibuilder.set_source(
     sources=sorted(str(source.relative_to(ROOT)) for source in SOURCES),
     depends=sorted(str(header.relative_to(ROOT)) for header in (ROOT / "csrc").rglob("*.h")),
     include_dirs=["csrc"],
-    extra_compile_args=["-std=gnu11", "-O3", *shlex.split(os.environ.get("HEAPLAB_CFLAGS", ""))],
+    extra_compile_args=[
+        "-std=gnu11",
+        "-O3",
+        "-fvisibility=hidden",
+        *shlex.split(os.environ.get("HEAPLAB_CFLAGS", "")),
+    ],
     extra_link_args=shlex.split(os.environ.get("HEAPLAB_LDFLAGS", "")),
 )
-
-if __name__ == "__main__":
-    ffibuilder.compile(verbose=True)

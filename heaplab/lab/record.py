@@ -45,8 +45,8 @@ class HeapMap:
 class Seconds:
     """The only figures that differ from run to run.
 
-    ns_per_op: nanoseconds within the allocator on the model, per operation; None without operations.
-    replay: seconds for the whole replay, the payload's writing and verifying included.
+    replay: processor time of the whole replay, the payload's writing and verifying included.
+    ns_per_op: the same on the model in nanoseconds per operation; None without operations.
     times, latency: of a real allocator.
     """
 

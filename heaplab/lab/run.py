@@ -113,8 +113,6 @@ def _record(
 ) -> Run:
     raw, end, header = replay.raw, replay.end, replay.trace.header
     operations = int(raw.ops)
-    clock = raw.clock
-    ns_per_tick = clock.wall_ns / clock.wall_ticks if clock.wall_ticks else 0.0
     return Run(
         trace=header.name,
         allocator=str(replay.spec),
@@ -140,5 +138,5 @@ def _record(
         mems=metrics.Mems.of(int(raw.mems), int(raw.mems_max), replay.mems_counts()),
         timeline=replay.timeline(),
         heap_map=heap_map,
-        seconds=Seconds(clock.ticks * ns_per_tick / operations if operations else None, clock.wall_ns / 1e9),
+        seconds=Seconds(int(raw.ns) / operations if operations else None, int(raw.ns) / 1e9),
     )

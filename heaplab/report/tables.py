@@ -32,8 +32,9 @@ mmap calls   mmap and munmap
 mems/op      memory references per operation: loads and stores of the
              allocator's own, not the payload's; p99: 99 % of the operations
              need no more
-ns/op        wall time within the allocator, with its system calls and faults;
-             the one column that differs from run to run
+ns/op        processor time of the replay per operation, with system calls and
+             faults, and with the payload's; the one column that differs from
+             run to run
 -            there is no such figure"""
 
 NATIVE_LEGEND = """native       a real allocator: the same trace played on it by a small program,

@@ -22,13 +22,6 @@ typedef struct {
     ...;
 } hl_slot;
 
-typedef struct {
-    uint64_t ticks;
-    uint64_t overhead;
-    uint64_t wall_ticks;
-    uint64_t wall_ns;
-} hl_clock;
-
 #define HL_REPLAY_DONE ...
 #define HL_REPLAY_PROCESS ...
 #define HL_REPLAY_NO_MEMORY ...
@@ -71,7 +64,7 @@ typedef struct {
     uint64_t mems;
     uint64_t mems_max;
     uint64_t mems_count[...];
-    hl_clock clock;
+    uint64_t ns;
     uint64_t bad_process;
     uint64_t bad_id;
     uint64_t bad_address;
