@@ -65,7 +65,8 @@ _FIGURES = (
         lambda run: run.operations > 0,
         "Left: memory references, loads and stores of the allocator's own, per operation. Right: "
         "processor time of the replay, with system calls, page faults and payload; it varies from run to "
-        "run. That of a real allocator, a square with its quartiles, is another measure: see the definitions.",
+        "run. That of a real allocator, a square with its quartiles, is another measure: see the "
+        "definitions.",
     ),
 )
 
