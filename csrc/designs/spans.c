@@ -53,8 +53,8 @@ _Static_assert(ROOT_MARKED < ROOT_THREADS && ROOT_TABLES + 8 * TABLES <= SEGMENT
 
 /* ---- classes ---- */
 
-/* The largest block that shares its span: two slices. */
-static inline uint64_t most_small(const hl_heap *h) { return 2 * slice_size(h); }
+/* The largest block that shares its span: half a slice. */
+static inline uint64_t most_small(const hl_heap *h) { return slice_size(h) / 2; }
 
 static inline unsigned classes(const hl_heap *h) { return class_of(most_small(h)) + 1; }
 
@@ -123,7 +123,7 @@ static inline void mark(hl_heap *h, uint64_t p)
 }
 
 /* p is no allocated block's address, though it lies in a segment. */
-static _Noreturn void diagnose(hl_heap *h, uint64_t p)
+static _Noreturn __attribute__((noinline, cold)) void diagnose(hl_heap *h, uint64_t p)
 {
     uint64_t slot = slot_of(h, p), span;
     unsigned slices;
@@ -195,6 +195,7 @@ static inline uint64_t thread_word(hl_heap *h, unsigned thread)
     return at ? at + 8 * (n % of_a_table) : 0;
 }
 
+/* The arena of the thread that called, or 0. */
 static HEAP_APART uint64_t find_arena(hl_heap *h)
 {
     uint64_t word = thread_word(h, env_thread(h->env)), arena = word ? heap_load(h, word) : 0;
@@ -202,10 +203,12 @@ static HEAP_APART uint64_t find_arena(hl_heap *h)
     return arena;
 }
 
-/* The arena of the thread that called, or 0.  The world's note of it spares the look into the root. */
+/* The same if the world has a note of it, which spares the look into the root. */
+static inline uint64_t noted_arena(hl_heap *h) { return env_note(heap_env(h)); }
+
 static inline uint64_t arena_of(hl_heap *h)
 {
-    uint64_t arena = env_note(heap_env(h));
+    uint64_t arena = noted_arena(h);
     return arena ? arena : find_arena(h);
 }
 
@@ -412,25 +415,27 @@ static int adopt(hl_heap *h, uint64_t arena)
 
 /* ---- malloc ---- */
 
-/* A block of a span of class c; 0 when it has no room.  checks_all: known when compiling, so that the path of
- * most calls is short. */
+/* The freed block that a span's state tells of.  checks_all: known when compiling, so that the path of most calls is
+ * short. */
 static inline __attribute__((always_inline)) uint64_t
-pop(hl_heap *h, uint64_t span, unsigned c, int checks_all)
+pop_freed(hl_heap *h, uint64_t span, uint64_t state, int checks_all)
 {
-    uint64_t state = heap_load(h, span + STATE), p;
-    if (state & UNITS) {
-        p = block_at(h, span, state & UNITS);
-        heap_store(h, span + STATE, (state & ~UNITS) + ONE_USED + linked(h, p));
-    } else if (has_room(state)) {
-        uint64_t size = class_size(c);
-        uint64_t end = slice_of(h, span) + ((uint64_t)slices_of(h, size) << slice_bits(h));
-        p = end - left_of(state) * size;
-        heap_store(h, span + STATE, state - ONE_LEFT + ONE_USED);
-        h->zeroed = (state & CLEAN) != 0;
-    } else {
-        return 0;
-    }
+    uint64_t p = block_at(h, span, state & UNITS);
+    heap_store(h, span + STATE, (state & ~UNITS) + ONE_USED + linked(h, p));
     if (checks_all)
+        mark(h, p);
+    return p;
+}
+
+/* The next fresh block of a span of class c, which has one. */
+static uint64_t pop_fresh(hl_heap *h, uint64_t span, unsigned c, uint64_t state)
+{
+    uint64_t size = class_size(c);
+    uint64_t end = slice_of(h, span) + ((uint64_t)slices_of(h, size) << slice_bits(h));
+    uint64_t p = end - left_of(state) * size;
+    heap_store(h, span + STATE, state - ONE_LEFT + ONE_USED);
+    h->zeroed = (state & CLEAN) != 0;
+    if (heap_checks_all(h))
         mark(h, p);
     return p;
 }
@@ -438,11 +443,14 @@ pop(hl_heap *h, uint64_t span, unsigned c, int checks_all)
 /* A block of the first listed span that has room; 0 when none is left. */
 static uint64_t pop_listed(hl_heap *h, uint64_t list, unsigned c)
 {
-    uint64_t span, p;
+    uint64_t span;
     while ((span = heap_load(h, list))) {
         verify_linked(h, list, span);
-        if ((p = pop(h, span, c, heap_checks_all(h))))
-            return p;
+        uint64_t state = heap_load(h, span + STATE);
+        if (state & UNITS)
+            return pop_freed(h, span, state, heap_checks_all(h));
+        if (has_room(state))
+            return pop_fresh(h, span, c, state);
         unlist(h, list, span);
         heap_store(h, span + STATE, heap_load(h, span + STATE) & ~LISTED);
     }
@@ -479,18 +487,40 @@ static __attribute__((noinline)) uint64_t take_slowly(hl_heap *h, unsigned c)
     return p;
 }
 
-static inline __attribute__((always_inline)) uint64_t take_with(hl_heap *h, unsigned c, int checks_all)
+/* The first span of the class has no freed block. */
+static HEAP_APART uint64_t take_fresh(hl_heap *h, uint64_t span, unsigned c, uint64_t state)
 {
-    uint64_t arena = arena_of(h), span = arena ? heap_load(h, list_of(arena, c)) : 0;
-    uint64_t p = span ? pop(h, span, c, checks_all) : 0;
-    return p ? p : take_slowly(h, c);
+    return has_room(state) ? pop_fresh(h, span, c, state) : take_slowly(h, c);
 }
 
-static HEAP_PATH uint64_t take_checked(hl_heap *h, unsigned c) { return take_with(h, c, 1); }
+static inline __attribute__((always_inline)) uint64_t
+take_of(hl_heap *h, uint64_t arena, unsigned c, int checks_all)
+{
+    uint64_t span = heap_load(h, list_of(arena, c));
+    if (!span)
+        return take_slowly(h, c);
+    uint64_t state = heap_load(h, span + STATE);
+    return state & UNITS ? pop_freed(h, span, state, checks_all) : take_fresh(h, span, c, state);
+}
+
+static HEAP_APART uint64_t take_unnoted(hl_heap *h, unsigned c, int checks_all)
+{
+    uint64_t arena = find_arena(h);
+    return arena ? take_of(h, arena, c, checks_all) : take_slowly(h, c);
+}
+
+static HEAP_PATH uint64_t take_checked(hl_heap *h, unsigned c)
+{
+    uint64_t arena = noted_arena(h);
+    return arena ? take_of(h, arena, c, 1) : take_unnoted(h, c, 1);
+}
 
 static inline __attribute__((always_inline)) uint64_t take(hl_heap *h, unsigned c)
 {
-    return heap_checks_all(h) ? take_checked(h, c) : take_with(h, c, 0);
+    if (heap_checks_all(h))
+        return take_checked(h, c);
+    uint64_t arena = noted_arena(h);
+    return arena ? take_of(h, arena, c, 0) : take_unnoted(h, c, 0);
 }
 
 static uint64_t take_run(hl_heap *h, unsigned slices, unsigned step)
@@ -517,7 +547,7 @@ static __attribute__((noinline)) uint64_t take_special(hl_heap *h, uint64_t size
 {
     uint64_t slice = slice_size(h), step = alignment > slice ? alignment >> slice_bits(h) : 1;
     int large = large_serves(h, size) || (alignment > HEAP_ALIGN && large_serves(h, alignment));
-    if (!large && size <= most_small(h) && alignment <= slice) {
+    if (!large && size <= most_small(h) && alignment <= most_small(h)) {
         unsigned c = class_of(heap_round_up(size ? size : 1, alignment));
         while (class_size(c) & (alignment - 1))
             c++;
@@ -590,7 +620,7 @@ static inline uint64_t span_of(hl_heap *h, uint64_t p, int checks_all, uint64_t 
         *bits = heap_load(h, bitmap_word(h, p));
         if (!(*bits & bitmap_bit(p)) || p % UNIT)
             diagnose(h, p);
-        if (segment_of(h, span) != segment_of(h, p) || span % SLOT)
+        if ((span - segment_of(h, p)) & ~(uint64_t)(SLOT * (SLICES - 1)))
             heap_corrupt(h, p, HEAP_BROKEN_HEADER);
     }
     return span;
@@ -614,22 +644,39 @@ static __attribute__((noinline)) void free_large(hl_heap *h, uint64_t p)
     env_unlock(h->env);
 }
 
-/* Frees the allocated block at p.  bits: the bitmap's word with its bit. */
+/* Frees the allocated block at p, of the arena of the thread that called.  bits: the bitmap's word with its bit. */
 static inline __attribute__((always_inline)) void
-free_allocated(hl_heap *h, uint64_t p, uint64_t span, uint64_t bits, int checks_all)
+free_own(hl_heap *h, uint64_t p, uint64_t span, uint64_t bits, uint64_t arena, int checks_all)
 {
-    uint64_t owner = owner_of(h, p), arena = arena_of(h);
-    if (owner != arena) {
-        free_remote(h, owner, span, p);
-        return;
-    }
     if (checks_all)
-        heap_store(h, bitmap_word(h, p), bits & ~bitmap_bit(p));
+        heap_store(h, bitmap_word(h, p), bits ^ bitmap_bit(p));
     uint64_t state = heap_load(h, span + STATE), now = (state & ~UNITS) - ONE_USED + unit_of(h, p);
     heap_store(h, p, link_to(h, p, state & UNITS));
     heap_store(h, span + STATE, now);
     if (!used_of(now) || !(now & LISTED))
         settle(h, arena, span, now);
+}
+
+/* The block does not belong to the arena that the world has noted, if any. */
+static HEAP_APART void free_unnoted(hl_heap *h, uint64_t p, uint64_t span, uint64_t bits, uint64_t owner)
+{
+    uint64_t arena = arena_of(h);
+    if (owner != arena)
+        free_remote(h, owner, span, p);
+    else if (heap_checks_all(h))
+        free_own(h, p, span, bits, arena, 1);
+    else
+        free_own(h, p, span, bits, arena, 0);
+}
+
+static inline __attribute__((always_inline)) void
+free_allocated(hl_heap *h, uint64_t p, uint64_t span, uint64_t bits, int checks_all)
+{
+    uint64_t owner = owner_of(h, p), arena = noted_arena(h);
+    if (arena && owner == arena)
+        free_own(h, p, span, bits, arena, checks_all);
+    else
+        free_unnoted(h, p, span, bits, owner);
 }
 
 /* Other threads have freed blocks of the span: is p one of them? */

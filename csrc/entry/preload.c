@@ -29,6 +29,8 @@
 #include <stdlib.h>
 
 #define EXPORT __attribute__((visibility("default")))
+/* All that it calls is inlined, but for what stands apart. */
+#define WHOLE __attribute__((flatten))
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 
 __thread int lock_passes;
@@ -229,12 +231,13 @@ static inline void heap_leave(void)
         lock_give(&heap_lock);
 }
 
-static void *answer(uint64_t p)
+static __attribute__((noinline, cold)) void *no_memory(void)
 {
-    if (__builtin_expect(!p, 0))
-        errno = ENOMEM;
-    return (void *)(uintptr_t)p;
+    errno = ENOMEM;
+    return NULL;
 }
+
+static inline void *answer(uint64_t p) { return LIKELY(p) ? (void *)(uintptr_t)p : no_memory(); }
 
 static uint64_t to_number(const void *p) { return (uint64_t)(uintptr_t)p; }
 
@@ -266,12 +269,12 @@ static __attribute__((noinline)) void free_slowly(void *p)
     heap_leave();
 }
 
-EXPORT void *malloc(size_t size)
+EXPORT WHOLE void *malloc(size_t size)
 {
     return has_own_heap() ? answer(heap_malloc(&my_entry.heap, size)) : malloc_slowly(size);
 }
 
-EXPORT void free(void *p)
+EXPORT WHOLE void free(void *p)
 {
     if (p && has_own_heap())
         heap_free(&my_entry.heap, to_number(p));

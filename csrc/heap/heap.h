@@ -190,7 +190,7 @@ void heap_check(hl_heap *h);
 
 /* ---- for the designs ---- */
 
-_Noreturn void heap_corrupt(hl_heap *h, uint64_t address, int rule);
+__attribute__((noinline, cold)) _Noreturn void heap_corrupt(hl_heap *h, uint64_t address, int rule);
 
 #ifndef heap_design /* a library of one design says which it is, so that its verbs are inlined */
 #define heap_design(h) ((h)->design)

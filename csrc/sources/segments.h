@@ -45,7 +45,7 @@
 #include "../parts/radix.h"
 #include "book.h"
 
-enum { SLICES = 64, SLICE_PAGES = 8, SLOT = 64, UNIT = 16 };
+enum { SLICES = 64, SLICE_PAGES = 4, SLOT = 64, UNIT = 16 };
 enum { WINDOW = 64 * UNIT }; /* bytes with a word of the bitmap */
 enum { SEG_SEAL = 0, SEG_OWNER = 8, SEG_FREE = 16, SEG_DIRTY = 24, SEG_OLD = 32 };
 enum { SEG_NEXT = 40, SEG_PREV = 48 };

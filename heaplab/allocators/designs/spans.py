@@ -1,11 +1,11 @@
 """Spans: size classes, each in spans of slices, and an arena for each thread.
 
     alignment       16 bytes; a block of 2^k bytes stands at a multiple of 2^k
-    overhead        none a block; rounding up to the class, 6 % on average; 20 KiB a segment of 2 MiB
+    overhead        none a block; rounding up to the class, 6 % on average; 12 KiB a segment of 1 MiB
     minimum block   16 bytes
     malloc          5 mems when the class's first span has a freed block, 4 when it has a fresh one
     free            6 mems; of another thread's block 7, and 4 more for the first of a span
-    checks=all      2 mems more for malloc, 5 for free; checks=links none
+    checks=all      2 mems more for malloc, 4 for free; checks=links none
     metadata        out of band, in segment headers and arenas; one sealed link in a freed block
     source          Bonwick, USENIX 1994 (slabs); Leijen, Zorn, de Moura, Mimalloc, 2019 (spans of a thread)
 
@@ -145,7 +145,7 @@ class Spans(Design):
         self._large = Large(process, self.options, root, self._seal)
         self._geometry = g = self._segments.geometry
         #: the largest block that shares its span
-        self._most_small = 2 * g.slice
+        self._most_small = g.slice // 2
         self._classes = class_of(self._most_small) + 1
         self._threshold = self.options["mmap_threshold"]
         self._of_a_table = self._page_size // 8
@@ -537,7 +537,7 @@ class Spans(Design):
         """Return a block that is too large for a class, or stands at a multiple of more than 16."""
         g, serves = self._geometry, self._large.serves
         is_large = serves(size) or (alignment > ALIGN and serves(alignment))
-        if not is_large and size <= self._most_small and alignment <= g.slice:
+        if not is_large and max(size, alignment) <= self._most_small:
             c = class_of(round_up(max(size, 1), alignment))
             while class_size(c) & (alignment - 1):
                 c += 1

@@ -24,7 +24,7 @@
             +1024 near   64 words, by the segment's number: a segment that is mapped, plus 1
             +1536        to the end of the page; then the highest node of the radix tree of segments
 
-With pages of 4096 bytes a slice has 32 KiB, a segment 2 MiB, and the header fills 5 pages of the first slice.
+With pages of 4096 bytes a slice has 16 KiB, a segment 1 MiB, and the header fills 3 pages of the first slice.
 
 A pointer's segment is found by masking, and whether there is one by a radix tree; but first by the word of
 `near` that it would have, which most segments have to themselves.  A word has 64 bits, so one word says which
@@ -55,7 +55,7 @@ from heaplab.errors import HeapCorruption, Rule
 if TYPE_CHECKING:
     from heaplab.process import Process
 
-SLICES, SLICE_PAGES, SLOT, UNIT = 64, 8, 64, 16
+SLICES, SLICE_PAGES, SLOT, UNIT = 64, 4, 64, 16
 #: bytes with a word of the bitmap
 WINDOW: Final = 64 * UNIT
 OWNER, FREE, DIRTY, OLD, NEXT, PREV = 8, 16, 24, 32, 40, 48

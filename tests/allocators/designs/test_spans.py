@@ -83,7 +83,7 @@ def frames(process):
 
 @pytest.mark.parametrize(
     ("checks", "fresh", "freed", "free", "remote", "first"),
-    [("none", 4, 5, 6, 7, 11), ("links", 4, 5, 6, 7, 11), ("all", 6, 7, 11, 12, 15)],
+    [("none", 4, 5, 6, 7, 11), ("links", 4, 5, 6, 7, 11), ("all", 6, 7, 10, 11, 14)],
 )
 def test_mems_of_the_short_paths(new, checks, fresh, freed, free, remote, first):
     heap = new(f":checks={checks}")
