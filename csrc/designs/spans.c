@@ -72,6 +72,17 @@ static inline unsigned slices_of(const hl_heap *h, uint64_t size)
 
 /* ---- a span's words ---- */
 
+/* The word that says whose the segment of p is, and the arena that it gives. */
+static inline uint64_t owner_word(hl_heap *h, uint64_t p) { return heap_load(h, segment_of(h, p) + SEG_OWNER); }
+
+static inline uint64_t owner_of(hl_heap *h, uint64_t p)
+{
+    return segments_owner(h, segment_of(h, p), owner_word(h, p));
+}
+
+/* Whether the word gives this arena, believed without its seal: if not, the seal is asked. */
+static inline int is_of(uint64_t arena, uint64_t word) { return arena && !((word ^ arena) & SEAL_TAG); }
+
 static inline unsigned left_of(uint64_t state) { return (unsigned)(state / ONE_LEFT) & 0xffff; }
 
 static inline unsigned used_of(uint64_t state) { return (unsigned)(state / ONE_USED) & 0xffff; }
@@ -378,7 +389,7 @@ static void collect(hl_heap *h, uint64_t arena)
     for (; span; span = next) {
         verify_linked(h, arena, span);
         next = heap_load(h, span + MAILED);
-        uint64_t owner = heap_load(h, segment_of(h, span) + SEG_OWNER);
+        uint64_t owner = owner_of(h, span);
         if (owner == arena)
             collect_span(h, arena, span);
         else
@@ -635,8 +646,6 @@ static uint64_t span_of_allocated(hl_heap *h, uint64_t p)
     return span;
 }
 
-static inline uint64_t owner_of(hl_heap *h, uint64_t p) { return heap_load(h, segment_of(h, p) + SEG_OWNER); }
-
 static __attribute__((noinline)) void free_large(hl_heap *h, uint64_t p)
 {
     env_lock(h->env);
@@ -657,12 +666,12 @@ free_own(hl_heap *h, uint64_t p, uint64_t span, uint64_t bits, uint64_t arena, i
         settle(h, arena, span, now);
 }
 
-/* The block does not belong to the arena that the world has noted, if any. */
+/* The block does not belong to the arena that the world has noted, if any.  owner: the word that says whose it is. */
 static HEAP_APART void free_unnoted(hl_heap *h, uint64_t p, uint64_t span, uint64_t bits, uint64_t owner)
 {
     uint64_t arena = arena_of(h);
-    if (owner != arena)
-        free_remote(h, owner, span, p);
+    if (!is_of(arena, owner))
+        free_remote(h, segments_owner(h, segment_of(h, p), owner), span, p);
     else if (heap_checks_all(h))
         free_own(h, p, span, bits, arena, 1);
     else
@@ -672,8 +681,8 @@ static HEAP_APART void free_unnoted(hl_heap *h, uint64_t p, uint64_t span, uint6
 static inline __attribute__((always_inline)) void
 free_allocated(hl_heap *h, uint64_t p, uint64_t span, uint64_t bits, int checks_all)
 {
-    uint64_t owner = owner_of(h, p), arena = noted_arena(h);
-    if (arena && owner == arena)
+    uint64_t owner = owner_word(h, p), arena = noted_arena(h);
+    if (is_of(arena, owner))
         free_own(h, p, span, bits, arena, checks_all);
     else
         free_unnoted(h, p, span, bits, owner);
@@ -1032,6 +1041,15 @@ static void check_lists(hl_heap *h, uint64_t arena, uint64_t listed)
         heap_corrupt(h, arena, HEAP_BROKEN_INDEX);
 }
 
+/* What stands at one side in a ring, also where links are believed. */
+static uint64_t checked_link(hl_heap *h, uint64_t at, unsigned side)
+{
+    uint64_t link = heap_load(h, at + side);
+    if (!is_sealed(h, at + side, link))
+        heap_corrupt(h, at, HEAP_BROKEN_LINK);
+    return link & SEAL_TAG;
+}
+
 static void check_arena(hl_heap *h, uint64_t arena, census *found)
 {
     uint64_t owner = heap_load(h, arena + ARENA_THREAD), word, at = arena, segment, listed = found->listed;
@@ -1041,7 +1059,7 @@ static void check_arena(hl_heap *h, uint64_t arena, census *found)
                   heap_load(h, word) != arena))
         heap_corrupt(h, arena, HEAP_BROKEN_INDEX);
     uint64_t segments = heap_load(h, h->root + SEGMENTS_COUNT), before = UINT64_MAX;
-    for (; (segment = heap_load(h, at + SEG_NEXT)) != arena; at = segment) {
+    for (; (segment = checked_link(h, at, SEG_NEXT)) != arena; at = segment) {
         segments_check(h, arena, at, segment);
         uint64_t free_slices = heap_load(h, segment + SEG_FREE);
         if (found->segments++ == segments || (free_slices && !before)) /* those without stand behind */
@@ -1049,7 +1067,7 @@ static void check_arena(hl_heap *h, uint64_t arena, census *found)
         before = free_slices;
         check_segment(h, segment, found);
     }
-    if (heap_load(h, arena + SEG_PREV) != at)
+    if (checked_link(h, arena, SEG_PREV) != at)
         heap_corrupt(h, arena, HEAP_BROKEN_LINK);
     check_lists(h, arena, found->listed - listed);
 }

@@ -45,6 +45,9 @@ static inline uint64_t seal(const hl_heap *h, uint64_t address, uint64_t tag)
     return tag | (((address ^ tag ^ seal_key(h)) * seal_factor(h)) & ~SEAL_TAG);
 }
 
+/* The word scattered over 64 bits; distinct words stay distinct, unless seals are off. */
+static inline uint64_t seal_mix(const hl_heap *h, uint64_t word) { return (word ^ seal_key(h)) * seal_factor(h); }
+
 static inline int is_sealed(const hl_heap *h, uint64_t address, uint64_t header)
 {
     return header == seal(h, address, header & SEAL_TAG);

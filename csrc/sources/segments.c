@@ -3,7 +3,6 @@
 
 #include <errno.h>
 
-#include "../parts/seal.h"
 #include "large.h"
 
 static uint64_t new_node(hl_heap *h)
@@ -31,48 +30,91 @@ int segments_begin(hl_heap *h)
 
 /* ---- the ring of an owner ---- */
 
-void segments_own(hl_heap *h, uint64_t owner)
+uint64_t segments_link(hl_heap *h, uint64_t at, unsigned side)
 {
-    uint64_t owners;
-    heap_store(h, owner + SEG_NEXT, owner);
-    heap_store(h, owner + SEG_PREV, owner);
-    do
-        owners = heap_load(h, h->root + SEGMENTS_OWNERS);
-    while (!env_cas(h->env, h->root + SEGMENTS_OWNERS, owners, owners + 1));
+    uint64_t link = heap_load(h, at + side);
+    if (heap_checks_links(h) && !is_sealed(h, at + side, link))
+        heap_corrupt(h, at, HEAP_BROKEN_LINK);
+    return link & SEAL_TAG;
+}
+
+static void set_link(hl_heap *h, uint64_t at, unsigned side, uint64_t to)
+{
+    heap_store(h, at + side, seal(h, at + side, to));
 }
 
 uint64_t segments_next(hl_heap *h, uint64_t owner, uint64_t at)
 {
-    uint64_t next = heap_load(h, at + SEG_NEXT);
+    uint64_t next = segments_link(h, at, SEG_NEXT);
     if (next == owner)
         return 0;
     if (heap_checks_links(h) &&
-        (next != segment_of(h, next) || !in_segment(h, next) || heap_load(h, next + SEG_PREV) != at))
+        (next != segment_of(h, next) || !in_segment(h, next) || segments_link(h, next, SEG_PREV) != at))
         heap_corrupt(h, at, HEAP_BROKEN_LINK);
     return next;
 }
 
 static void ring_insert(hl_heap *h, uint64_t at, uint64_t segment)
 {
-    uint64_t next = heap_load(h, at + SEG_NEXT);
-    heap_store(h, segment + SEG_NEXT, next);
-    heap_store(h, segment + SEG_PREV, at);
-    heap_store(h, at + SEG_NEXT, segment);
-    heap_store(h, next + SEG_PREV, segment);
+    uint64_t next = segments_link(h, at, SEG_NEXT);
+    set_link(h, segment, SEG_NEXT, next);
+    set_link(h, segment, SEG_PREV, at);
+    set_link(h, at, SEG_NEXT, segment);
+    set_link(h, next, SEG_PREV, segment);
 }
 
 static void ring_remove(hl_heap *h, uint64_t segment)
 {
-    uint64_t next = heap_load(h, segment + SEG_NEXT), prev = heap_load(h, segment + SEG_PREV);
-    heap_store(h, prev + SEG_NEXT, next);
-    heap_store(h, next + SEG_PREV, prev);
+    uint64_t next = segments_link(h, segment, SEG_NEXT), prev = segments_link(h, segment, SEG_PREV);
+    set_link(h, prev, SEG_NEXT, next);
+    set_link(h, next, SEG_PREV, prev);
+}
+
+void segments_own(hl_heap *h, uint64_t owner)
+{
+    uint64_t owners;
+    set_link(h, owner, SEG_NEXT, owner);
+    set_link(h, owner, SEG_PREV, owner);
+    do
+        owners = heap_load(h, h->root + SEGMENTS_OWNERS);
+    while (!env_cas(h->env, h->root + SEGMENTS_OWNERS, owners, owners + 1));
 }
 
 static void insert_at_front(hl_heap *h, uint64_t owner, uint64_t segment) { ring_insert(h, owner, segment); }
 
 static void insert_at_back(hl_heap *h, uint64_t owner, uint64_t segment)
 {
-    ring_insert(h, heap_load(h, owner + SEG_PREV), segment);
+    ring_insert(h, segments_link(h, owner, SEG_PREV), segment);
+}
+
+/* ---- which slices are free, dirty and old: three words and their sum ---- */
+
+typedef struct slices {
+    uint64_t free, dirty, old;
+} slices;
+
+/* No change of one of the words leaves the sum as it was. */
+static uint64_t sum_of(const hl_heap *h, uint64_t segment, const slices *s)
+{
+    return seal_mix(h, seal_mix(h, seal_mix(h, segment ^ s->free) ^ s->dirty) ^ s->old);
+}
+
+static slices load_slices(hl_heap *h, uint64_t segment)
+{
+    slices s = {.free = heap_load(h, segment + SEG_FREE)};
+    s.dirty = heap_load(h, segment + SEG_DIRTY);
+    s.old = heap_load(h, segment + SEG_OLD);
+    if (heap_load(h, segment + SEG_SUM) != sum_of(h, segment, &s) && heap_checks_links(h))
+        heap_corrupt(h, segment, HEAP_BROKEN_HEADER);
+    return s;
+}
+
+static void store_slices(hl_heap *h, uint64_t segment, const slices *s)
+{
+    heap_store(h, segment + SEG_FREE, s->free);
+    heap_store(h, segment + SEG_DIRTY, s->dirty);
+    heap_store(h, segment + SEG_OLD, s->old);
+    heap_store(h, segment + SEG_SUM, sum_of(h, segment, s));
 }
 
 /* ---- mapping ---- */
@@ -113,8 +155,8 @@ static uint64_t map_segment(hl_heap *h, uint64_t owner)
     if (segment == ENV_FAILED)
         return 0;
     heap_store(h, segment + SEG_SEAL, seal(h, segment, SLICES));
-    heap_store(h, segment + SEG_OWNER, owner);
-    heap_store(h, segment + SEG_FREE, all_slices(h));
+    heap_store(h, segment + SEG_OWNER, seal(h, segment, owner));
+    store_slices(h, segment, &(slices){.free = all_slices(h)});
     insert_at_front(h, owner, segment);
     return segment;
 }
@@ -135,18 +177,20 @@ static void unmap_segment(hl_heap *h, uint64_t segment)
 /* ---- slices ---- */
 
 /* Takes the slices of `run` from the segment; whether they are clean. */
-static int claim(hl_heap *h, uint64_t segment, uint64_t free_slices, uint64_t run)
+static int claim(hl_heap *h, uint64_t segment, uint64_t run)
 {
-    uint64_t dirty = heap_load(h, segment + SEG_DIRTY);
-    heap_store(h, segment + SEG_FREE, free_slices & ~run);
-    heap_store(h, segment + SEG_DIRTY, dirty | run);
-    heap_store(h, segment + SEG_OLD, heap_load(h, segment + SEG_OLD) & ~run);
-    if (free_slices == run) { /* full */
-        uint64_t owner = heap_load(h, segment + SEG_OWNER);
+    slices s = load_slices(h, segment);
+    int clean = !(s.dirty & run);
+    s.free &= ~run;
+    s.dirty |= run;
+    s.old &= ~run;
+    store_slices(h, segment, &s);
+    if (!s.free) {
+        uint64_t owner = segments_owner(h, segment, heap_load(h, segment + SEG_OWNER));
         ring_remove(h, segment);
         insert_at_back(h, owner, segment);
     }
-    return !(dirty & run);
+    return clean;
 }
 
 uint64_t segments_take(hl_heap *h, uint64_t owner, unsigned n, unsigned step, int *clean)
@@ -160,7 +204,7 @@ uint64_t segments_take(hl_heap *h, uint64_t owner, unsigned n, unsigned step, in
             continue;
         uint64_t used = run_starts(free_slices & heap_load(h, segment + SEG_DIRTY), n, step);
         unsigned at = (unsigned)__builtin_ctzll(used ? used : starts); /* pages that are there spare faults */
-        *clean = claim(h, segment, free_slices, run_mask(at, n));
+        *clean = claim(h, segment, run_mask(at, n));
         return segment + SLOT * at;
     }
     return 0;
@@ -174,7 +218,7 @@ uint64_t segments_grow(hl_heap *h, uint64_t owner, unsigned n, unsigned step, in
         return 0;
     }
     unsigned at = (unsigned)__builtin_ctzll(run_starts(all_slices(h), n, step));
-    *clean = claim(h, segment, all_slices(h), run_mask(at, n));
+    *clean = claim(h, segment, run_mask(at, n));
     return segment + SLOT * at;
 }
 
@@ -184,15 +228,18 @@ int segments_extend(hl_heap *h, uint64_t slot, unsigned n)
     unsigned at = index_of(h, slot);
     if (at + n > SLICES || (free_slices & run_mask(at, n)) != run_mask(at, n))
         return 0;
-    claim(h, segment, free_slices, run_mask(at, n));
+    claim(h, segment, run_mask(at, n));
     return 1;
 }
 
 int segments_give(hl_heap *h, uint64_t owner, uint64_t slot, unsigned n)
 {
-    uint64_t segment = segment_of(h, slot), free_slices = heap_load(h, segment + SEG_FREE);
-    heap_store(h, segment + SEG_FREE, free_slices | run_mask(index_of(h, slot), n));
-    if (!free_slices) {
+    uint64_t segment = segment_of(h, slot);
+    slices s = load_slices(h, segment);
+    int was_full = !s.free;
+    s.free |= run_mask(index_of(h, slot), n);
+    store_slices(h, segment, &s);
+    if (was_full) {
         ring_remove(h, segment);
         insert_at_front(h, owner, segment);
     }
@@ -217,21 +264,20 @@ void segments_sweep(hl_heap *h, uint64_t owner, int all)
     heap_store(h, owner + OWNER_EMPTIED, 0);
     uint64_t segment = segments_next(h, owner, owner), next;
     for (; segment; segment = next) {
-        uint64_t free_slices = heap_load(h, segment + SEG_FREE);
-        if (!free_slices)
+        slices s = load_slices(h, segment);
+        if (!s.free)
             break;
         next = segments_next(h, owner, segment);
-        uint64_t dirty = heap_load(h, segment + SEG_DIRTY), idle = free_slices & dirty;
-        uint64_t old = all ? idle : heap_load(h, segment + SEG_OLD);
-        if (free_slices == all_slices(h) && old == dirty) {
+        uint64_t idle = s.free & s.dirty, old = all ? idle : s.old;
+        if (s.free == all_slices(h) && old == s.dirty) {
             unmap_segment(h, segment);
             continue;
         }
-        if (old) {
+        if (old)
             discard(h, segment, old);
-            heap_store(h, segment + SEG_DIRTY, dirty & ~old);
-        }
-        heap_store(h, segment + SEG_OLD, idle & ~old);
+        s.dirty &= ~old;
+        s.old = idle & ~old;
+        store_slices(h, segment, &s);
     }
 }
 
@@ -240,7 +286,7 @@ void segments_move(hl_heap *h, uint64_t from, uint64_t to)
     uint64_t segment;
     while ((segment = segments_next(h, from, from))) {
         ring_remove(h, segment);
-        heap_store(h, segment + SEG_OWNER, to);
+        heap_store(h, segment + SEG_OWNER, seal(h, segment, to));
         if (heap_load(h, segment + SEG_FREE))
             insert_at_front(h, to, segment);
         else
@@ -260,12 +306,15 @@ void segments_check_near(hl_heap *h)
 void segments_check(hl_heap *h, uint64_t owner, uint64_t at, uint64_t segment)
 {
     if (segment != segment_of(h, segment) || !in_segment(h, segment) ||
-        heap_load(h, segment + SEG_PREV) != at)
+        heap_load(h, segment + SEG_PREV) != seal(h, segment + SEG_PREV, at))
         heap_corrupt(h, at, HEAP_BROKEN_LINK);
-    uint64_t free_slices = heap_load(h, segment + SEG_FREE), dirty = heap_load(h, segment + SEG_DIRTY);
-    uint64_t old = heap_load(h, segment + SEG_OLD), takeable = all_slices(h);
-    if (heap_load(h, segment + SEG_SEAL) != seal(h, segment, SLICES) ||
-        heap_load(h, segment + SEG_OWNER) != owner || (free_slices | dirty) & ~takeable ||
-        old & ~(free_slices & dirty) || takeable & ~(free_slices | dirty))
+    slices s = {.free = heap_load(h, segment + SEG_FREE)};
+    s.dirty = heap_load(h, segment + SEG_DIRTY);
+    s.old = heap_load(h, segment + SEG_OLD);
+    uint64_t takeable = all_slices(h);
+    if (heap_load(h, segment + SEG_SUM) != sum_of(h, segment, &s) ||
+        heap_load(h, segment + SEG_SEAL) != seal(h, segment, SLICES) ||
+        heap_load(h, segment + SEG_OWNER) != seal(h, segment, owner) || (s.free | s.dirty) & ~takeable ||
+        s.old & ~(s.free & s.dirty) || takeable & ~(s.free | s.dirty))
         heap_corrupt(h, segment, HEAP_BROKEN_HEADER);
 }

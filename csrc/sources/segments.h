@@ -8,12 +8,13 @@
  *   | words | slots 1 to 63 | bitmap |              of the header
  *
  *   words   +0  seal     of the address          slot n: 64 bytes for whoever takes slice n
- *           +8  owner    who takes slices        bitmap: a bit for each 16 bytes of the segment, the design's
+ *           +8  owner    who, sealed             bitmap: a bit for each 16 bytes of the segment, the design's
  *           +16 free     slices, a bit each
  *           +24 dirty    slices taken since they were mapped, or given back to the kernel
  *           +32 old      slices, free and dirty, that were so when the last period of the owner ended
- *           +40 next  +48 prev    in the owner's ring, through the owner's own words +40 and +48:
+ *           +40 next  +48 prev    in the owner's ring, through the owner's own words +40 and +48, all sealed:
  *                        the segments with a free slice stand before the others
+ *           +56 sum      of free, dirty and old
  *
  *   owner   +24 emptied  slices given since the period began
  *           +40 next  +48 prev
@@ -43,12 +44,13 @@
 
 #include "../parts/bitruns.h"
 #include "../parts/radix.h"
+#include "../parts/seal.h"
 #include "book.h"
 
 enum { SLICES = 64, SLICE_PAGES = 4, SLOT = 64, UNIT = 16 };
 enum { WINDOW = 64 * UNIT }; /* bytes with a word of the bitmap */
 enum { SEG_SEAL = 0, SEG_OWNER = 8, SEG_FREE = 16, SEG_DIRTY = 24, SEG_OLD = 32 };
-enum { SEG_NEXT = 40, SEG_PREV = 48 };
+enum { SEG_NEXT = 40, SEG_PREV = 48, SEG_SUM = 56 };
 enum { OWNER_EMPTIED = 24 };
 enum { MOST_SHARES = 4 }; /* into which owners divide the delay */
 enum { SEGMENTS_COUNT = ROOT_DESIGN, SEGMENTS_OWNERS = ROOT_DESIGN + 8, SEGMENTS_BOOK = ROOT_DESIGN + 16 };
@@ -152,6 +154,14 @@ static inline int is_slot(hl_heap *h, uint64_t slot)
     return slot % SLOT == 0 && n >= header_slices(h) && n < SLICES && in_segment(h, slot);
 }
 
+/* The owner, which word +8 of this segment gives; or heap_corrupt. */
+static inline uint64_t segments_owner(hl_heap *h, uint64_t segment, uint64_t word)
+{
+    if (heap_checks_links(h) && !is_sealed(h, segment, word))
+        heap_corrupt(h, segment, HEAP_BROKEN_HEADER);
+    return word & SEAL_TAG;
+}
+
 /* ---- the source ---- */
 
 /* Maps the root and writes its words, but for the design's, which are zero: 1, or 0 with errno. */
@@ -176,6 +186,8 @@ int segments_give(hl_heap *h, uint64_t owner, uint64_t slot, unsigned n);
 void segments_sweep(hl_heap *h, uint64_t owner, int all);
 /* All segments of one owner are another's now. */
 void segments_move(hl_heap *h, uint64_t from, uint64_t to);
+/* What stands at one side of `at`, SEG_NEXT or SEG_PREV, in its ring; or heap_corrupt. */
+uint64_t segments_link(hl_heap *h, uint64_t at, unsigned side);
 /* The segment after `at` in the owner's ring; 0 after the last. */
 uint64_t segments_next(hl_heap *h, uint64_t owner, uint64_t at);
 /* Every word of `near`, or heap_corrupt. */

@@ -558,9 +558,13 @@ class Spans(Design):
         """
         return (not self._checks_all and p % self._page_size != 0) or self._segments.has(p)
 
+    def _owner_word(self, p: int) -> int:
+        """Return the word that says to which arena the segment belongs, sealed."""
+        return self._load(self._geometry.segment_of(p) + segments.OWNER)
+
     def _owner_of(self, p: int) -> int:
         """Return the arena to which the segment belongs."""
-        return self._load(self._geometry.segment_of(p) + segments.OWNER)
+        return self._segments.owner(self._geometry.segment_of(p), self._owner_word(p))
 
     def _is_remote(self, span: int, p: int) -> bool:
         """Whether another thread has freed the block at p already: its own word says so, and the span's list.
@@ -602,9 +606,9 @@ class Spans(Design):
             self._large.free(p)
             return
         span, bits = self._span_of(p)
-        owner, arena = self._owner_of(p), self._arena()
-        if owner != arena:
-            self._free_remote(owner, span, p)
+        owner, arena = self._owner_word(p), self._arena()
+        if not arena or owner & TAG != arena:  # now the word is not believed without its seal
+            self._free_remote(self._segments.owner(self._geometry.segment_of(p), owner), span, p)
             return
         if self._checks_all:
             word, bit = self._geometry.bit_of(p)
@@ -820,7 +824,7 @@ class Spans(Design):
             if not word or load(word) != arena:
                 self._corrupt(arena, Rule.BROKEN_INDEX)
         count = load(self.root + segments.COUNT)
-        while (segment := load(at + segments.NEXT)) != arena:
+        while (segment := self._segments.link(at, segments.NEXT, demand=True)) != arena:
             self._segments.check(arena, at, segment)
             free = load(segment + segments.FREE)
             if found.segments == count or (free and not before):  # those without stand behind
@@ -828,7 +832,7 @@ class Spans(Design):
             found.segments += 1
             self._check_segment(segment, found)
             at, before = segment, free
-        if load(arena + segments.PREV) != at:
+        if self._segments.link(arena, segments.PREV, demand=True) != at:
             self._corrupt(arena, Rule.BROKEN_LINK)
         self._check_lists(arena, found.listed - listed)
 

@@ -8,12 +8,13 @@
     | words | slots 1 to 63 | bitmap |              of the header
 
     words   +0  seal     of the address          slot n: 64 bytes for whoever takes slice n
-            +8  owner    who takes slices        bitmap: a bit for each 16 bytes of the segment, the design's
+            +8  owner    who, sealed             bitmap: a bit for each 16 bytes of the segment, the design's
             +16 free     slices, a bit each
             +24 dirty    slices taken since they were mapped, or given back to the kernel
             +32 old      slices, free and dirty, that were so when the last period of the owner ended
-            +40 next  +48 prev    in the owner's ring, through the owner's own words +40 and +48:
+            +40 next  +48 prev    in the owner's ring, through the owner's own words +40 and +48, all sealed:
                          the segments with a free slice stand before the others
+            +56 sum      of free, dirty and old
 
     owner   +24 emptied  slices given since the period began
             +40 next  +48 prev
@@ -48,7 +49,7 @@ from heaplab.allocators.base import Checks, round_up
 from heaplab.allocators.design import ROOT_DESIGN, ROOT_MAGIC
 from heaplab.allocators.parts import bitruns
 from heaplab.allocators.parts.radix import RadixTree
-from heaplab.allocators.parts.seal import Seal
+from heaplab.allocators.parts.seal import TAG, Seal
 from heaplab.allocators.sources import book
 from heaplab.errors import HeapCorruption, Rule
 
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
 SLICES, SLICE_PAGES, SLOT, UNIT = 64, 4, 64, 16
 #: bytes with a word of the bitmap
 WINDOW: Final = 64 * UNIT
-OWNER, FREE, DIRTY, OLD, NEXT, PREV = 8, 16, 24, 32, 40, 48
+OWNER, FREE, DIRTY, OLD, NEXT, PREV, SUM = 8, 16, 24, 32, 40, 48, 56
 EMPTIED = 24
 COUNT, OWNERS, BOOK = ROOT_DESIGN, ROOT_DESIGN + 8, ROOT_DESIGN + 16
 #: where the design's own words of the root begin
@@ -158,9 +159,9 @@ class Segments:
 
     def own(self, owner: int) -> None:
         """Write the words of an owner without segments."""
-        load, store = self._load, self._store
-        store(owner + NEXT, owner)
-        store(owner + PREV, owner)
+        load = self._load
+        self._set_link(owner, NEXT, owner)
+        self._set_link(owner, PREV, owner)
         while not self.cas(self._root + OWNERS, owners := load(self._root + OWNERS), owners + 1):
             pass
 
@@ -185,13 +186,26 @@ class Segments:
 
     # ---- the ring of an owner ----
 
+    def link(self, at: int, side: int, demand: bool = False) -> int:
+        """Return what stands at one side of `at`, NEXT or PREV, in its ring.
+
+        demand: also where links are believed.  Raises: HeapCorruption if the link's seal is wrong.
+        """
+        link = self._load(at + side)
+        if (demand or self._checks_links) and not self._seal.holds(at + side, link):
+            raise HeapCorruption(at, Rule.BROKEN_LINK)
+        return link & TAG
+
+    def _set_link(self, at: int, side: int, to: int) -> None:
+        self._store(at + side, self._seal(at + side, to))
+
     def following(self, owner: int, at: int) -> int:
         """Return the segment after `at` in the owner's ring; 0 after the last."""
-        following = self._load(at + NEXT)
+        following = self.link(at, NEXT)
         if following == owner:
             return 0
         if self._checks_links and (
-            following % self.geometry.segment or not self.has(following) or self._load(following + PREV) != at
+            following % self.geometry.segment or not self.has(following) or self.link(following, PREV) != at
         ):
             raise HeapCorruption(at, Rule.BROKEN_LINK)
         return following
@@ -203,22 +217,44 @@ class Segments:
             yield segment
 
     def _insert(self, at: int, segment: int) -> None:
-        store, following = self._store, self._load(at + NEXT)
-        store(segment + NEXT, following)
-        store(segment + PREV, at)
-        store(at + NEXT, segment)
-        store(following + PREV, segment)
+        following = self.link(at, NEXT)
+        self._set_link(segment, NEXT, following)
+        self._set_link(segment, PREV, at)
+        self._set_link(at, NEXT, segment)
+        self._set_link(following, PREV, segment)
 
     def _remove(self, segment: int) -> None:
-        following, before = self._load(segment + NEXT), self._load(segment + PREV)
-        self._store(before + NEXT, following)
-        self._store(following + PREV, before)
+        following, before = self.link(segment, NEXT), self.link(segment, PREV)
+        self._set_link(before, NEXT, following)
+        self._set_link(following, PREV, before)
 
     def _insert_at_front(self, owner: int, segment: int) -> None:
         self._insert(owner, segment)
 
     def _insert_at_back(self, owner: int, segment: int) -> None:
-        self._insert(self._load(owner + PREV), segment)
+        self._insert(self.link(owner, PREV), segment)
+
+    # ---- which slices are free, dirty and old: three words and their sum ----
+
+    def _sum(self, segment: int, free: int, dirty: int, old: int) -> int:
+        """No change of one of the words leaves the sum as it was."""
+        mix = self._seal.mix
+        return mix(mix(mix(segment ^ free) ^ dirty) ^ old)
+
+    def _load_slices(self, segment: int) -> tuple[int, int, int]:
+        """Return the three words.  Raises: HeapCorruption if the sum is not theirs."""
+        load = self._load
+        words = load(segment + FREE), load(segment + DIRTY), load(segment + OLD)
+        if load(segment + SUM) != self._sum(segment, *words) and self._checks_links:
+            raise HeapCorruption(segment, Rule.BROKEN_HEADER)
+        return words
+
+    def _store_slices(self, segment: int, free: int, dirty: int, old: int) -> None:
+        store = self._store
+        store(segment + FREE, free)
+        store(segment + DIRTY, dirty)
+        store(segment + OLD, old)
+        store(segment + SUM, self._sum(segment, free, dirty, old))
 
     # ---- mapping ----
 
@@ -257,8 +293,8 @@ class Segments:
         store(self._near(segment), segment + 1)
         store(self._root + COUNT, self._load(self._root + COUNT) + 1)
         store(segment, self._seal(segment, SLICES))
-        store(segment + OWNER, owner)
-        store(segment + FREE, g.takeable)
+        store(segment + OWNER, self._seal(segment, owner))
+        self._store_slices(segment, g.takeable, 0, 0)
         self._insert_at_front(owner, segment)
         return segment
 
@@ -272,15 +308,18 @@ class Segments:
 
     # ---- slices ----
 
-    def _claim(self, segment: int, free: int, run: int) -> bool:
+    def owner(self, segment: int, word: int) -> int:
+        """Return the owner, which word +8 of this segment gives.  Raises: HeapCorruption for a wrong seal."""
+        if self._checks_links and not self._seal.holds(segment, word):
+            raise HeapCorruption(segment, Rule.BROKEN_HEADER)
+        return word & TAG
+
+    def _claim(self, segment: int, run: int) -> bool:
         """Take the slices of `run` from the segment; return whether they are clean."""
-        load, store = self._load, self._store
-        dirty = load(segment + DIRTY)
-        store(segment + FREE, free & ~run)
-        store(segment + DIRTY, dirty | run)
-        store(segment + OLD, load(segment + OLD) & ~run)
-        if free == run:  # full
-            owner = load(segment + OWNER)
+        free, dirty, old = self._load_slices(segment)
+        self._store_slices(segment, free & ~run, dirty | run, old & ~run)
+        if not free & ~run:  # full
+            owner = self.owner(segment, self._load(segment + OWNER))
             self._remove(segment)
             self._insert_at_back(owner, segment)
         return not dirty & run
@@ -299,7 +338,7 @@ class Segments:
                 continue
             used = bitruns.starts(free & self._load(segment + DIRTY), n, step)
             at = bitruns.lowest(used or starts)  # pages that are there spare faults
-            return segment + SLOT * at, self._claim(segment, free, bitruns.mask(at, n))
+            return segment + SLOT * at, self._claim(segment, bitruns.mask(at, n))
         return None
 
     def grow(self, owner: int, n: int, step: int = 1) -> tuple[int, bool] | None:
@@ -309,7 +348,7 @@ class Segments:
             return None
         takeable = self.geometry.takeable
         at = bitruns.lowest(bitruns.starts(takeable, n, step))
-        return segment + SLOT * at, self._claim(segment, takeable, bitruns.mask(at, n))
+        return segment + SLOT * at, self._claim(segment, bitruns.mask(at, n))
 
     def extend(self, slot: int, n: int) -> bool:
         """Take the n slices from this slot on, which follow taken ones; False when they are not free."""
@@ -317,14 +356,14 @@ class Segments:
         free, run = self._load(segment + FREE), bitruns.mask(at, n)
         if at + n > SLICES or free & run != run:
             return False
-        self._claim(segment, free, run)
+        self._claim(segment, run)
         return True
 
     def give(self, owner: int, slot: int, n: int) -> bool:
         """Give n slices from this slot on back; return whether the owner's period is over."""
         segment = self.geometry.segment_of(slot)
-        free = self._load(segment + FREE)
-        self._store(segment + FREE, free | bitruns.mask(self.geometry.index_of(slot), n))
+        free, dirty, old = self._load_slices(segment)
+        self._store_slices(segment, free | bitruns.mask(self.geometry.index_of(slot), n), dirty, old)
         if not free:
             self._remove(segment)
             self._insert_at_front(owner, segment)
@@ -342,32 +381,30 @@ class Segments:
 
     def sweep(self, owner: int, everything: bool = False) -> None:
         """End the owner's period: what was free all through it, or everything free, goes to the kernel."""
-        load, store = self._load, self._store
         everything |= not self._delay
-        store(owner + EMPTIED, 0)
+        self._store(owner + EMPTIED, 0)
         segment = self.following(owner, owner)
         while segment:
-            free = load(segment + FREE)
+            free, dirty, old = self._load_slices(segment)
             if not free:
                 break
             following = self.following(owner, segment)
-            dirty = load(segment + DIRTY)
             idle = free & dirty
-            old = idle if everything else load(segment + OLD)
+            if everything:
+                old = idle
             if free == self.geometry.takeable and old == dirty:
                 self._unmap_segment(segment)
             else:
                 if old:
                     self._discard(segment, old)
-                    store(segment + DIRTY, dirty & ~old)
-                store(segment + OLD, idle & ~old)
+                self._store_slices(segment, free, dirty & ~old, idle & ~old)
             segment = following
 
     def move(self, source: int, to: int) -> None:
         """Make all segments of one owner another's."""
         while segment := self.following(source, source):
             self._remove(segment)
-            self._store(segment + OWNER, to)
+            self._store(segment + OWNER, self._seal(segment, to))
             if self._load(segment + FREE):
                 self._insert_at_front(to, segment)
             else:
@@ -385,13 +422,14 @@ class Segments:
 
         Raises: HeapCorruption.
         """
-        load, takeable = self._load, self.geometry.takeable
-        if segment % self.geometry.segment or not self.has(segment) or load(segment + PREV) != at:
+        load, takeable, before = self._load, self.geometry.takeable, self._seal(segment + PREV, at)
+        if segment % self.geometry.segment or not self.has(segment) or load(segment + PREV) != before:
             raise HeapCorruption(at, Rule.BROKEN_LINK)
         free, dirty, old = load(segment + FREE), load(segment + DIRTY), load(segment + OLD)
         if (
-            load(segment) != self._seal(segment, SLICES)
-            or load(segment + OWNER) != owner
+            load(segment + SUM) != self._sum(segment, free, dirty, old)
+            or load(segment) != self._seal(segment, SLICES)
+            or load(segment + OWNER) != self._seal(segment, owner)
             or (free | dirty) & ~takeable
             or old & ~(free & dirty)
             or takeable & ~(free | dirty)

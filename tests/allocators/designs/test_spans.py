@@ -19,7 +19,7 @@ from heaplab.allocators.designs.spans import (
     STATE,
 )
 from heaplab.allocators.parts.classes import class_of, class_size
-from heaplab.allocators.parts.seal import Seal
+from heaplab.allocators.parts.seal import TAG, Seal
 from heaplab.allocators.sources import segments
 from heaplab.allocators.sources.segments import Geometry
 from heaplab.errors import HeapCorruption, Rule
@@ -180,10 +180,10 @@ def heap_segments(heap):
     load, found = heap.process.load64, {}
     arena = load(heap.root + ROOT_ARENAS)
     while arena:
-        at = load(arena + segments.NEXT)
+        at = load(arena + segments.NEXT) & TAG
         while at != arena:
             found[at] = arena
-            at = load(at + segments.NEXT)
+            at = load(at + segments.NEXT) & TAG
         arena = load(arena + spans.ARENA_NEXT)
     return found
 
