@@ -46,7 +46,7 @@ enum { ARENA_SEAL = 0, ARENA_THREAD = 8, ARENA_NEXT = 16, ARENA_MAILBOX = 64, AR
 enum { TABLES = 64, DIRECT = 32 };
 enum { ROOT_ARENAS = SEGMENTS_DESIGN, ROOT_MARKED = ROOT_ARENAS + 8 };
 enum { ROOT_THREADS = 256, ROOT_TABLES = ROOT_THREADS + 8 * DIRECT };
-_Static_assert(ROOT_MARKED < ROOT_THREADS && ROOT_TABLES + 8 * TABLES <= SEGMENTS_NEAR, "the root's words fit");
+_Static_assert((int)ROOT_MARKED < (int)ROOT_THREADS && ROOT_TABLES + 8 * TABLES <= (int)SEGMENTS_NEAR, "the root's words fit");
 
 /* An arena that a thread takes over from, or that is being made. */
 #define BUSY UINT64_MAX
@@ -89,9 +89,13 @@ static inline unsigned used_of(uint64_t state) { return (unsigned)(state / ONE_U
 
 static inline int has_room(uint64_t state) { return (state & (ONE_USED - 1)) != 0; }
 
+/* Units of a segment, less 1: a mask. */
+static inline uint64_t last_unit(const hl_heap *h) { return segment_size(h) / UNIT - 1; }
+
+/* Within the segment, whatever the unit is. */
 static inline uint64_t block_at(const hl_heap *h, uint64_t span, uint64_t unit)
 {
-    return segment_of(h, span) + UNIT * unit;
+    return segment_of(h, span) + UNIT * (unit & last_unit(h));
 }
 
 static inline uint64_t unit_of(const hl_heap *h, uint64_t p) { return (p - segment_of(h, p)) / UNIT; }
@@ -101,7 +105,7 @@ static inline uint64_t link_to(const hl_heap *h, uint64_t p, uint64_t unit) { re
 /* Whether the word at p can be the link of a freed block. */
 static inline int is_link(const hl_heap *h, uint64_t p, uint64_t link)
 {
-    return link == seal(h, p, link & (segment_size(h) / UNIT - 1));
+    return link == seal(h, p, link & last_unit(h));
 }
 
 /* The unit that the link of the freed block at p gives. */
@@ -442,8 +446,10 @@ pop_freed(hl_heap *h, uint64_t span, uint64_t state, int checks_all)
 static uint64_t pop_fresh(hl_heap *h, uint64_t span, unsigned c, uint64_t state)
 {
     uint64_t size = class_size(c);
-    uint64_t end = slice_of(h, span) + ((uint64_t)slices_of(h, size) << slice_bits(h));
-    uint64_t p = end - left_of(state) * size;
+    uint64_t bytes = (uint64_t)slices_of(h, size) << slice_bits(h), left = left_of(state) * size;
+    if (heap_checks_links(h) && left > bytes)
+        heap_corrupt(h, slice_of(h, span), HEAP_BROKEN_HEADER);
+    uint64_t p = slice_of(h, span) + bytes - left;
     heap_store(h, span + STATE, state - ONE_LEFT + ONE_USED);
     h->zeroed = (state & CLEAN) != 0;
     if (heap_checks_all(h))
@@ -853,7 +859,7 @@ static uint64_t block_of_unit(hl_heap *h, const view *v, uint64_t unit, uint64_t
 {
     uint64_t p = block_at(h, v->span, unit);
     int sound = v->c == RUN ? p == v->start : p >= v->first && p < v->fresh && !((v->end - p) % v->size);
-    if (!sound)
+    if (!sound || unit > last_unit(h))
         heap_corrupt(h, holder, HEAP_BROKEN_LINK);
     return p;
 }

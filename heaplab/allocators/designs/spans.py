@@ -146,6 +146,8 @@ class Spans(Design):
         self._geometry = g = self._segments.geometry
         #: the largest block that shares its span
         self._most_small = g.slice // 2
+        #: units of a segment, less 1: a mask
+        self._last_unit = g.segment // UNIT - 1
         self._classes = class_of(self._most_small) + 1
         self._threshold = self.options["mmap_threshold"]
         self._of_a_table = self._page_size // 8
@@ -176,7 +178,8 @@ class Spans(Design):
     # ---- a span's words ----
 
     def _block_at(self, span: int, unit: int) -> int:
-        return self._geometry.segment_of(span) + UNIT * unit
+        """Return the block of a unit: within the segment, whatever the unit is."""
+        return self._geometry.segment_of(span) + UNIT * (unit & self._last_unit)
 
     def _unit_of(self, p: int) -> int:
         return (p - self._geometry.segment_of(p)) // UNIT
@@ -466,7 +469,10 @@ class Spans(Design):
             self._store(span + STATE, (state & ~UNITS) + ONE_USED + self._linked(p))
         elif state & ROOM:
             g, size = self._geometry, class_size(c)
-            p = g.slice_of(span) + (self._slices_of(size) << g.slice_bits) - left_of(state) * size
+            n_bytes, left = self._slices_of(size) << g.slice_bits, left_of(state) * size
+            if self._checks_links and left > n_bytes:
+                self._corrupt(g.slice_of(span), Rule.BROKEN_HEADER)
+            p = g.slice_of(span) + n_bytes - left
             self._store(span + STATE, state - ONE_LEFT + ONE_USED)
             self._zeroed = state & CLEAN != 0
         else:
@@ -698,7 +704,7 @@ class Spans(Design):
     def _block_of_unit(self, v: View, unit: int, holder: int) -> int:
         """Return the block of a unit, which a list has at `holder`; or raise HeapCorruption."""
         p = self._block_at(v.span, unit)
-        if not v.first <= p < v.fresh or (v.end - p) % v.size:
+        if not v.first <= p < v.fresh or (v.end - p) % v.size or unit > self._last_unit:
             self._corrupt(holder, Rule.BROKEN_LINK)
         return p
 
