@@ -27,10 +27,7 @@ static inline void env_store(env *e, uint64_t address, uint64_t value)
 /* One thread of the model runs at a time, and none is interrupted inside the heap. */
 static inline int env_cas(env *e, uint64_t address, uint64_t old, uint64_t new_value)
 {
-    if (env_load(e, address) != old)
-        return 0;
-    env_store(e, address, new_value);
-    return 1;
+    return hl_cas64(e, address, old, new_value) > 0;
 }
 
 static inline void env_lock(env *e) { (void)e; }

@@ -289,6 +289,10 @@ uint64_t hl_load(hl_context *c, uint64_t va, unsigned size);
 int hl_store(hl_context *c, uint64_t va, uint64_t value, unsigned size);
 uint64_t hl_load64(hl_context *c, uint64_t va);
 int hl_store64(hl_context *c, uint64_t va, uint64_t value);
+/* Stores `new_value` if `old` stands at `va`, as one step: 1, or 0; -1 with c->failed set.  A load, and a store if it
+ * stores.  The processor writes in any case (Intel SDM vol. 2, CMPXCHG): a page that may not be written faults, also
+ * when nothing is stored, and a page that was never touched faults once. */
+int hl_cas64(hl_context *c, uint64_t va, uint64_t old, uint64_t new_value);
 
 /* Bulk: 0, or -1 with c->failed set when a page failed; pages before it are done.  n bytes take 1 + n / 4096 from
  * a budget, so that a loop of them ends too.  hl_copy is memmove. */

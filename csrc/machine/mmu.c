@@ -300,6 +300,15 @@ int hl_store64(hl_context *c, uint64_t va, uint64_t value)
     return hl_count_store(c) ? -1 : hl_store64_inline(c, va, value);
 }
 
+int hl_cas64(hl_context *c, uint64_t va, uint64_t old, uint64_t new_value)
+{
+    if (hl_count_load(c) || !hl_translate(c, va, 1))
+        return -1;
+    if (hl_load64_inline(c, va) != old)
+        return 0;
+    return hl_store64(c, va, new_value) ? -1 : 1;
+}
+
 uint64_t hl_load(hl_context *c, uint64_t va, unsigned size)
 {
     return hl_count_load(c) ? HL_BAD_LOAD : hl_load_slow(c, va, size);

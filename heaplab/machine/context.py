@@ -255,6 +255,16 @@ class Context(Reader):
         if lib.hl_store(self.raw, va & REGISTER, value & REGISTER, _checked(size)):
             self.check()
 
+    def cas64(self, va: int, old: int, new: int) -> bool:
+        """Store 8 bytes if `old` stands at `va`, as one step; return whether they were stored.
+
+        A load, and a store if it stores.  It needs a page that may be written in any case, as in hardware.
+        """
+        done = lib.hl_cas64(self.raw, va & REGISTER, old & REGISTER, new & REGISTER)
+        if done < 0:
+            self.check()
+        return bool(done > 0)
+
     def write(self, va: int, data: bytes) -> None:
         """Write `data` from `va` on; the pages before a failing one are written."""
         if lib.hl_write(self.raw, va & REGISTER, data, len(data)):

@@ -51,6 +51,21 @@ def test_faults_tell_address_access_and_cause(context: Context, handler: DemandZ
     assert handler.seen[-1] == (24, READ | PROTECTION)
 
 
+def test_compare_and_swap_is_a_write_also_when_it_stores_nothing(
+    context: Context, handler: DemandZero
+) -> None:
+    assert context.cas64(8, 0, 7)
+    assert not context.cas64(8, 0, 9)
+    assert context.load64(8) == 7
+    assert (context.loads, context.stores) == (3, 1)
+    assert handler.seen == [(8, WRITE)]  # one fault for the load and the store
+    context.space.protect_range(0, PAGE, clear=Pte.WRITE)
+    context.space.flush_page(0)
+    with pytest.raises(LookupError):
+        context.cas64(8, 0, 9)
+    assert handler.seen[-1] == (8, WRITE | PROTECTION)
+
+
 def test_first_writes_in_the_demand_window_do_not_ask(
     context: Context, space: Space, handler: DemandZero
 ) -> None:

@@ -122,6 +122,7 @@ uint64_t hl_load(hl_context *c, uint64_t va, unsigned size);
 int hl_store(hl_context *c, uint64_t va, uint64_t value, unsigned size);
 uint64_t hl_load64(hl_context *c, uint64_t va);
 int hl_store64(hl_context *c, uint64_t va, uint64_t value);
+int hl_cas64(hl_context *c, uint64_t va, uint64_t old, uint64_t new_value);
 int hl_copy(hl_context *c, uint64_t dst, uint64_t src, uint64_t n);
 int hl_fill(hl_context *c, uint64_t dst, uint8_t byte, uint64_t n);
 int hl_read(hl_context *c, uint64_t va, uint8_t *out, uint64_t n);

@@ -151,11 +151,8 @@ class Segments:
         self.book.begin()
 
     def cas(self, address: int, old: int, new: int) -> bool:
-        """Store `new` if `old` stands there, as one step: the model runs one thread at a time."""
-        if self._load(address) != old:
-            return False
-        self._store(address, new)
-        return True
+        """Store `new` if `old` stands there, as one step."""
+        return self._process.context.cas64(address, old, new)
 
     def own(self, owner: int) -> None:
         """Write the words of an owner without segments."""
