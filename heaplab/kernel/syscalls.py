@@ -132,13 +132,17 @@ class Entry:
             self._check_awake()
         task.syscalls[name] += 1
         task.system.current = task
+        registers = (*[arg & REGISTER for arg in args], *(0,) * (6 - len(args)))
         try:
-            return function(task, *[arg & REGISTER for arg in args], *(0,) * (6 - len(args)))
+            result = function(task, *registers)
         except OSError as error:
-            return -(error.errno or errno.EINVAL)
+            result = -(error.errno or errno.EINVAL)
         finally:
             if task.system.signalled:
                 signals.deliver(task.system)
+        if task.system.on_call is not None:
+            task.system.on_call(task, name, registers, result)
+        return result
 
     def _check_awake(self) -> None:
         task = self.task

@@ -51,6 +51,8 @@ class System:
     name; committed, pages promised to programs (Committed_AS); disk_reads, pages of files read in;
     reclaimable, the pages of files on disk that are in memory, in the order in which they will be given up;
     lazily_freed, whether MADV_FREE found pages to free
+    for whoever looks on: on_call, told of each system call that returns: the task, the call's name, its
+    registers, and the result, negative for an error; it changes nothing
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class System:
         self.reclaimable: OrderedDict[tuple[DiskInode, int], None] = OrderedDict()
         self.files: FileSystem
         self.layout_chance: random.Random | None = chance
+        self.on_call: Callable[[Task, str, tuple[int, ...], int], None] | None = None
         self._inodes = 0
 
     def new_inode(self) -> int:

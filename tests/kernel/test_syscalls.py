@@ -56,3 +56,21 @@ def test_failed_calls_count_too_and_set_errno(process):
         process.munmap(1, 1)
     assert process.syscalls == {"wait4": 1, "munmap": 1}
     assert process.errno == errno.EINVAL
+
+
+def test_who_looks_on_is_told_of_each_call_and_its_result(kernel, process):
+    told = []
+    kernel.system.on_call = lambda task, name, registers, result: told.append(
+        (task.pid, name, registers[:2], result)
+    )
+    page = process.mmap(256)
+    process.munmap(page, 256)
+    with pytest.raises(OSError):
+        process.munmap(page + 1, 256)
+    kernel.system.on_call = None
+    process.brk(0)
+    assert told == [
+        (process.pid, "mmap", (0, 256), page),
+        (process.pid, "munmap", (page, 256), 0),
+        (process.pid, "munmap", (page + 1, 256), -errno.EINVAL),
+    ]
