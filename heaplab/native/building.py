@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from heaplab.allocators import Spec, parse
@@ -34,18 +35,26 @@ def build(spec: str | Spec, *, check: bool = False, output: str | os.PathLike[st
     'libheaplab-buddy.so'
     """
     spec = design_in_c(spec)
-    made = compile_c(
-        f"libheaplab-{spec.name}.so",
-        ["entry/preload.c", *SOURCES],
-        [*_FLAGS, *_SHARED, "-include", "spec.h"],
-        {"spec.h": spec_header(spec, check=check)},
-    )
+    made = compile_heap(f"libheaplab-{spec.name}.so", spec, _SHARED, check=check)
     if output is None:
         return made
     with made.open("rb") as library, replacing(output) as file:
         shutil.copyfileobj(library, file)
     Path(output).chmod(0o755)
     return Path(output)
+
+
+def compile_heap(
+    name: str, spec: Spec, flags: Sequence[str], others: Sequence[str] = (), *, check: bool = False
+) -> Path:
+    """Compile a design's malloc and the sources `others` into the file `name`; return its path.
+
+    flags: the compiler's, beside those that all of heaplab's C is compiled with here.
+    Raises: as `compile_c`.
+    """
+    sources = ["entry/preload.c", *SOURCES, *others]
+    header = {"spec.h": spec_header(spec, check=check)}
+    return compile_c(name, sources, [*_FLAGS, *flags, "-include", "spec.h"], header)
 
 
 def design_in_c(spec: str | Spec) -> Spec:
