@@ -14,7 +14,7 @@ ARGUMENTS = {"brk": 1, "mmap": 6, "munmap": 2, "mremap": 5, "madvise": 3, "mprot
 
 _HEADER = np.dtype(
     [
-        *[("recording", "<u4"), ("reserved", "<u4"), ("mark", "<u8"), ("capacity", "<u8"), ("count", "<u8")],
+        *[("recording", "<u4"), ("unused", "<u4"), ("mark", "<u8"), ("capacity", "<u8"), ("count", "<u8")],
         ("seen", "<u8", len(KINDS)),
     ]
 )
@@ -54,7 +54,7 @@ class CallLog:
         memory = mmap.mmap(self.fd, self.length)
         self._header = np.frombuffer(memory, _HEADER, 1)
         self._entries = np.frombuffer(memory, _ENTRY, capacity, _HEADER.itemsize)
-        self._header["capacity"] = capacity
+        self._header["capacity"] = self.capacity = capacity
 
     def __del__(self) -> None:
         os.close(self.fd)
@@ -70,6 +70,10 @@ class CallLog:
         return dict(zip(KINDS, self._header["seen"][0].tolist(), strict=True))
 
     def __iter__(self) -> Iterator[Call]:
-        for mark, task, kind, args, result in self._entries[: self.count].tolist():
+        return self.since(0)
+
+    def since(self, first: int) -> Iterator[Call]:
+        """Yield the calls that are kept, from number `first` on."""
+        for mark, task, kind, args, result in self._entries[first : self.count].tolist():
             name = KINDS[kind]
-            yield Call(mark, task, name, tuple(args[: ARGUMENTS[name]]), result)
+            yield Call(mark, task, name, tuple(map(int, args[: ARGUMENTS[name]])), result)
