@@ -77,6 +77,27 @@ def test_a_frame_that_fork_shares_counts_once(planted) -> None:
     assert space.faults == 4 + 2
 
 
+def test_a_peak_between_two_samples_is_found(planted) -> None:
+    """A child takes 200 pages, which no sample sees: most was live later, when five processes shared 100."""
+    filler = [Event(Op.FREE, NULL_ID)] * 1501
+    space = space_of(
+        [
+            Event(Op.MALLOC, 0, 100 * PAGE - 16),
+            *filler,
+            Event(Op.FORK, 1),
+            Event(Op.MALLOC, 1, 200 * PAGE - 16, process=1),
+            Event(Op.EXIT, process=1),
+            *filler,
+            *(Event(Op.FORK, child) for child in range(2, 6)),
+            *filler,
+        ],
+        planted("NONE"),
+    )
+    assert space.peak_live == 500 * PAGE - 5 * 16
+    assert max(space.resident) < 302 * PAGE
+    assert space.peak_resident == 302 * PAGE
+
+
 def test_exec_begins_with_an_empty_heap_and_its_faults_are_added(planted) -> None:
     space = space_of(
         [
