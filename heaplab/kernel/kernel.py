@@ -22,7 +22,7 @@ from heaplab.kernel.syscalls import Entry, handle
 from heaplab.kernel.system import Settings, System
 from heaplab.kernel.task import Group, Sighand, Task
 from heaplab.kernel.vma import VM_GROWSDOWN, Vma
-from heaplab.machine import FrameKind, Machine
+from heaplab.machine import USUAL_PAGE, USUAL_TLB, FrameKind, Machine
 from heaplab.process import Process
 
 
@@ -54,8 +54,8 @@ class Kernel:
         self,
         ram: int | str = "1 GiB",
         seed: int = 0,
-        page_size: int = 4096,
-        tlb: int = 2048,
+        page_size: int = USUAL_PAGE,
+        tlb: int = USUAL_TLB,
         poison: bool = False,
         *,
         aslr: bool = True,

@@ -9,11 +9,13 @@ Pte       the bits of a page-table entry
 
 from heaplab.machine.context import REGISTER, Context, Reader, Reference, TrapHandler
 from heaplab.machine.look import LookHandler, Looking
-from heaplab.machine.machine import FrameFlag, FrameKind, Machine
+from heaplab.machine.machine import USUAL_PAGE, USUAL_TLB, FrameFlag, FrameKind, Machine
 from heaplab.machine.space import Pte, Space
 
 __all__ = [
     "REGISTER",
+    "USUAL_PAGE",
+    "USUAL_TLB",
     "Context",
     "FrameFlag",
     "FrameKind",

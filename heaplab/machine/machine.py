@@ -2,7 +2,7 @@
 
 import errno
 from enum import IntEnum, IntFlag
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,10 @@ import numpy.typing as npt
 from heaplab._core import ffi, lib
 from heaplab.errors import UsageError
 from heaplab.units import parse_size
+
+#: bytes of a page, and entries of the TLB, if nobody says otherwise: what C does is fastest with these
+USUAL_PAGE: Final[int] = lib.HL_USUAL_PAGE
+USUAL_TLB: Final[int] = lib.HL_USUAL_TLB
 
 
 class FrameKind(IntEnum):
@@ -50,7 +54,12 @@ class Machine:
     """
 
     def __init__(
-        self, ram: int | str = "1 GiB", *, page_size: int = 4096, tlb: int = 2048, poison: bool = False
+        self,
+        ram: int | str = "1 GiB",
+        *,
+        page_size: int = USUAL_PAGE,
+        tlb: int = USUAL_TLB,
+        poison: bool = False,
     ) -> None:
         size = parse_size(ram)
         sizes = (size // page_size if page_size > 0 else 0, page_size, tlb)

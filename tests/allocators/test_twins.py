@@ -7,14 +7,16 @@ from random import Random
 import pytest
 
 from heaplab import allocators
-from heaplab.allocators import core
+from heaplab.allocators import core, stated
 from heaplab.errors import SegmentationFault
 from heaplab.kernel import Kernel
+from heaplab.lab.replay import Replay
 from heaplab.lab.run import run
+from heaplab.machine import USUAL_TLB
 from heaplab.testing.checked_heap import CheckedHeap
 from heaplab.testing.specs import defaults, tuned, varied
 from heaplab.testing.steps import Free, Malloc, random_step
-from heaplab.testing.twins import Twins
+from heaplab.testing.twins import Twins, resident
 from heaplab.traces import Event, Op, Trace, open_trace
 
 CORPUS = Path(allocators.__file__).parents[1] / "traces" / "corpus"
@@ -50,6 +52,25 @@ def test_a_piece_of_a_real_trace(spec):
     for field in fields(records[0]):
         if field.name not in ("language", "seconds"):
             assert getattr(records[0], field.name) == getattr(records[1], field.name), field.name
+
+
+@pytest.mark.parametrize("spec", defaults())
+@pytest.mark.parametrize("verify", [False, True])
+def test_the_code_for_the_usual_machine_does_what_the_general_code_does(spec, verify):
+    """A larger TLB is the least that makes a machine unusual; only the TLB's misses may differ."""
+    trace = open_trace(str(CORPUS / "lua.hlt"))
+    seen = []
+    for tlb in (USUAL_TLB, 2 * USUAL_TLB):
+        replay = Replay(trace, allocators.parse(spec, "c"), Kernel(ram="64 MiB", tlb=tlb), verify=verify)
+        replay.advance(4000)
+        assert replay.end is None
+        ((_, heap),) = replay.heaps()
+        context = heap.process.context
+        counts = context.loads, context.stores, context.bulk, context.faults, replay.calls("brk", "mmap")
+        state = replay.mems_counts().tolist(), replay.slots(0).tolist(), replay.timeline()
+        seen.append((counts, state, list(resident(heap.process))))
+        assert (heap.raw.design == stated.designs()[heap.NAME]) == (tlb != USUAL_TLB)
+    assert seen[0] == seen[1]
 
 
 def test_twins_that_differ_are_told_apart(monkeypatch):
