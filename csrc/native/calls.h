@@ -28,7 +28,7 @@ typedef struct calls_entry {
 /* Lies in a shared mapping of the caller's, with room for `capacity` entries.  heaplab/native/calls.py reads it. */
 typedef struct calls {
     uint32_t recording; /* the program sets it */
-    uint32_t reserved;
+    uint32_t unused;
     uint64_t mark;      /* the program sets it to whatever is to be known of the calls that follow */
     uint64_t capacity;
     uint64_t count;              /* calls recorded; of those from `capacity` on no entry is kept */

@@ -1,5 +1,6 @@
 """The recorder of system calls: it sees threads, children and new programs, and changes nothing."""
 
+import errno
 import signal
 import subprocess
 from pathlib import Path
@@ -28,8 +29,9 @@ def run(program: Path, log: CallLog, end: str) -> tuple[int, list[int]]:
 
 def test_it_records_what_is_asked_for_in_order(traced: Path) -> None:
     log = CallLog(100)
-    status, (page, at, stopped, exited, pid) = run(traced, log, "exit")
+    status, (refused, page, at, stopped, exited, pid) = run(traced, log, "exit")
     assert (status, stopped, exited) == (5, 1, 1)
+    assert refused == errno.EPERM
     calls = list(log)
     assert calls[:3] == [
         Call(1, pid, "brk", (0,), at),
