@@ -77,7 +77,7 @@ static int enter_call(calls *log, pid_t task)
         ptrace(PTRACE_GET_SYSCALL_INFO, task, sizeof info, &info) <= 0)
         return PTRACE_CONT;
     int kind = kind_of(info.seccomp.nr);
-    if (kind == CALLS_KINDS)
+    if (kind == CALLS_KINDS || (kind == CALLS_BRK && !info.seccomp.args[0]))
         return PTRACE_CONT;
     calls_entry *call = &open_calls[open_count++];
     *call = (calls_entry){.mark = log->mark, .task = (uint32_t)task, .kind = (uint32_t)kind};

@@ -7,6 +7,7 @@
  *   calls_begin(log) returns 0, in a new process   is the process that called: it waits, and ends as the new one ends
  *   log->recording = 1 ... 0                       writes into *log what it sees while `recording` is set
  *
+ * brk(0) only asks where the break is, and is left out.
  * All that the program forks later is traced too, and what it execs stays traced.  Each call is in *log before the
  * program goes on, so a program with one thread may read what it did.
  */

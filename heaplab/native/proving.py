@@ -147,8 +147,7 @@ class Linux:
             raise HeaplabError(f"on Linux: more than {self._log.capacity:,} system calls")
         for call in self._log.since(self._kept):
             self._kept += 1
-            if call.name != "brk" or call.args[0]:  # brk(0) only asks
-                yield RawCall(call.mark, call.name, call.args, call.result)
+            yield RawCall(call.mark, call.name, call.args, call.result)
 
     def pid(self, process: int) -> int:
         """Return the pid of a process of the trace."""
