@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
-from typing import Any, BinaryIO, Self, TypeVar
+from typing import Any, BinaryIO, Protocol, Self, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -172,6 +172,13 @@ class TraceWriter:
 # ---- Reading -------------------------------------------------------------------------------------------
 
 
+class Readable(Protocol):
+    """What reading from the beginning to the end needs of a file."""
+
+    def read(self, size: int, /) -> bytes: ...
+    def tell(self) -> int: ...
+
+
 def open_hlt(source: str, reopen: Callable[[], BinaryIO]) -> Trace:
     """Return the trace in the .hlt file that `reopen` opens, at its beginning, each time it is called.
 
@@ -179,8 +186,17 @@ def open_hlt(source: str, reopen: Callable[[], BinaryIO]) -> Trace:
     Raises: UsageError when the file is truncated, damaged or too new.
     """
     with reopen() as file:
-        reader = _Reader(source, file)
-        return Trace(reader.header(), source, lambda: _blocks(source, reopen))
+        return Trace(_Reader(source, file).header(file), source, lambda: _blocks(source, reopen))
+
+
+def stream_hlt(source: str, file: Readable) -> tuple[Provenance, Iterator[Block]]:
+    """Return what the .hlt file in `file` says of itself, and its blocks, which are read as they are needed.
+
+    For pipes and compressed files: nobody can look at the end of those first, so there are no counts.
+    Raises: UsageError, here or with a block, when the file is truncated, damaged or too new.
+    """
+    reader = _Reader(source, file)
+    return reader.provenance, reader.blocks()
 
 
 def _blocks(source: str, reopen: Callable[[], BinaryIO]) -> Iterator[Block]:
@@ -191,7 +207,7 @@ def _blocks(source: str, reopen: Callable[[], BinaryIO]) -> Iterator[Block]:
 class _Reader:
     """A position in a .hlt file, and the sentences for what can be wrong with it."""
 
-    def __init__(self, source: str, file: BinaryIO) -> None:
+    def __init__(self, source: str, file: Readable) -> None:
         self._source = source
         self._file = file
         magic, version = _PREAMBLE.unpack(self._read(_PREAMBLE.size))
@@ -201,23 +217,23 @@ class _Reader:
             raise UsageError(
                 f"{source}: has format version {version}, this heaplab reads {VERSION}: use a newer one"
             )
-        self._provenance = self._json(b"HEAD", Provenance)
+        self.provenance = self._json(b"HEAD", Provenance)
 
-    def header(self) -> Header:
-        """The header of the trace; the position is behind it afterwards."""
-        first = self._file.tell()
-        size = self._file.seek(0, os.SEEK_END)
-        self._file.seek(max(first, size - _END.size))
+    def header(self, file: BinaryIO) -> Header:
+        """The header of the trace in `file`, the one that is read; the position is behind it afterwards."""
+        first = file.tell()
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(first, size - _END.size))
         tail, magic = _END.unpack(self._read(_END.size))
         if magic != _END_MAGIC or not first <= tail < size:
             raise self._truncated()
-        self._file.seek(tail)
+        file.seek(tail)
         counts = self._json(b"TAIL", Counts)
         # What a reader may rely on before it has seen the events
         blocks = (tail - first) // (_CHUNK.size + _DATA.size + _CRC.size)
         if counts.events > blocks * BLOCK_EVENTS or counts.slots > counts.events:
             raise self._damaged(tail, "its counts exceed what the file can hold")
-        return Header.of(self._provenance, counts)
+        return Header.of(self.provenance, counts)
 
     def blocks(self) -> Iterator[Block]:
         """The blocks from the position, which is behind HEAD, to TAIL."""
@@ -229,7 +245,7 @@ class _Reader:
             if tag != b"DATA":
                 raise self._damaged(offset, "the chunk there is of no known kind")
             try:
-                yield _decode(payload, self._provenance.tick)
+                yield _decode(payload, self.provenance.tick)
             except ValueError as error:
                 raise self._damaged(offset, f"the block there cannot be read, {error}") from None
 

@@ -1,5 +1,6 @@
 """Slots for blocks that a recording or a text trace knows by other names: addresses, arbitrary numbers."""
 
+from collections.abc import Hashable
 from typing import Self
 
 
@@ -16,14 +17,18 @@ class SlotTable:
     """
 
     def __init__(self) -> None:
-        self._slots: dict[int, int] = {}
+        self._slots: dict[Hashable, int] = {}
         self._free: list[int] = []
         self._used = 0
 
-    def __contains__(self, name: int) -> bool:
+    def __contains__(self, name: Hashable) -> bool:
         return name in self._slots
 
-    def take(self, name: int) -> int:
+    def __len__(self) -> int:
+        """How many names stand for a slot."""
+        return len(self._slots)
+
+    def take(self, name: Hashable) -> int:
         """Return a free slot, which `name`, as yet unknown, now stands for."""
         if self._free:
             slot = self._free.pop()
@@ -33,24 +38,24 @@ class SlotTable:
         self._slots[name] = slot
         return slot
 
-    def release(self, name: int) -> int:
+    def release(self, name: Hashable) -> int:
         """Return the slot that `name` stood for, which is free again.  Raises: KeyError if there is none."""
         slot = self._slots.pop(name)
         self._free.append(slot)
         return slot
 
-    def slot(self, name: int) -> int:
+    def slot(self, name: Hashable) -> int:
         """Return the slot that `name` stands for.  Raises: KeyError if there is none."""
         return self._slots[name]
 
-    def detach(self, name: int) -> int:
+    def detach(self, name: Hashable) -> int:
         """Return the slot that `name` stood for; it stays taken, with no name, until `attach` or `give_back`.
 
         Raises: KeyError if there is none.
         """
         return self._slots.pop(name)
 
-    def attach(self, name: int, slot: int) -> None:
+    def attach(self, name: Hashable, slot: int) -> None:
         """Let `name`, as yet unknown, stand for a slot that was detached."""
         self._slots[name] = slot
 

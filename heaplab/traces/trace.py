@@ -62,6 +62,8 @@ class Trace:
     """What `open_trace` was given; it opens the same trace again, unless it was made in memory."""
     read: Callable[[], Iterator[Block]]
     """Returns the blocks, unchecked."""
+    remarks: tuple[str, ...] = ()
+    """What its reader had to skip, mend or wonder at: sentences for the user, one line each."""
 
     @classmethod
     def of(cls, events: Iterable[Event], name: str = "events") -> "Trace":

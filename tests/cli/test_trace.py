@@ -82,7 +82,7 @@ def test_convert_there_and_back(tmp_path):
     with TraceWriter.create(tmp_path / "a.hlt", Provenance("a", program="p")) as writer:
         for block in synthetic(70_000, aligned=0, slots=50):
             writer.write(block)
-    assert run("convert", tmp_path / "a.hlt", tmp_path / "b.rep").exit_code == 0
+    assert run("convert", tmp_path / "a.hlt", tmp_path / "b.rep", "--null-frees").exit_code == 0
     assert run("convert", tmp_path / "b.rep", tmp_path / "c.hlt", "--level", "19").exit_code == 0
     first, last = open_trace(tmp_path / "a.hlt").header, open_trace(tmp_path / "c.hlt").header
     assert (last.ops, last.peak_live, last.peak_index) == (first.ops, first.peak_live, first.peak_index)
@@ -100,8 +100,12 @@ def test_convert_can_make_times_coarser(tmp_path, small):
     [
         (["info", "none.hlt"], "none.hlt: there is no such file"),
         (
+            ["convert", "small.hlt", "b.doc"],
+            "b.doc: heaplab writes .hlt, .rep, and .txt for memory_replay: end the name in one of them, or",
+        ),
+        (
             ["convert", "small.hlt", "b.txt"],
-            "b.txt: heaplab writes .hlt and .rep: end the name in one of them",
+            "small.hlt: has more than one program or process, memory_replay holds one",
         ),
         (
             ["convert", "small.hlt", "b.rep"],
@@ -110,6 +114,29 @@ def test_convert_can_make_times_coarser(tmp_path, small):
         (["convert", "small.hlt", "none/b.hlt"], "none/b.hlt: No such file or directory"),
         (["convert", "small.hlt", "small.hlt/b.hlt"], "small.hlt/b.hlt: Not a directory"),
         (["convert", "small.hlt"], "Missing argument 'FILE'."),
+        (
+            ["cut", "small.hlt", "-o", "b.hlt", "--events", "9:12"],
+            "small.hlt: nothing is left of it after the cut",
+        ),
+        (
+            ["cut", "small.hlt", "-o", "b.hlt", "--events", "4:2"],
+            "Invalid value for '--events': '4:2' is no span",
+        ),
+        (
+            ["cut", "small.hlt", "-o", "b.hlt", "--time", "soon:"],
+            "Invalid value for '--time': 'soon:' is no span",
+        ),
+        (["cut", "small.hlt", "-o", "b.hlt", "--time", "3"], "Invalid value for '--time': '3' is no span"),
+        (
+            ["cut", "small.hlt", "-o", "b.hlt", "--time", "0:NaN"],
+            "Invalid value for '--time': '0:NaN' is no span",
+        ),
+        (["cut", "small.hlt"], "Missing option '-o' / '--output'."),
+        (["merge", "-o", "b.hlt"], "Missing argument 'TRACE...'."),
+        (
+            ["merge", "--one-heap", "small.hlt", "-o", "b.hlt"],
+            "small.hlt: has more than one program or process, and cannot share one heap",
+        ),
         (["show"], "No such command 'show'."),
     ],
 )
@@ -129,3 +156,50 @@ def test_a_damaged_trace_is_one_line(small):
         2,
         f"heaplab: {small}: is truncated, its end is missing: copy or record it again\n",
     )
+
+
+def test_what_a_reader_skips_is_told_in_one_line(tmp_path):
+    (tmp_path / "x.rep").write_text("a 0 8\nf 1\nf 2\nf 0\n")
+    strict = run("convert", tmp_path / "x.rep", tmp_path / "x.hlt")
+    assert (strict.exit_code, strict.stderr) == (
+        2,
+        f"heaplab: {tmp_path}/x.rep: line 2 (f 1) names an id that is not allocated (--lenient goes on)\n",
+    )
+    for command in (["info"], ["convert"], ["cut", "-o"], ["merge", "-o"]):
+        target = [] if command == ["info"] else [tmp_path / "x.hlt"]
+        result = run(command[0], "--lenient", tmp_path / "x.rep", *command[1:], *target)
+        assert (result.exit_code, result.stderr) == (
+            0,
+            f"heaplab: {tmp_path}/x.rep: skipped or mended 2 frees of unknown blocks\n",
+        )
+    assert open_trace(tmp_path / "x.hlt").header.events == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "text"),
+    [
+        ([], "b.rep", "1\n1\n2\n8\na 0 8\nf 0\n"),
+        (["--null-frees"], "b.rep", "1\n1\n3\n8\na 0 8\nf -1\nf 0\n"),
+        (["--as", "rep-classic"], "b", "8\n1\n2\n1\na 0 8\nf 0\n"),
+        ([], "b.txt", "1: malloc 0x10 8\n1: free 0x0\n1: free 0x10\n"),
+    ],
+)
+def test_convert_writes_what_the_ending_or_the_option_says(tmp_path, options, name, text):
+    (tmp_path / "a.rep").write_text("a 0 8\nf -1\nf 0\n")
+    assert run("convert", tmp_path / "a.rep", tmp_path / name, *options).exit_code == 0
+    assert (tmp_path / name).read_text() == text
+
+
+def test_cut_counts_what_it_leaves_out(tmp_path, small):
+    result = run("cut", small, "-o", tmp_path / "b.hlt", "--time", "0.000003:", "--process", "0")
+    assert result.stderr == "heaplab: 1 reallocs of blocks from before the cut became mallocs\n"
+    (event,) = open_trace(tmp_path / "b.hlt").events()
+    assert event == Event(Op.MALLOC, 0, 3000, time=10**9 - 3500)
+
+
+def test_merge_takes_standard_input(tmp_path, small):
+    result = CliRunner().invoke(
+        main, ["trace", "merge", "-", str(small), "-o", str(tmp_path / "b.hlt")], input=small.read_bytes()
+    )
+    assert result.exit_code == 0
+    assert open_trace(tmp_path / "b.hlt").header.processes == 4

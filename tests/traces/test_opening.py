@@ -1,7 +1,6 @@
 """Opening traces: the content decides, and what is none is refused."""
 
 import gzip
-import os
 
 import pytest
 import zstandard
@@ -56,11 +55,10 @@ def test_a_bundled_trace_is_opened_by_name_whatever_lies_around(tmp_path, monkey
     [
         (lambda path: None, "there is no such file: `heaplab trace list` names the bundled traces"),
         (lambda path: path.mkdir(), "is not a file: name a trace"),
-        (os.mkfifo, "is not a file: name a trace"),
         (lambda path: path.write_bytes(b""), "is empty"),
         (
             lambda path: path.write_bytes(b"hello\n"),
-            "is no trace that heaplab knows: it reads .hlt, .rep and",
+            "is no trace that heaplab knows: it reads .hlt, .rep, memory_replay, ",
         ),
         (lambda path: path.write_bytes(b"\x1f\x8bgarbage"), "does not decompress"),
         (lambda path: path.write_bytes(b"\x28\xb5\x2f\xfdgarbage"), "does not decompress"),

@@ -1,9 +1,15 @@
 """The text of Android's memory_replay."""
 
+import io
+import tempfile
+
 import pytest
+from hypothesis import given
 
 from heaplab.errors import UsageError
-from heaplab.traces import NULL_ID, Event, Op, open_trace
+from heaplab.testing.traces import event_lists
+from heaplab.traces import NULL_ID, Event, Op, Trace, open_trace
+from heaplab.traces.formats.memory_replay import write_memory_replay
 
 
 @pytest.fixture
@@ -54,6 +60,73 @@ def test_what_failed_is_no_event(replay):
 def test_a_realloc_may_stay_where_it_is_and_shrink_to_nothing(replay):
     events = list(replay("1: malloc 0x10 8\n1: realloc 0x10 0x10 16\n1: realloc 0x10 0x10 0\n").events())
     assert events[1:] == [Event(Op.REALLOC, 0, 16), Event(Op.REALLOC, 0, 1)]
+
+
+def test_times_and_present_bytes_are_read(replay):
+    trace = replay(
+        "7: malloc 0x10 8 1000 1010\n"
+        "7: calloc 0x20 2 8 1500 1510\n"
+        "7: memalign 0x30 64 9 1400 1600\n"
+        "7: realloc 0x40 0x10 20 2000 2001 4096\n"
+        "7: free 0x20 3000 3001 12\n"
+        "7: free 0x40 3500 3600\n"
+        "7: thread_done 0x0 4000\n"
+    )
+    assert [event.time for event in trace.events()] == [0, 500, 500, 1000, 2000, 2500, 3000]
+    assert trace.header.note == (
+        "read from memory_replay; 4,108 B were present in the 2 blocks that were released, of that only the "
+        "sum is kept"
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("mallok 0x0 8", "malloc 0x0", "malloc 0x0 8 8", "malloc 0x0 -", "calloc 0x0 3", "calloc 0x0 3 x"),
+        *("memalign 0x0 16", "memalign 0x0 -16 8", "realloc 0x0 0x0", "realloc 0x0 0x0 8 1", "free 0x0 8"),
+        *(
+            "thread_done 0x0 1 2",
+            "malloc 0x0 8 1 2 3",
+            "free 0x0 1 2 3 4",
+            "free 0x0 1 2 -3",
+            "free 0x0 -1 2",
+        ),
+    ],
+)
+def test_an_invalid_line_is_no_better_at_address_0(replay, line):
+    with pytest.raises(UsageError, match=r"line 2 \(1: .*\) is no operation of memory_replay"):
+        replay(f"1: malloc 0x10 8\n1: {line}\n")
+
+
+@given(event_lists(processes=False))
+def test_what_is_written_comes_back(events):
+    trace = Trace.of(events)
+    file = io.BytesIO()
+    write_memory_replay(trace, file)
+    back = opened_bytes(file.getvalue()) if events else trace
+    start = events[0].time if events else 0
+    numbers = {}
+    for event, same in zip(events, back.events(), strict=True):
+        assert numbers.setdefault(event.thread, same.thread) == same.thread
+        if event.op == Op.THREAD_EXIT:
+            del numbers[event.thread]
+        assert (same.op, same.size, same.align) == (event.op, event.size, event.align)
+        assert same.time == event.time - start
+    assert back.header.peak_live == trace.header.peak_live
+
+
+def opened_bytes(text):
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(text)
+        file.flush()
+        return open_trace(file.name)
+
+
+def test_processes_cannot_be_written():
+    with pytest.raises(
+        UsageError, match="memory_replay holds one: `heaplab trace cut --process` takes one out"
+    ):
+        write_memory_replay(Trace.of([Event(Op.FORK, 1)]), io.BytesIO())
 
 
 @pytest.mark.parametrize(
