@@ -99,11 +99,8 @@ class Heaps:
         Raises: Refusal when the call cannot be.
         """
         kind, who, address, size, extra, time = call
+        time = self._pass(time) if time else self._time
         slots, thread, number, process = self._actors.get(who) or self._meet(who)
-        if time:
-            time = self._pass(time)
-        else:
-            time = self._time
         if kind in (MALLOC, CALLOC, ALIGNED):
             if address:
                 if not 0 <= size <= MAX_SIZE:
@@ -150,7 +147,7 @@ class Heaps:
     def _new_process(self, name: Hashable) -> _Process:
         slots: SlotTable = SlotTable()
         if self._born:
-            parent = min(self._processes.values(), key=lambda each: each.number, default=None)
+            parent = next(iter(self._processes.values()), None)  # the eldest
             if parent is None or self._born > _MAX_NUMBER:
                 raise Refusal("belongs to a process that no process of the trace can fork", TOO_MANY)
             self.rows.append((_FORK, self._born, 0, 0, 0, self._time, parent.number))
@@ -200,7 +197,8 @@ class Heaps:
             assert kind == BEGIN, f"a call of no known kind, {kind}"
 
     def _forget(self, process: _Process) -> None:
-        self._actors = {who: actor for who, actor in self._actors.items() if actor[3] is not process}
+        for who in process.threads.names():
+            del self._actors[who]
 
     # ---- what cannot be ----
 

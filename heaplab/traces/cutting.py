@@ -201,7 +201,7 @@ class _Cutter:
             new = _New(self._born)
             self._born += 1
             if self._new:
-                parent = min(self._new.values(), key=lambda each: each.number)
+                parent = next(iter(self._new.values()))
                 self._rows.append((Op.FORK, new.number, 0, 0, 0, time, parent.number))
                 if len(parent.slots):
                     self._rows.append((Op.EXEC, 0, 0, 0, 0, time, new.number))

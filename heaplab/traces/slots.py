@@ -1,6 +1,6 @@
 """Slots for blocks that a recording or a text trace knows by other names: addresses, arbitrary numbers."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Self
 
 
@@ -27,6 +27,10 @@ class SlotTable:
     def __len__(self) -> int:
         """How many names stand for a slot."""
         return len(self._slots)
+
+    def names(self) -> Iterable[Hashable]:
+        """The names that stand for a slot."""
+        return self._slots.keys()
 
     def take(self, name: Hashable) -> int:
         """Return a free slot, which `name`, as yet unknown, now stands for."""

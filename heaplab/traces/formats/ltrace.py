@@ -35,7 +35,7 @@ _RETURNED = re.compile(rb"(.*)\(([^()]*)\)\s+= (.*)")
 _UNFINISHED = re.compile(rb"(.*)\(([^()]*) <(?:unfinished|no return) \.\.\.>")
 _RESUMED = re.compile(rb"<\.\.\. (.*) resumed> ([^()]*)\)\s+= (.*)")
 _START = re.compile(
-    rb"^[^\n]*((\b(malloc|calloc|realloc|free|_Zn[wa]m)(@\S+)?|operator new[^\n(]*\([^\n]*\))"
+    rb"^[^\n]*((\b(malloc|calloc|realloc|free|memalign|_Zn[wa]m)(@\S+)?|operator new[^\n(]*\([^\n]*\))"
     rb"\([^\n]*(\)\s+= (0x[0-9a-f]+|0|<void>)|<unfinished \.\.\.>)"
     rb"|\)\s+= <void>|\+\+\+ exited \(status \d+\) \+\+\+)\r?$",
     re.M,
