@@ -111,9 +111,7 @@ class _Cutter:
         self._old: dict[int, _Old] = {0: _Old()}
         self._new: dict[int, _New] = {}  # by the number in the whole
         self._born = 0
-        self._gone: _New | None = (
-            None  # the last of the part's processes has ended; its EXIT is not yet written
-        )
+        self._gone: Row | None = None  # the EXIT of the part's last process, until another comes
         self._rows: list[Row] = []
         self._begun = False
 
@@ -129,8 +127,7 @@ class _Cutter:
             if high < len(block):
                 break
         if self._gone is not None:
-            last = self._last_time
-            self._rows.append((Op.EXIT, 0, 0, 0, 0, last, self._gone.number))
+            self._rows.append(self._gone)
             yield self._taken()
 
     def _taken(self) -> Block:
@@ -194,7 +191,7 @@ class _Cutter:
         """Let the part have a process that is there already, with the blocks that it is to begin with."""
         time = self._last_time
         if self._gone is not None:
-            new = _New(self._gone.number)
+            new = _New(self._gone[-1])
             self._gone = None
             self._rows.append((Op.EXEC, 0, 0, 0, 0, time, new.number))
         else:
@@ -222,10 +219,11 @@ class _Cutter:
             return
         elif op == Op.EXIT:
             del self._new[process]
+            end = (op, 0, 0, 0, thread, time, new.number)
             if self._new:
-                self._rows.append((Op.EXIT, 0, 0, 0, thread, time, new.number))
+                self._rows.append(end)
             else:
-                self._gone = new
+                self._gone = end
         elif op == Op.EXEC:
             new.slots = SlotTable()
             self._rows.append((op, 0, 0, 0, thread, time, new.number))

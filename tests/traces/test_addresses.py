@@ -21,7 +21,7 @@ from heaplab.traces.event import Block
 
 
 def followed(*calls, lenient=False, process_of=lambda who: 0):
-    """The events of calls (kind, address, size, extra), by thread "a" unless a fifth says another; what was skipped."""
+    """The events of calls (kind, address, size, extra, thread), all but the kind optional; what was skipped."""
     heaps = Heaps(process_of, lenient=lenient)
     for kind, *rest in calls:
         address, size, extra, who = [*rest, *[0, 0, 0, "a"][len(rest) :]]
@@ -62,7 +62,8 @@ def test_events(calls, events):
         ([(FREE, 16)], "names an address where no block is", [], "frees of unknown blocks"),
         ([(REALLOC, 16, 5, 32)], "names an address where", ["malloc 0 5"], "reallocs of unknown blocks"),
         ([(REALLOC, 0, 0, 32)], "names an address where", [], "reallocs of unknown blocks"),
-        ([(REALLOC_BEGIN, 16), (REALLOC_END, 32, 5)], "names an address", ["malloc 0 5"], "reallocs of unknown blocks"),
+        ([(REALLOC_BEGIN, 16), (REALLOC_END, 32, 5)], "names an address where", ["malloc 0 5"],
+         "reallocs of unknown blocks"),
         ([(MALLOC, 16, 5), (MALLOC, 16, 6)], "allocates a block where one is",
          ["malloc 0 5", "free 0", "malloc 0 6"], "frees that are missing"),
         ([(MALLOC, 16, 5), (MALLOC, 32, 6), (REALLOC, 32, 7, 16)], "moves a block to where one is",

@@ -20,6 +20,7 @@ EVENTS = [
     Event(Op.EXIT, time=900, process=1),
     Event(Op.FREE, 1, time=1000),
 ]
+SECOND = " (process 0, thread 1)"
 
 
 def lines(part):
@@ -55,7 +56,7 @@ def lines(part):
         ),
         (
             {"threads": [1], "processes": [0]},
-            ["malloc 0 20 (process 0, thread 1)", "free 0", "aligned 0 50 64 (process 0, thread 1)", "free 0"],
+            [f"malloc 0 20{SECOND}", "free 0", f"aligned 0 50 64{SECOND}", "free 0"],
             [],
         ),
         ({"threads": [0], "processes": [0], "events": (6, 7)}, [], None),

@@ -61,14 +61,14 @@ def test_forks_get_new_numbers():
         merged([ONE, FORKING], one_heap=True)
 
 
-@given(st.lists(event_lists(), min_size=1, max_size=3))
+@given(st.lists(event_lists(max_size=15), min_size=1, max_size=3))
 def test_whatever_is_merged_is_a_valid_trace_with_all_events(lists):
     whole = merged([Trace.of(events) for events in lists])
     assert whole.header.events == sum(map(len, lists)) + len(lists) - 1
     assert sum(map(len, whole)) == whole.header.events
 
 
-@given(st.lists(event_lists(processes=False), min_size=1, max_size=3))
+@given(st.lists(event_lists(processes=False, max_size=15), min_size=1, max_size=3))
 def test_one_heap_asks_for_what_all_ask_for(lists):
     traces = [Trace.of(events) for events in lists]
     whole = merged(traces, one_heap=True)
