@@ -21,7 +21,7 @@ from heaplab.traces.event import Block
 
 
 def followed(*calls, lenient=False, process_of=lambda who: 0):
-    """The events of calls (kind, address, size, extra, thread), all but the kind optional; what was skipped."""
+    """The events of calls (kind[, address, size, extra, thread]), and what was skipped."""
     heaps = Heaps(process_of, lenient=lenient)
     for kind, *rest in calls:
         address, size, extra, who = [*rest, *[0, 0, 0, "a"][len(rest) :]]
