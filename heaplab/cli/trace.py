@@ -95,11 +95,14 @@ def _tell(trace: Trace) -> None:
 @_lenient
 def info(trace: str, *, as_json: bool, lenient: bool) -> None:
     """Show where TRACE comes from and what it holds."""
-    opened = _open(trace, lenient=lenient)
+    opened = open_trace(trace, lenient=lenient)
+    if not as_json:
+        _tell(opened)
     sizes = SizeProfile(opened)
     if as_json:
         classes = [asdict(each) for each in sizes.classes()]
-        click.echo(json.dumps({**asdict(opened.header), "sizes": classes}, indent=2))
+        told = {**asdict(opened.header), "remarks": opened.remarks, "sizes": classes}
+        click.echo(json.dumps(told, indent=2))
     else:
         click.echo("\n".join([*_provenance(opened.header), *_counts(opened.header), *_sizes(sizes)]))
 

@@ -37,6 +37,8 @@ def open_trace(source: str | os.PathLike[str], *, lenient: bool = False) -> Trac
     """
     shown = os.fspath(source)
     if shown == "-":
+        if sys.stdin is None:
+            raise UsageError("standard input: is closed: name a trace")
         return _open_stream("standard input", "stdin", sys.stdin.buffer, lenient)
     path = Path(source)
     if shown in corpus.names():
@@ -46,12 +48,14 @@ def open_trace(source: str | os.PathLike[str], *, lenient: bool = False) -> Trac
     if path.is_dir() or path.is_socket() or path.is_block_device():
         raise UsageError(f"{source}: is not a file: name a trace")
     with path.open("rb") as file:
-        if path.is_file():
-            start = file.read(len(MAGIC))
-            if start.startswith(MAGIC[:4]):
-                return open_hlt(shown, lambda: path.open("rb"))
-            file.seek(0)
-        return _open_stream(shown, path.name.split(".")[0], file, lenient)
+        name = path.name.split(".")[0]
+        if not path.is_file():  # nobody can open it a second time, and `source` must not promise that
+            return _open_stream(f"{shown} (a pipe)", name, file, lenient)
+        start = file.read(len(MAGIC))
+        if start.startswith(MAGIC[:4]):
+            return open_hlt(shown, lambda: path.open("rb"))
+        file.seek(0)
+        return _open_stream(shown, name, file, lenient)
 
 
 def _open_stream(shown: str, name: str, file: BinaryIO, lenient: bool) -> Trace:

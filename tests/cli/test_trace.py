@@ -62,6 +62,7 @@ def test_info_for_programs(small):
     told = json.loads(run("info", "--json", small).output)
     assert told["peak_live"] == 3124
     assert told["ops"] == {"malloc": 1, "free": 1, "calloc": 1, "realloc": 1, "fork": 1}
+    assert told["remarks"] == []
     assert told["sizes"][0] == {"low": 16, "high": 31, "count": 1, "total": 24}
 
 
@@ -203,3 +204,12 @@ def test_merge_takes_standard_input(tmp_path, small):
     )
     assert result.exit_code == 0
     assert open_trace(tmp_path / "b.hlt").header.processes == 4
+
+
+def test_info_for_programs_has_the_remarks(tmp_path):
+    (tmp_path / "x.rep").write_text("9\n9\na 0 8\n")
+    result = run("info", "--json", tmp_path / "x.rep")
+    assert json.loads(result.stdout)["remarks"] == [
+        f"{tmp_path}/x.rep: promises 9 operations and has 1: it may be truncated"
+    ]
+    assert result.stderr == ""

@@ -78,7 +78,29 @@ def test_a_near_name_is_suggested(tmp_path, monkeypatch):
 
 
 @given(
-    st.binary(max_size=300), st.sampled_from([b"", b"1\n2\n", b"1: malloc 0x10 8\n", b"\x89HLT", b"\x1f\x8b"])
+    st.binary(max_size=300),
+    st.sampled_from(
+        [
+            *(
+                b"",
+                b"1\n2\n",
+                b"1: malloc 0x10 8\n",
+                b"\x89HLT",
+                b"\x1f\x8b",
+                b"PK\x03\x04",
+                b"BZh9",
+                b"a 0 1\n",
+            ),
+            *(
+                b"= Start\n",
+                b"malloc(5) = 0x10\n",
+                b"--1-- malloc(5) = 0x10\n",
+                b"1 1 malloc(5)=0x1\n",
+                b"+1,",
+            ),
+            *(b"<jemalloc>:utrace: 1 malloc_init()\n", b"Alloc(1),", b"\x0a\x04\x0a\x02\x08\x01", b"v 1 3\n"),
+        ]
+    ),
 )
 def test_random_bytes_are_refused(tmp_path_factory, noise, start):
     path = tmp_path_factory.mktemp("noise") / "x"

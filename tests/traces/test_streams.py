@@ -65,6 +65,21 @@ def test_whatever_the_packing_it_is_read_from_files_and_pipes(tmp_path, monkeypa
     assert list(trace.events()) == list(trace.events()) == expected
 
 
+def test_a_pipe_does_not_promise_to_open_again(tmp_path):
+    fifo = tmp_path / "x.hlt"
+    os.mkfifo(fifo)
+    writer = threading.Thread(target=fifo.write_bytes, args=(REP,))
+    writer.start()
+    assert open_trace(fifo).source == f"{fifo} (a pipe)"
+    writer.join()
+
+
+def test_a_closed_standard_input_is_a_sentence(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UsageError, match="standard input: is closed: name a trace"):
+        open_trace("-")
+
+
 @pytest.mark.parametrize("name", ["gzip", "zstd", "xz", "bzip2"])
 def test_several_members_are_one_content(name):
     packed = PACK[name](REP) + PACK[name](b"a 1 9\n")
