@@ -87,6 +87,14 @@ def test_several_members_are_one_content(name):
 
 
 @pytest.mark.parametrize("name", ["gzip", "zstd", "xz", "bzip2", "zip"])
+def test_much_from_little_comes_in_small_parts(name):
+    content = bytes(range(256)) * 4096 * 40
+    sizes = [len(part) for part in unpacked("x", io.BytesIO(PACK[name](content))).parts()]
+    assert sum(sizes) == len(content)
+    assert max(sizes) <= 1 << 19
+
+
+@pytest.mark.parametrize("name", ["gzip", "zstd", "xz", "bzip2", "zip"])
 def test_a_truncated_file_does_not_decompress(name):
     content = random.Random(1).randbytes(400_000)
     for length in (len(PACK[name](content)) - 1, 200_000, 1000, 20):
