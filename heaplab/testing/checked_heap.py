@@ -14,6 +14,8 @@ from heaplab.testing.steps import (
     HUGE,
     Aligned,
     Calloc,
+    Exec,
+    Exit,
     Fork,
     Free,
     Malloc,
@@ -22,6 +24,7 @@ from heaplab.testing.steps import (
     ThreadExit,
     spec_of,
 )
+from heaplab.traces import NULL_ID
 
 
 class Payload(NamedTuple):
@@ -81,7 +84,8 @@ class CheckedHeap:
     def do(self, step: Step) -> None:
         """Carry out a step and verify what it has touched."""
         self.carry_out(step)
-        self.verify(step.process)
+        if step.process in self.heaps:
+            self.verify(step.process)
 
     def carry_out(self, step: Step) -> None:
         """Carry out a step, and verify what it returns."""
@@ -115,9 +119,15 @@ class CheckedHeap:
                     del live[slot]
                 self._born(step, slot, address, size)
             case Free(slot):
-                heap.free(live.pop(slot).address)
+                heap.free(0 if slot == NULL_ID else live.pop(slot).address)
             case ThreadExit():
                 heap.thread_exit(step.thread)
+            case Exit():
+                heap.process.exit(0)
+                del self.heaps[step.process], self.live[step.process]
+            case Exec():
+                self.heaps[step.process] = self.spec.create(self.kernel.init.fork())
+                self.live[step.process] = {}
             case Fork(child):
                 self.heaps[child] = heap.attach(heap.process.fork())
                 self.heaps[child].process.context.thread = step.thread

@@ -6,9 +6,10 @@ checked_heap.py carries steps out and knows what must come of them.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import Protocol
+from typing import Final, Protocol
 
 from heaplab.allocators import Allocator, Spec, Trait, parse
+from heaplab.errors import UsageError
 from heaplab.traces import Event, Op
 
 SIZES = (0, 1, 8, 23, 24, 25, 40, 41, 100, 250, 600, 1000, 1500, 3000, 5000, 20_000, 60_000, 140_000)
@@ -119,6 +120,88 @@ class ThreadExit(Step):
 
     def event(self) -> Event:
         return Event(Op.THREAD_EXIT, thread=self.thread, process=self.process)
+
+
+@dataclass(frozen=True)
+class Exec(Step):
+    """execve: the process begins anew with an empty heap and one thread, number 0."""
+
+    def event(self) -> Event:
+        return Event(Op.EXEC, thread=self.thread, process=self.process)
+
+
+@dataclass(frozen=True)
+class Exit(Step):
+    """The process ends, and its blocks with it."""
+
+    def event(self) -> Event:
+        return Event(Op.EXIT, thread=self.thread, process=self.process)
+
+
+KINDS: Final[Mapping[str, type[Step]]] = {
+    "malloc": Malloc,
+    "free": Free,
+    "realloc": Realloc,
+    "calloc": Calloc,
+    "aligned": Aligned,
+    "fork": Fork,
+    "thread_exit": ThreadExit,
+    "exec": Exec,
+    "exit": Exit,
+}
+"""The kinds of steps by the word that begins their line, the simplest first."""
+
+
+def requested(step: Step) -> int:
+    """Return the bytes that a step asks for, 0 where it asks for none.
+
+    >>> requested(Calloc(0, 3, 100)), requested(Free(0))
+    (300, 0)
+    """
+    match step:
+        case Calloc(_, n, size):
+            return n * size
+        case Malloc(_, size) | Realloc(_, size) | Aligned(_, _, size):
+            return size
+    return 0
+
+
+def step_of(event: Event) -> Step:
+    """Return an event of a trace as a step.
+
+    >>> step_of(Event(Op.ALIGNED, 4, 100, align=64, process=2))
+    Aligned(process=2, thread=0, slot=4, alignment=64, size=100)
+    """
+    who = {"process": event.process, "thread": event.thread}
+    match event.op:
+        case Op.MALLOC:
+            return Malloc(event.id, event.size, **who)
+        case Op.CALLOC:
+            return Calloc(event.id, 1, event.size, **who)
+        case Op.ALIGNED:
+            return Aligned(event.id, event.align, event.size, **who)
+        case Op.REALLOC:
+            return Realloc(event.id, event.size, **who)
+        case Op.FREE:
+            return Free(event.id, **who)
+        case Op.FORK:
+            return Fork(event.id, **who)
+        case Op.EXEC:
+            return Exec(**who)
+        case Op.EXIT:
+            return Exit(**who)
+        case Op.THREAD_EXIT:
+            return ThreadExit(**who)
+
+
+def kinds_of(text: str) -> tuple[type[Step], ...]:
+    """Return the kinds that a list such as "malloc,free" names.  Raises: UsageError for an unknown one."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    unknown = [word for word in words if word not in KINDS]
+    if unknown or not words:
+        said = repr(unknown[0]) if unknown else "an empty list"
+        raise UsageError(f"{said} is no kind of step: there are {', '.join(KINDS)}")
+    return tuple(KINDS[word] for word in dict.fromkeys(words))
 
 
 def spec_of(design: str | Spec | type[Allocator], language: str = "python") -> Spec:

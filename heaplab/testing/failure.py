@@ -1,0 +1,178 @@
+"""What went wrong on which steps: the steps, the kind of failure, a sentence, and the heap before and after."""
+
+import difflib
+import re
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from heaplab.allocators import Allocator, State
+from heaplab.errors import HeapCorruption, HeaplabError, ProcessDied
+from heaplab.testing.checked_heap import CheckedHeap, Payload
+from heaplab.testing.steps import Step
+
+#: a heap of more spans than this is shown where it changes
+_WHOLE = 24
+#: lines shown around a change
+_AROUND = 2
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Steps that end in a failure.
+
+    steps: the last one fails, or the heap is wrong after it.  kind: equal for two failures of one cause, as
+    far as can be told.  sentence: what is wrong, for a person.
+    """
+
+    steps: tuple[Step, ...]
+    kind: str
+    sentence: str
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
+def expected(error: Exception) -> bool:
+    """Whether the text of an error says all: it was raised on purpose."""
+    return isinstance(error, AssertionError | HeaplabError | OSError | MemoryError) and bool(str(error))
+
+
+def failure_of(error: Exception, steps: Sequence[Step]) -> Failure:
+    """Return the failure that an exception at the last of `steps` is."""
+    last = str(steps[-1]) if steps else "the start"
+    text = str(error)
+    if isinstance(error, HeapCorruption):
+        kind = error.rule.name
+    elif isinstance(error, ProcessDied):
+        kind = type(error).__name__
+    elif expected(error):
+        kind = f"{type(error).__name__}: {without_numbers(text.replace(last, ''))}"
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else "unknown"
+        kind = f"{type(error).__name__} at {place}"
+        text = f"{type(error).__name__}: {text} ({place})" if text else kind
+    if last not in text:
+        text = f"{last}: {text}"
+    return Failure(tuple(steps), kind, text)
+
+
+def without_numbers(text: str) -> str:
+    """Return the text with `n` for each number.
+
+    >>> without_numbers("block 1 at 0x4010 has 3 bytes")
+    'block n at n has n bytes'
+    """
+    return re.sub(r"0x[0-9a-f]+|\d[\d,]*", "n", text)
+
+
+def play(steps: Sequence[Step], heap: CheckedHeap) -> Failure | None:
+    """Carry out possible steps, and verify the heap after each; return the failure, if one fails.
+
+    >>> play([], CheckedHeap("freelist")) is None
+    True
+    """
+    for place, step in enumerate(steps):
+        try:
+            heap.do(step)
+        except Exception as error:
+            return failure_of(error, steps[: place + 1])
+    return None
+
+
+# ---- a heap as text ----
+
+
+def picture(heap: Allocator, live: dict[int, Payload]) -> list[str]:
+    """Return the walk over a heap as lines: address, bytes, and what the span is.
+
+    A walk that breaks off ends in a line that says why.
+
+    >>> from heaplab.testing.steps import Malloc
+    >>> checked = CheckedHeap("buddy")
+    >>> checked.do(Malloc(0, 100))
+    >>> lines = picture(checked.heaps[0], checked.live[0])
+    >>> lines[0].split()[1:], lines[1].split()[1:]
+    (['576', 'metadata'], ['128', 'block', '0:', '100', 'bytes'])
+    """
+    owners = {payload.address: (slot, payload) for slot, payload in live.items()}
+    lines = []
+    try:
+        for span in heap.walk():
+            if span.state.is_live and span.payload in owners:
+                slot, payload = owners.pop(span.payload)
+                what = f"block {slot}: {payload.size} bytes"
+            else:
+                what = {State.ALLOCATED: "allocated, nobody's", State.LARGE: "large, nobody's"}.get(
+                    span.state, span.state.name.lower()
+                )
+            lines.append(f"{span.start:#x} {span.size:8} {what}")
+    except Exception as error:
+        lines.append(f"here the walk breaks off: {error}")
+    for address, (slot, payload) in sorted(owners.items()):
+        lines.append(f"{address:#x} {'?':>8} block {slot}: {payload.size} bytes, not in the walk")
+    return lines
+
+
+def before_and_after(heap: CheckedHeap, steps: Sequence[Step]) -> tuple[list[str], list[str]]:
+    """Carry out the steps on a new heap; return its picture before the last one and after it.
+
+    Of a long picture only what lies around the differences is left.
+    """
+    *before, last = steps
+    with suppress(Exception):  # what is wrong is told apart; here it ends what can be shown
+        for step in before:
+            heap.carry_out(step)
+    first = _seen(heap, last.process)
+    with suppress(Exception):
+        heap.carry_out(last)
+    second = _seen(heap, last.process)
+    if max(len(first), len(second)) > _WHOLE:
+        return tuple(_around_changes(first, second))  # type: ignore[return-value]
+    return first, second
+
+
+def _seen(heap: CheckedHeap, process: int) -> list[str]:
+    if process not in heap.heaps:
+        return ["the process is gone"]
+    return picture(heap.heaps[process], heap.live[process])
+
+
+def _around_changes(first: list[str], second: list[str]) -> Iterator[list[str]]:
+    matcher = difflib.SequenceMatcher(None, first, second, autojunk=False)
+    groups = list(matcher.get_grouped_opcodes(_AROUND))
+    for lines, (begin, end) in ((first, (1, 2)), (second, (3, 4))):
+        shown: list[str] = []
+        at = 0
+        for group in groups:
+            start, stop = group[0][begin], group[-1][end]
+            shown += [*_left_out(start - at), *lines[start:stop]]
+            at = stop
+        yield [*shown, *_left_out(len(lines) - at)]
+
+
+def _left_out(n: int) -> list[str]:
+    return [f"... {n} more"] if n else []
+
+
+def report(failure: Failure, heap: CheckedHeap, *, of: int | None = None, shortest: bool = True) -> str:
+    """Return a failure as text: the steps, what broke, and the heap before and after the last of them.
+
+    heap: a new one.  of: how many steps there were at first.  shortest: whether the steps were made few.
+    """
+    steps = failure.steps
+    before, after = before_and_after(heap, steps)
+    count = f"{len(steps):,} step" + "s" * (len(steps) != 1)
+    heading = f"The shortest steps found that fail, {count}" if shortest else f"The steps, {count}"
+    if of is not None and of > len(steps):
+        heading += f" of {of:,}"
+    parts = [
+        [f"{heading}:", *(f"    {step}" for step in steps)],
+        [f"What broke: {failure.sentence}"],
+        ["The heap before the last step:", *(f"    {line}" for line in before)],
+        ["The heap after it:", *(f"    {line}" for line in after)],
+    ]
+    return "\n\n".join("\n".join(part) for part in parts)

@@ -1,0 +1,127 @@
+"""Steps tried on a new heap: do they fail, and how?
+
+A trial takes possible steps and returns the failure, or None.  `checked` verifies everything after each step;
+`replayed` is what `heaplab compare` does with a trace: quick, and it sees what a program would.
+"""
+
+from collections.abc import Callable, Sequence
+
+from heaplab.allocators import Spec
+from heaplab.errors import HeaplabError
+from heaplab.kernel import Kernel
+from heaplab.lab import census
+from heaplab.lab.replay import Replay
+from heaplab.testing.checked_heap import CheckedHeap
+from heaplab.testing.failure import Failure, failure_of, play, without_numbers
+from heaplab.testing.limits import FEW_MEMS
+from heaplab.testing.steps import Step
+from heaplab.testing.twins import Twins
+from heaplab.traces import Trace
+
+Trial = Callable[[Sequence[Step]], Failure | None]
+
+#: events between two looks at the clock
+_STRETCH = 8192
+
+
+def checked(fresh: Callable[[], CheckedHeap]) -> Trial:
+    """Return the trial that verifies the heap that `fresh` makes after every step.
+
+    >>> from heaplab.testing.steps import Malloc
+    >>> checked(lambda: CheckedHeap("freelist"))([Malloc(0, 100)]) is None
+    True
+    """
+    return lambda steps: play(steps, fresh())
+
+
+def compared(fresh: Callable[[], Twins]) -> Trial:
+    """Return the trial that does every step in both languages and compares them."""
+
+    def trial(steps: Sequence[Step]) -> Failure | None:
+        twins = fresh()
+        for place, step in enumerate(steps):
+            try:
+                twins.do(step)
+                if place + 1 == len(steps):
+                    twins.verify_bytes()
+            except Exception as error:
+                return failure_of(error, steps[: place + 1])
+        return None
+
+    return trial
+
+
+class Replayed:
+    """The trial that `heaplab compare` is: a replay in one go, payloads verified, the heap walked at the end.
+
+    most: of the memory references, which ends a loop.  seed, ram: of the machine.  walk_at: how many steps
+    are done when the heaps are walked; at the end without it.
+    """
+
+    def __init__(
+        self, spec: Spec, *, most: int | None = None, seed: int = 1, ram: int | str = "4 GiB"
+    ) -> None:
+        self.spec = spec
+        self.most = most
+        self.seed = seed
+        self.ram = ram
+        self._seen = (0, 0)
+
+    def __call__(self, steps: Sequence[Step]) -> Failure | None:
+        return self.replay(steps, len(steps))
+
+    def replay(self, steps: Sequence[Step], walk_at: int) -> Failure | None:
+        """Replay the steps; walk over the heaps after `walk_at` of them."""
+        trace = Trace.of((step.event() for step in steps), "the steps")
+        kernel = Kernel(ram=self.ram, seed=self.seed)
+        replay = Replay(trace, self.spec, kernel, max_mems=self.most, samples=1)
+        self._advance(replay, walk_at)
+        if replay.end is None and (wrong := self._walk(replay)):
+            last = f"the heap cannot be what its walk says after {steps[walk_at - 1]}" if walk_at else ""
+            return Failure(tuple(steps[:walk_at]), f"walk: {without_numbers(wrong)}", f"{last}: {wrong}")
+        self._advance(replay, len(steps))
+        if replay.end is None:
+            replay.verify()
+        return self._failure(replay, steps)
+
+    def _advance(self, replay: Replay, until: int) -> None:
+        while replay.end is None and replay.done < until:
+            replay.advance(min(until, replay.done + _STRETCH))
+
+    @staticmethod
+    def _walk(replay: Replay) -> str:
+        """Why a walk over the heaps cannot be true; nothing if it can."""
+        for number, heap in replay.heaps():
+            try:
+                census.take(heap, replay.slots(number))
+            except HeaplabError as error:
+                return str(error)
+            except Exception as error:
+                return f"{type(error).__name__}: {error}"
+        return ""
+
+    def _failure(self, replay: Replay, steps: Sequence[Step]) -> Failure | None:
+        self._seen = int(replay.raw.mems), int(replay.raw.mems_max)
+        end = replay.end
+        if end is None:
+            return None
+        done = replay.done
+        if done >= len(steps):
+            return Failure(tuple(steps), without_numbers(end.reason), end.reason)
+        step = steps[done]
+        if not end.failed:
+            return Failure(tuple(steps[: done + 1]), "no end", f"{step}: no end after {self.most:,} mems in all")
+        reason = end.reason.removeprefix(f"event {done} ({step}): ")
+        kind = without_numbers(reason)
+        if kind.startswith("HeapCorruption"):
+            kind = kind.partition(" (")[0]
+        return Failure(tuple(steps[: done + 1]), kind, f"{step}: {reason}")
+
+    def for_hangs(self, steps: Sequence[Step]) -> "Replayed":
+        """Return the trial that ends soon after the references that `steps` make, which are no hang.
+
+        A step that makes 20 times as many as each of these did is one; it is some 100,000 at least.
+        """
+        self(steps)
+        mems, most = self._seen
+        return Replayed(self.spec, most=mems + max(FEW_MEMS, 20 * most), seed=self.seed, ram=self.ram)
