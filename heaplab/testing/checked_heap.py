@@ -44,9 +44,9 @@ class Payload(NamedTuple):
 class CheckedHeap:
     """A heap on a machine of its own, and what is known of it.
 
-    design: a spec, its text, or a class.  mems, seconds: the most that a step may take (limits.py).  `do`
-    carries a step out and raises AssertionError, with a sentence, when the heap breaks its contract;
-    HeapCorruption comes from the heap itself.
+    design: a spec, its text, or a class.  seed: of the kernel's placement.  mems, seconds: the most that a
+    step may take (limits.py).  `do` carries a step out and raises AssertionError, with a sentence, when the
+    heap breaks its contract; HeapCorruption comes from the heap itself.
 
     >>> heap = CheckedHeap("freelist")
     >>> for step in Malloc(0, 100), Fork(1), Free(0, thread=2), Realloc(0, 500, process=1):
@@ -62,11 +62,12 @@ class CheckedHeap:
         *,
         ram: str = "16 MiB",
         page_size: int = 4096,
+        seed: int = 1,
         mems: int = MOST_MEMS,
         seconds: float = MOST_SECONDS,
     ) -> None:
         self.spec = spec_of(design, language)
-        self.kernel = Kernel(ram=ram, page_size=page_size, seed=1)
+        self.kernel = Kernel(ram=ram, page_size=page_size, seed=seed)
         self.heaps: dict[int, Allocator] = {0: self.spec.create(self.kernel.init.fork())}
         self.live: dict[int, dict[int, Payload]] = {0: {}}
         self.steps: list[Step] = []

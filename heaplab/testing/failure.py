@@ -1,4 +1,4 @@
-"""What went wrong on which steps: the steps, the kind of failure, a sentence, and the heap before and after."""
+"""What went wrong on which steps: its kind, a sentence, and the heap before and after the last of them."""
 
 import difflib
 import re
@@ -63,24 +63,10 @@ def failure_of(error: Exception, steps: Sequence[Step]) -> Failure:
 def without_numbers(text: str) -> str:
     """Return the text with `n` for each number.
 
-    >>> without_numbers("block 1 at 0x4010 has 3 bytes")
-    'block n at n has n bytes'
+    >>> without_numbers("block 1 at 0x4010: no end after 0.3 s")
+    'block n at n: no end after n s'
     """
-    return re.sub(r"0x[0-9a-f]+|\d[\d,]*", "n", text)
-
-
-def play(steps: Sequence[Step], heap: CheckedHeap) -> Failure | None:
-    """Carry out possible steps, and verify the heap after each; return the failure, if one fails.
-
-    >>> play([], CheckedHeap("freelist")) is None
-    True
-    """
-    for place, step in enumerate(steps):
-        try:
-            heap.do(step)
-        except Exception as error:
-            return failure_of(error, steps[: place + 1])
-    return None
+    return re.sub(r"0x[0-9a-f]+|\d+(?:[.,]\d+)*", "n", text)
 
 
 # ---- a heap as text ----
@@ -131,7 +117,7 @@ def before_and_after(heap: CheckedHeap, steps: Sequence[Step]) -> tuple[list[str
         heap.carry_out(last)
     second = _seen(heap, last.process)
     if max(len(first), len(second)) > _WHOLE:
-        return tuple(_around_changes(first, second))  # type: ignore[return-value]
+        first, second = _around_changes(first, second)
     return first, second
 
 
@@ -144,14 +130,18 @@ def _seen(heap: CheckedHeap, process: int) -> list[str]:
 def _around_changes(first: list[str], second: list[str]) -> Iterator[list[str]]:
     matcher = difflib.SequenceMatcher(None, first, second, autojunk=False)
     groups = list(matcher.get_grouped_opcodes(_AROUND))
-    for lines, (begin, end) in ((first, (1, 2)), (second, (3, 4))):
-        shown: list[str] = []
-        at = 0
-        for group in groups:
-            start, stop = group[0][begin], group[-1][end]
-            shown += [*_left_out(start - at), *lines[start:stop]]
-            at = stop
-        yield [*shown, *_left_out(len(lines) - at)]
+    yield _elided(first, [(group[0][1], group[-1][2]) for group in groups])
+    yield _elided(second, [(group[0][3], group[-1][4]) for group in groups])
+
+
+def _elided(lines: list[str], shown: list[tuple[int, int]]) -> list[str]:
+    """The lines from one place to another; how many are left out in between."""
+    kept: list[str] = []
+    at = 0
+    for start, stop in shown:
+        kept += [*_left_out(start - at), *lines[start:stop]]
+        at = stop
+    return [*kept, *_left_out(len(lines) - at)]
 
 
 def _left_out(n: int) -> list[str]:

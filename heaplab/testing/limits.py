@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final, NoReturn
@@ -16,6 +16,8 @@ MOST_MEMS: Final = 1_000_000
 FEW_MEMS: Final = 100_000
 #: seconds of the clock on the wall that one step may take
 MOST_SECONDS: Final = 30.0
+#: the same while a failure is made minimal, which plays a step without an end often
+FEW_SECONDS: Final = 0.3
 
 
 @contextmanager
@@ -51,16 +53,42 @@ def limited(
 
 
 @contextmanager
-def _clock(what: object, seconds: float) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def progress_demanded(done: Callable[[], int], seconds: float) -> Iterator[None]:
+    """Let the block go on for as long as `done()`, asked every so many seconds, has grown since.
 
+    By the clock on the wall (SIGALRM), like `limited`, and with its bounds.
+    Raises: TimeoutError.
+    """
+    seen = done()
+
+    def look(number: int, frame: FrameType | None) -> None:
+        nonlocal seen
+        now = done()
+        if now == seen:
+            raise TimeoutError(f"no end after {seconds:g} s")
+        seen = now
+
+    with _alarm(look, seconds, seconds):
+        yield
+
+
+@contextmanager
+def _clock(what: object, seconds: float) -> Iterator[None]:
     def ring(number: int, frame: FrameType | None) -> NoReturn:
         raise AssertionError(f"{what}: no end after {seconds:g} s")
 
+    with _alarm(ring, seconds):
+        yield
+
+
+@contextmanager
+def _alarm(ring: Callable[[int, FrameType | None], None], seconds: float, again: float = 0) -> Iterator[None]:
+    """Have `ring` called after so many seconds of the block, and then every `again` seconds."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     handler = signal.signal(signal.SIGALRM, ring)
-    before, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
+    before, _ = signal.setitimer(signal.ITIMER_REAL, seconds, again)
     try:
         yield
     finally:

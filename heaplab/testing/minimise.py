@@ -35,6 +35,8 @@ from heaplab.testing.trials import Trial
 
 #: steps of which all pairs are tried
 _PAIRS: Final = 40
+#: more steps than these are not looked at one by one for smaller sizes: equal sizes are lowered together
+_MANY: Final = 100
 #: the most steps in a sequence of which all are tried: at once, and at last
 _SHALLOW: Final = 3
 _DEEP: Final = 6
@@ -71,12 +73,12 @@ def minimise(
 
     >>> from heaplab.allocators.designs.rbtree import RBTree
     >>> from heaplab.testing.checked_heap import CheckedHeap
-    >>> from heaplab.testing.trials import checked
+    >>> from heaplab.testing.trials import played
     >>> class NoZeros(RBTree):
     ...     def _free(self, p):
     ...         assert self._usable(p) < 1000, "too large"
     ...         super()._free(p)
-    >>> trial = checked(lambda: CheckedHeap(NoZeros))
+    >>> trial = played(lambda: CheckedHeap(NoZeros))
     >>> steps = [Malloc(0, 500), Malloc(1, 2500), Fork(1), Calloc(2, 3, 700), Free(0), Free(1)]
     >>> print(*minimise(trial(steps), trial).failure.steps, sep="; ")
     malloc 0 985; free 0
@@ -167,7 +169,7 @@ class _Search:
             size //= 2
 
     def _drop_steps(self) -> None:
-        """Leave out steps that stand side by side, many at a time, down to one; and a fork, not what follows."""
+        """Leave out steps that stand side by side, many at a time, down to one; and a fork alone."""
         size = len(self._best) // 2
         while size:
             start = 0
@@ -186,7 +188,8 @@ class _Search:
 
     def _join_requests(self) -> None:
         """Let one block take the place of several mallocs in a row: of all their bytes, then of fewer."""
-        self._better(_with_joined_requests)
+        if len(self._best) <= _MANY:
+            self._better(_with_joined_requests)
 
     def _better(self, candidates: Callable[[list[Step]], Iterator[list[Step]]]) -> None:
         """Try all candidates; after one that is better go on with those made of it, from the same place."""
@@ -214,7 +217,7 @@ class _Search:
         for size in sorted({_size(step) for step in self._best}, reverse=True):
             self._lower([place for place, step in enumerate(self._best) if _size(step) == size])
         for place in count():
-            if place >= len(self._best):
+            if place >= len(self._best) or len(self._best) > _MANY:
                 return
             self._lower([place])
 
@@ -321,9 +324,7 @@ def _alphabet(steps: Sequence[Step]) -> list[Step]:
     if ThreadExit in kinds:
         letters.append(ThreadExit())
     letters += {
-        replace(step, slot=0, process=0, thread=0)  # type: ignore[call-arg]
-        for step in steps
-        if isinstance(step, Calloc | Aligned)
+        replace(step, slot=0, process=0, thread=0) for step in steps if isinstance(step, Calloc | Aligned)
     }
     threads = sorted({step.thread for step in steps})
     return [replace(letter, thread=thread) for letter in letters for thread in threads]

@@ -1,4 +1,4 @@
-"""Steps that hang together: which belong to one block, and what becomes of the rest when some are left out."""
+"""Steps that hang together: which belong to one block, and what is left when some are left out."""
 
 import heapq
 from collections.abc import Iterator, Sequence
@@ -122,14 +122,15 @@ def named_apart(steps: Sequence[Step]) -> list[Step]:
             case Malloc(slot) | Calloc(slot) | Aligned(slot):
                 own[slot] = fresh
                 fresh += 1
-                step = replace(step, slot=own[slot])
+                apart.append(replace(step, slot=own[slot]))
             case Free(slot) | Realloc(slot) if slot != NULL_ID:
-                step = replace(step, slot=own[slot])
-            case Fork(child):
-                names[child] = dict(own)
-            case Exec():
-                names[step.process] = {}
-        apart.append(step)
+                apart.append(replace(step, slot=own[slot]))
+            case _:
+                apart.append(step)
+        if isinstance(step, Fork):
+            names[step.child] = dict(own)
+        elif isinstance(step, Exec):
+            names[step.process] = {}
     return apart
 
 
@@ -137,7 +138,8 @@ def lives(apart: Sequence[Step]) -> list[list[int]]:
     """Return the steps of each block, and those of each child, as places in `apart` (of `named_apart`).
 
     The fork that makes a child goes with all that the child does.  What belongs to no block and no child
-    (the end of a thread, free(NULL)) stands alone.
+    (the end of a thread, free(NULL)) stands alone.  First come blocks that were freed: most failures can do
+    without.  Blocks of one size stand together, for what one of them does many may do.
     """
     blocks: dict[int, list[int]] = {}
     children: dict[int, list[int]] = {}
@@ -152,7 +154,14 @@ def lives(apart: Sequence[Step]) -> list[list[int]]:
                 children[child] = [place]
             case _ if not step.process:
                 alone.append([place])
-    return sorted([*blocks.values(), *children.values(), *alone])
+    over = {slot for step in apart if isinstance(step, Free) for slot in [step.slot]}
+    gone = [places for slot, places in blocks.items() if slot in over]
+    live = [places for slot, places in blocks.items() if slot not in over]
+
+    def by_size(places: list[int]) -> tuple[int, list[int]]:
+        return requested(apart[places[0]]), places
+
+    return [*alone, *sorted(gone, key=by_size), *sorted(children.values()), *sorted(live, key=by_size)]
 
 
 def without(steps: Sequence[Step], places: set[int]) -> list[Step]:

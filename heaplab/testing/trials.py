@@ -1,10 +1,11 @@
 """Steps tried on a new heap: do they fail, and how?
 
-A trial takes possible steps and returns the failure, or None.  `checked` verifies everything after each step;
+A trial takes possible steps and returns the failure, or None.  `played` verifies everything after each step;
 `replayed` is what `heaplab compare` does with a trace: quick, and it sees what a program would.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from heaplab.allocators import Spec
 from heaplab.errors import HeaplabError
@@ -12,40 +13,36 @@ from heaplab.kernel import Kernel
 from heaplab.lab import census
 from heaplab.lab.replay import Replay
 from heaplab.testing.checked_heap import CheckedHeap
-from heaplab.testing.failure import Failure, failure_of, play, without_numbers
-from heaplab.testing.limits import FEW_MEMS
-from heaplab.testing.steps import Step
+from heaplab.testing.failure import Failure, failure_of, without_numbers
+from heaplab.testing.limits import FEW_MEMS, FEW_SECONDS, MOST_SECONDS, progress_demanded
+from heaplab.testing.steps import Step, step_of
 from heaplab.testing.twins import Twins
 from heaplab.traces import Trace
 
 Trial = Callable[[Sequence[Step]], Failure | None]
 
-#: events between two looks at the clock
-_STRETCH = 8192
+#: in the kind of every failure that is a step without an end
+NO_END: Final = "no end"
 
 
-def checked(fresh: Callable[[], CheckedHeap]) -> Trial:
-    """Return the trial that verifies the heap that `fresh` makes after every step.
+def played(fresh: Callable[[], CheckedHeap | Twins]) -> Trial:
+    """Return the trial that verifies the heap that `fresh` makes after every step, and twins' bytes at last.
 
     >>> from heaplab.testing.steps import Malloc
-    >>> checked(lambda: CheckedHeap("freelist"))([Malloc(0, 100)]) is None
+    >>> played(lambda: CheckedHeap("freelist"))([Malloc(0, 100)]) is None
     True
     """
-    return lambda steps: play(steps, fresh())
-
-
-def compared(fresh: Callable[[], Twins]) -> Trial:
-    """Return the trial that does every step in both languages and compares them."""
 
     def trial(steps: Sequence[Step]) -> Failure | None:
-        twins = fresh()
-        for place, step in enumerate(steps):
-            try:
-                twins.do(step)
-                if place + 1 == len(steps):
-                    twins.verify_bytes()
-            except Exception as error:
-                return failure_of(error, steps[: place + 1])
+        heap, done = fresh(), 0
+        try:
+            for step in steps:
+                done += 1
+                heap.do(step)
+            if isinstance(heap, Twins):
+                heap.verify_bytes()
+        except Exception as error:
+            return failure_of(error, steps[:done])
         return None
 
     return trial
@@ -54,15 +51,22 @@ def compared(fresh: Callable[[], Twins]) -> Trial:
 class Replayed:
     """The trial that `heaplab compare` is: a replay in one go, payloads verified, the heap walked at the end.
 
-    most: of the memory references, which ends a loop.  seed, ram: of the machine.  walk_at: how many steps
-    are done when the heaps are walked; at the end without it.
+    most: of the memory references, which ends a loop.  seconds: that one call of a design in Python may take,
+    in the main thread; no signal reaches a loop in C.  seed, ram: of the machine.
     """
 
     def __init__(
-        self, spec: Spec, *, most: int | None = None, seed: int = 1, ram: int | str = "4 GiB"
+        self,
+        spec: Spec,
+        *,
+        most: int | None = None,
+        seconds: float = MOST_SECONDS,
+        seed: int = 1,
+        ram: int | str = "4 GiB",
     ) -> None:
         self.spec = spec
         self.most = most
+        self.seconds = seconds
         self.seed = seed
         self.ram = ram
         self._seen = (0, 0)
@@ -85,8 +89,9 @@ class Replayed:
         return self._failure(replay, steps)
 
     def _advance(self, replay: Replay, until: int) -> None:
-        while replay.end is None and replay.done < until:
-            replay.advance(min(until, replay.done + _STRETCH))
+        with progress_demanded(lambda: replay.done, self.seconds):
+            while replay.end is None and replay.done < until:
+                replay.advance(until)
 
     @staticmethod
     def _walk(replay: Replay) -> str:
@@ -110,7 +115,9 @@ class Replayed:
             return Failure(tuple(steps), without_numbers(end.reason), end.reason)
         step = steps[done]
         if not end.failed:
-            return Failure(tuple(steps[: done + 1]), "no end", f"{step}: no end after {self.most:,} mems in all")
+            return Failure(
+                tuple(steps[: done + 1]), NO_END, f"{step}: {NO_END} after {self.most:,} mems in all"
+            )
         reason = end.reason.removeprefix(f"event {done} ({step}): ")
         kind = without_numbers(reason)
         if kind.startswith("HeapCorruption"):
@@ -118,10 +125,32 @@ class Replayed:
         return Failure(tuple(steps[: done + 1]), kind, f"{step}: {reason}")
 
     def for_hangs(self, steps: Sequence[Step]) -> "Replayed":
-        """Return the trial that ends soon after the references that `steps` make, which are no hang.
+        """Return the trial that soon ends what hangs behind `steps`, which do not.
 
-        A step that makes 20 times as many as each of these did is one; it is some 100,000 at least.
+        A hang is a step that makes 20 times as many references as each of these did, and 100,000 at least;
+        or that takes FEW_SECONDS.
         """
         self(steps)
         mems, most = self._seen
-        return Replayed(self.spec, most=mems + max(FEW_MEMS, 20 * most), seed=self.seed, ram=self.ram)
+        return Replayed(
+            self.spec,
+            most=mems + max(FEW_MEMS, 20 * most),
+            seconds=min(self.seconds, FEW_SECONDS),
+            seed=self.seed,
+            ram=self.ram,
+        )
+
+
+def failing(trace: Trace, trial: Replayed) -> tuple[Failure, Trial] | None:
+    """Return how a trace fails, and the trial to make that minimal with; None when it does not fail.
+
+    Heaps are walked at the peak of what lives, as `heaplab compare` does.
+    Cost: memory for all events, some 300 bytes each.
+    """
+    steps = [step_of(event) for event in trace.events()]
+    failure = trial.replay(steps, min(trace.header.peak_index + 1, len(steps)))
+    if failure is None:
+        return None
+    if NO_END in failure.kind:
+        return failure, trial.for_hangs(failure.steps[:-1])
+    return failure, trial

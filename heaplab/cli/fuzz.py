@@ -1,0 +1,118 @@
+"""`heaplab fuzz`: look for steps on which a design breaks its contract."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.status import Status
+
+from heaplab.allocators import parse
+from heaplab.allocators.registry import LANGUAGES
+from heaplab.testing.failure import report
+from heaplab.testing.fuzz import Fuzzed, fresh_heap
+from heaplab.testing.fuzz import fuzz as look_for_failures
+from heaplab.testing.limits import FEW_SECONDS
+from heaplab.testing.saving import demand_ending, save
+from heaplab.testing.steps import KINDS, kinds_of
+
+OK, FOUND_WRONG = 0, 1
+
+
+@click.command()
+@click.argument("design", metavar="SPEC|FILE.py")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Begin no new script after this time.",
+)
+@click.option("--steps", type=click.IntRange(min=1), help="Begin no new script after so many steps.")
+@click.option("--kinds", metavar="KIND,...", help=f"Of steps: {', '.join(KINDS)}.  [default: all that apply]")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the scripts.")
+@click.option("--language", type=click.Choice(LANGUAGES), default="c", show_default=True)
+@click.option(
+    "--step-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="A step that takes longer has no end.",
+)
+@click.option(
+    "--shrink-seconds",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Spend no more time on making the steps few.",
+)
+@click.option(
+    "-o", "--output", metavar="FILE", help="Save the steps: .hlt, .rep or .c; all without an ending."
+)
+@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+def fuzz(
+    design: str,
+    seconds: float,
+    steps: int | None,
+    kinds: str | None,
+    seed: int,
+    language: str,
+    step_seconds: float,
+    shrink_seconds: float,
+    output: str | None,
+    quiet: bool,
+) -> None:
+    """Play made-up scripts on a design until one fails, and show the shortest steps that fail so.
+
+    Scripts repeat sizes and go in phases, as programs do; what brings the heap into a new state is continued.
+    All blocks, what they contain, and the heap itself are verified.  With --steps two runs are equal.
+
+    Exit status: 1 when the design broke its contract.
+    """
+    spec = parse(design, language)
+    chosen = None if kinds is None else kinds_of(kinds)
+    if output is not None:
+        demand_ending(output)
+    began = time.monotonic()
+    with _progress(quiet) as tell:
+        fuzzed = look_for_failures(
+            spec,
+            seconds=seconds if steps is None else float("inf"),
+            steps=steps,
+            kinds=chosen,
+            seed=seed,
+            step_seconds=step_seconds,
+            shrink_seconds=shrink_seconds,
+            tell=tell,
+        )
+    done = (
+        f"{fuzzed.steps:,} steps in {fuzzed.scripts:,} scripts, {len(fuzzed.ways):,} ways through {spec}, "
+        f"{time.monotonic() - began:.1f} s"
+    )
+    if fuzzed.first is None or fuzzed.minimal is None:
+        click.echo(f"no failure: {done}")
+        return
+    failure = fuzzed.minimal.failure
+    click.echo(report(failure, fresh_heap(spec, FEW_SECONDS), of=len(fuzzed.first.steps)))
+    click.echo(f"\nfound after {done}; {fuzzed.minimal.attempts:,} attempts to find fewer steps")
+    if not fuzzed.minimal.finished:
+        click.echo("there may be fewer: the time was over (--shrink-seconds)")
+    if output is not None:
+        click.echo(f"saved: {', '.join(save(failure, output, str(spec)))}")
+    click.get_current_context().exit(FOUND_WRONG)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[Fuzzed], None]]:
+    """Give what shows progress: a line on standard error if that is a terminal, else nothing."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield lambda fuzzed: None
+        return
+    with Status("starting", console=console) as status:
+        yield lambda fuzzed: status.update(
+            f"{fuzzed.steps:,} steps, {len(fuzzed.ways):,} ways"
+            if fuzzed.first is None
+            else f"a failure after {fuzzed.steps:,} steps: looking for fewer that fail so"
+        )

@@ -1,0 +1,123 @@
+"""`heaplab shrink`: the shortest steps on which a design fails as it does on a trace."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.status import Status
+
+from heaplab import lab
+from heaplab.allocators import parse_list
+from heaplab.allocators.base import Trait
+from heaplab.allocators.registry import LANGUAGES
+from heaplab.errors import UsageError
+from heaplab.testing.checked_heap import CheckedHeap
+from heaplab.testing.failure import Failure, report
+from heaplab.testing.limits import FEW_MEMS, FEW_SECONDS
+from heaplab.testing.minimise import minimise
+from heaplab.testing.saving import demand_ending, save
+from heaplab.testing.trials import Replayed, failing
+from heaplab.traces import open_trace
+from heaplab.units import parse_size
+
+OK, FOUND_WRONG = 0, 1
+
+
+@click.command()
+@click.argument("trace", metavar="TRACE")
+@click.option("--allocators", metavar="SPEC", required=True, help="The design that fails on it.")
+@click.option(
+    "-o", "--output", metavar="FILE", help="Save the steps: .hlt, .rep or .c; all without an ending."
+)
+@click.option("--language", type=click.Choice(LANGUAGES), default="c", show_default=True)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="Spend no more time on making the steps few.",
+)
+@click.option(
+    "--max-mems",
+    type=click.IntRange(min=1),
+    default=lab.DEFAULT_MAX_MEMS,
+    show_default=True,
+    help="A replay of the whole trace that makes more memory references has no end.",
+)
+@click.option(
+    "--max-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=lab.DEFAULT_MAX_SECONDS,
+    show_default=True,
+    help="A call of a design in Python that takes longer has no end.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Of the kernel's random placement.")
+@click.option("--ram", metavar="SIZE", default=lab.RAM, show_default=True, help="Of the simulated machine.")
+@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+def shrink(
+    trace: str,
+    allocators: str,
+    output: str | None,
+    language: str,
+    seconds: float,
+    max_mems: int,
+    max_seconds: float,
+    seed: int,
+    ram: str,
+    quiet: bool,
+) -> None:
+    """Find the shortest steps on which a design fails as it does on TRACE, and show them.
+
+    TRACE is a trace file or the name of a bundled trace, on which `heaplab compare` says that the design
+    failed, or that it was stopped at the limit of mems.  Of the steps that are shown none can be left out,
+    and no size made smaller.
+
+    Exit status: 1 when the design fails; 0 when it does not, and there is nothing to shrink.
+    """
+    specs = parse_list(allocators, language)
+    if len(specs) > 1:
+        raise UsageError(f"--allocators {allocators}: shrinking is for one design: name one")
+    parse_size(ram)
+    if output is not None:
+        demand_ending(output)
+    [spec] = specs
+    opened = open_trace(trace)
+    began = time.monotonic()
+    first = Replayed(spec, most=max_mems, seconds=max_seconds, seed=seed, ram=ram)
+    with _progress(quiet) as tell:
+        found = failing(opened, first)
+        if found is None:
+            click.echo(f"{spec} does not fail on {trace}: there is nothing to shrink")
+            return
+        failure, trial = found
+        minimal = minimise(
+            failure,
+            trial,
+            newest_first=Trait.ANY_ORDER not in spec.design.TRAITS,
+            seconds=seconds,
+            tell=tell,
+        )
+        shortest = minimal.failure
+        if trial is not first:  # it was impatient
+            shortest = first(shortest.steps) or failure
+    heap = CheckedHeap(spec, spec.language, ram=ram, seed=seed, mems=FEW_MEMS, seconds=FEW_SECONDS)
+    click.echo(report(shortest, heap, of=opened.header.events))
+    click.echo(f"\n{minimal.attempts:,} attempts, {time.monotonic() - began:.1f} s")
+    if not minimal.finished:
+        click.echo("there may be fewer: the time was over (--seconds)")
+    if output is not None:
+        click.echo(f"saved: {', '.join(save(shortest, output, str(spec)))}")
+    click.get_current_context().exit(FOUND_WRONG)
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[Failure], None]]:
+    """Give what shows progress: a line on standard error if that is a terminal, else nothing."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield lambda failure: None
+        return
+    with Status("replaying the trace", console=console) as status:
+        yield lambda failure: status.update(f"{len(failure.steps):,} steps fail: looking for fewer")

@@ -1,0 +1,180 @@
+"""Scripts of steps on a heap until one fails, or the time is over; what fails is made minimal.
+
+Half of the scripts begin as one did that brought something new.  What is new is told by what costs nothing in
+either language: how many memory references and which system calls a step of each kind made, a fingerprint of
+the way that it took through the design; and by the shape of the heap, how many blocks of each state it has,
+and in which places of its index.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Final
+
+from heaplab.allocators import Allocator, Spec
+from heaplab.allocators.base import State, Trait
+from heaplab.testing.authors import Author, usual_kinds
+from heaplab.testing.checked_heap import CheckedHeap
+from heaplab.testing.failure import Failure, failure_of
+from heaplab.testing.limits import FEW_SECONDS, MOST_MEMS
+from heaplab.testing.minimise import Minimal, minimise
+from heaplab.testing.steps import Step, spec_of
+from heaplab.testing.trials import NO_END, played
+
+RAM: Final = "256 MiB"
+#: steps of a script
+_LENGTHS: Final = (15, 40, 120, 400)
+#: scripts that brought something new and are kept
+_KEPT: Final = 400
+
+Feature = tuple[object, ...]
+
+
+@dataclass
+class Fuzzed:
+    """What came of it.
+
+    steps, scripts: that were played.  ways: different ways through the design, as far as they were told
+    apart.  first: the failure as it was found, if one was; minimal: made minimal.
+    """
+
+    spec: Spec
+    scripts: int = 0
+    steps: int = 0
+    ways: set[Feature] = field(default_factory=set)
+    first: Failure | None = None
+    minimal: Minimal | None = None
+
+
+def fuzz(
+    design: str | Spec | type[Allocator],
+    language: str = "python",
+    *,
+    seconds: float = 10.0,
+    steps: int | None = None,
+    kinds: Iterable[type[Step]] | None = None,
+    seed: int = 1,
+    step_seconds: float = 5.0,
+    shrink_seconds: float = 60.0,
+    tell: Callable[[Fuzzed], None] = lambda fuzzed: None,
+) -> Fuzzed:
+    """Play scripts on new heaps of a design until one fails.
+
+    seconds: after which no new script begins.  steps: after which none begins; with it alone two runs are
+    equal.  kinds: of steps; those that make sense for the design without it.  step_seconds: that one step may
+    take on the clock on the wall.  shrink_seconds: that making the failure minimal may take in all.
+    tell: called after every script.
+
+    >>> fuzz("freelist", steps=500, seconds=60).first is None
+    True
+    """
+    search = _Fuzz(spec_of(design, language), kinds, Random(seed), step_seconds)
+    deadline = time.monotonic() + seconds
+    fuzzed = search.fuzzed
+    while fuzzed.first is None and time.monotonic() < deadline and (steps is None or fuzzed.steps < steps):
+        search.one_script()
+        tell(fuzzed)
+    if fuzzed.first is not None:
+        fuzzed.minimal = search.minimal(fuzzed.first, shrink_seconds)
+    return fuzzed
+
+
+class _Fuzz:
+    def __init__(
+        self, spec: Spec, kinds: Iterable[type[Step]] | None, chance: Random, step_seconds: float
+    ) -> None:
+        self.fuzzed = Fuzzed(spec)
+        self._spec = spec
+        self._kinds = tuple(kinds) if kinds is not None else usual_kinds(spec.design.TRAITS)
+        self._chance = chance
+        self._step_seconds = step_seconds
+        self._kept: list[list[Step]] = []
+
+    def _fresh(self) -> CheckedHeap:
+        return fresh_heap(self._spec, self._step_seconds)
+
+    def one_script(self) -> None:
+        """Play one script, and keep it if it brought something new."""
+        chance = self._chance
+        beginning: Sequence[Step] = ()
+        if self._kept and chance.random() < 0.5:
+            parent = chance.choice(self._kept)
+            beginning = parent[: chance.randrange(len(parent)) + 1]
+        author = Author.drawn(chance, self._kinds)
+        length = len(beginning) + chance.choice(_LENGTHS)
+        script: list[Step] = []
+        known = len(self.fuzzed.ways)
+        self.fuzzed.scripts += 1
+        try:
+            heap = self._fresh()
+            unverified = 0
+            while len(script) < length:
+                step = beginning[len(script)] if len(script) < len(beginning) else author.step(heap)
+                script.append(step)
+                self.fuzzed.steps += 1
+                before = heap.process(step.process).context.mems
+                heap.carry_out(step)
+                self._note_way(step, heap, before)
+                unverified += 1
+                if unverified > 4 + len(heap.live[step.process]) // 4:  # a look costs as much as there is
+                    heap.verify(step.process)
+                    self._note_shape(heap.heaps[step.process])
+                    unverified = 0
+            for number in heap.heaps:
+                heap.verify(number)
+        except Exception as error:
+            self.fuzzed.first = self._precisely(failure_of(error, script))
+            return
+        if len(self.fuzzed.ways) > known:
+            self._keep(script)
+
+    def _keep(self, script: list[Step]) -> None:
+        if len(self._kept) < _KEPT:
+            self._kept.append(script)
+        else:
+            self._kept[self._chance.randrange(_KEPT)] = script
+
+    def _precisely(self, failure: Failure) -> Failure:
+        """The failure of the same steps when all is verified after each: it may be an earlier one."""
+        return played(self._impatient)(failure.steps) or failure
+
+    def minimal(self, failure: Failure, seconds: float) -> Minimal:
+        """Make a failure minimal; a step that has no end is waited for in full at last."""
+        minimal = minimise(
+            failure,
+            played(self._impatient),
+            newest_first=Trait.ANY_ORDER not in self._spec.design.TRAITS,
+            seconds=seconds,
+        )
+        if NO_END not in failure.kind:
+            return minimal
+        confirmed = played(self._fresh)(minimal.failure.steps)
+        return replace(minimal, failure=confirmed or failure)
+
+    def _impatient(self) -> CheckedHeap:
+        return fresh_heap(self._spec, min(self._step_seconds, FEW_SECONDS))
+
+    # ---- what is new ----
+
+    def _note_way(self, step: Step, heap: CheckedHeap, before: int) -> None:
+        process = heap.process(step.process)
+        mems = process.context.mems - before
+        self.fuzzed.ways.add(("way", type(step), _roughly(mems)))
+
+    def _note_shape(self, heap: Allocator) -> None:
+        counts = dict.fromkeys(State, 0)
+        for span in heap.walk():
+            counts[span.state] += 1
+        self.fuzzed.ways.add(("shape", *(count.bit_length() for count in counts.values())))
+
+
+def fresh_heap(spec: Spec, seconds: float) -> CheckedHeap:
+    """Return a new heap for a script: on a machine that has memory for all that a script asks for."""
+    return CheckedHeap(spec, spec.language, ram=RAM, seconds=seconds, mems=MOST_MEMS)
+
+
+def _roughly(n: int) -> int:
+    """A number to two digits in base 4: small ones exactly."""
+    shift = max(0, n.bit_length() - 5)
+    return n >> shift << shift
