@@ -16,11 +16,12 @@ from typing import Any, ClassVar, NamedTuple
 
 from hypothesis import HealthCheck, Phase, settings, target
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from heaplab.allocators import Allocator, Spec, State, Trait
 from heaplab.testing.authors import some_size
 from heaplab.testing.checked_heap import CheckedHeap
+from heaplab.testing.contract.factory import HeapFactory
 from heaplab.testing.failure import failure_of, report
 from heaplab.testing.limits import FEW_MEMS, FEW_SECONDS, MOST_SECONDS
 from heaplab.testing.minimise import minimise
@@ -220,7 +221,6 @@ def heap_machine(
     mems, seconds: the most that a step may take, so that what goes on for ever fails, with a sentence.
     shrink_seconds: the most that is spent on making a failure minimal.
 
-    >>> from hypothesis.stateful import run_state_machine_as_test
     >>> few = settings(max_examples=3, stateful_step_count=5, database=None)
     >>> run_state_machine_as_test(heap_machine("freelist"), settings=few)
     """
@@ -239,3 +239,12 @@ def heap_machine(
         phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.target],
     )
     return machine
+
+
+def check_steps(factory: HeapFactory) -> None:
+    """No steps break the design, whatever their order: Hypothesis draws them.
+
+    >>> check_steps(HeapFactory("freelist"))    # doctest: +SKIP
+    """
+    machine = heap_machine(factory.spec)
+    run_state_machine_as_test(machine, settings=machine.TestCase.settings)

@@ -18,10 +18,10 @@ design, and `left_out` says of each other one which traits the design lacks.
 """
 
 from heaplab.allocators import Allocator, Spec
-from heaplab.testing.contract import blocks, detection, memory, threads
-from heaplab.testing.contract.factory import Clause, HeapFactory, needed, needs
+from heaplab.testing.contract import blocks, detection, memory, refusals, threads
+from heaplab.testing.contract.factory import Clause, HeapFactory, clause, needed, needs
 
-CLAUSES = (*blocks.CLAUSES, *memory.CLAUSES, *detection.CLAUSES, *threads.CLAUSES)
+CLAUSES = (*blocks.CLAUSES, *memory.CLAUSES, *refusals.CLAUSES, *detection.CLAUSES, *threads.CLAUSES)
 
 
 def name(clause: Clause) -> str:
@@ -45,4 +45,4 @@ def left_out(design: str | Spec | type[Allocator], language: str = "python") -> 
     }
 
 
-__all__ = ["CLAUSES", "Clause", "HeapFactory", "applying", "left_out", "name", "needed", "needs"]
+__all__ = ["CLAUSES", "Clause", "HeapFactory", "applying", "clause", "left_out", "name", "needed", "needs"]

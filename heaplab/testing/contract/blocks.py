@@ -9,6 +9,7 @@ from heaplab.testing.contract.factory import (
     Clause,
     HeapFactory,
     allocated,
+    clause,
     fill,
     holds,
     memory_of,
@@ -17,6 +18,7 @@ from heaplab.testing.contract.factory import (
 from heaplab.testing.steps import HUGE
 
 
+@clause
 def blocks_are_aligned_apart_and_large_enough(factory: HeapFactory) -> None:
     """Every block is a multiple of 16, has room for what was asked, and overlaps no other."""
     heap = factory.heap()
@@ -30,6 +32,7 @@ def blocks_are_aligned_apart_and_large_enough(factory: HeapFactory) -> None:
     heap.check()
 
 
+@clause
 def all_usable_bytes_can_be_used(factory: HeapFactory) -> None:
     """usable_size bytes of every block can be written, and nothing else changes."""
     heap = factory.heap()
@@ -41,6 +44,7 @@ def all_usable_bytes_can_be_used(factory: HeapFactory) -> None:
     heap.check()
 
 
+@clause
 def size_0_gives_a_block_of_its_own(factory: HeapFactory) -> None:
     """malloc(0), calloc(0, n) and aligned_alloc(a, 0) give different blocks that can be freed."""
     heap = factory.heap()
@@ -53,6 +57,7 @@ def size_0_gives_a_block_of_its_own(factory: HeapFactory) -> None:
     assert not allocated(heap)
 
 
+@clause
 def null_is_no_block(factory: HeapFactory) -> None:
     """free(0) does nothing, usable_size(0) is 0, realloc(0, n) is malloc(n)."""
     heap = factory.heap()
@@ -93,6 +98,7 @@ def a_thousand_holes_are_filled_again(factory: HeapFactory) -> None:
 # ---- calloc, realloc, aligned_alloc ----
 
 
+@clause
 def calloc_gives_zeros(factory: HeapFactory) -> None:
     """Also where other content was before, and from mmap."""
     heap = factory.heap()
@@ -107,6 +113,7 @@ def calloc_gives_zeros(factory: HeapFactory) -> None:
     heap.check()
 
 
+@clause
 def calloc_refuses_a_product_that_overflows(factory: HeapFactory) -> None:
     """n * size of 2**64 or more is ENOMEM, also when it wraps around to something small."""
     heap = factory.heap()
@@ -136,6 +143,7 @@ def realloc_keeps_content(factory: HeapFactory) -> None:
         heap.check()
 
 
+@clause
 def realloc_to_size_0_frees(factory: HeapFactory) -> None:
     """realloc(p, 0) gives p back and returns 0, as glibc does."""
     heap = factory.heap()
@@ -144,6 +152,7 @@ def realloc_to_size_0_frees(factory: HeapFactory) -> None:
     assert not allocated(heap)
 
 
+@clause
 def realloc_that_fails_leaves_the_block(factory: HeapFactory) -> None:
     """On 0 the block is as it was: where it was, as large, and with its content."""
     heap = factory.heap()
@@ -169,6 +178,7 @@ def realloc_within_a_block_does_not_move(factory: HeapFactory) -> None:
         assert heap.realloc(p, size) == p
 
 
+@clause
 def aligned_alloc_aligns(factory: HeapFactory) -> None:
     """Every power of two, small blocks and large ones."""
     heap = factory.heap()
@@ -192,6 +202,7 @@ def aligned_alloc_aligns(factory: HeapFactory) -> None:
     assert not allocated(heap)
 
 
+@clause
 def aligned_alloc_refuses_what_is_no_power_of_two(factory: HeapFactory) -> None:
     """EINVAL, and nothing is allocated."""
     heap = factory.heap()

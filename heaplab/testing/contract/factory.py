@@ -1,7 +1,11 @@
 """Where a clause gets its heaps, what it needs, and how it looks at heaps."""
 
+import linecache
+import re
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 
 from heaplab.allocators import Allocator, Span, Spec, Trait
 from heaplab.allocators.base import Checks
@@ -46,12 +50,46 @@ Clause = Callable[[HeapFactory], None]
 _needs: dict[Clause, Trait] = {}
 
 
-def needs(traits: Trait) -> Callable[[Clause], Clause]:
-    """Say that a clause is for designs that have all these traits; without that it is for all."""
+def clause(function: Clause) -> Clause:
+    """Make a function a clause of the contract: it is for all designs, and says in words what is broken.
 
-    def mark(clause: Clause) -> Clause:
-        _needs[clause] = traits
-        return clause
+    An assertion without a text gets the clause's first sentence, the assertion, and the numbers in it.
+    """
+
+    @wraps(function)
+    def told(factory: HeapFactory) -> None:
+        try:
+            function(factory)
+        except AssertionError as error:
+            if str(error):
+                raise
+            sentence = (function.__doc__ or function.__name__).strip().splitlines()[0]
+            raise AssertionError(f"{sentence}  Broken: {_assertion(error)}") from error
+
+    return told
+
+
+def _assertion(error: AssertionError) -> str:
+    """The assertion that failed, and the numbers and texts of its names."""
+    frame, number = list(traceback.walk_tb(error.__traceback__))[-1]
+    text = linecache.getline(frame.f_code.co_filename, number).strip().removeprefix("assert ")
+    names = dict.fromkeys(re.findall(r"(?<![\w.])[a-z_]\w*(?![\w(])", text))
+    values = {name: frame.f_locals[name] for name in names if name in frame.f_locals}
+    shown = [f"{name} is {_value(value)}" for name, value in values.items() if isinstance(value, int | str)]
+    return ", where ".join([text, " and ".join(shown)] if shown else [text])
+
+
+def _value(value: int | str) -> str:
+    return f"{value:#x}" if isinstance(value, int) and value > 0xFFFF else repr(value)
+
+
+def needs(traits: Trait) -> Callable[[Clause], Clause]:
+    """Make a function a clause for designs that have all these traits."""
+
+    def mark(function: Clause) -> Clause:
+        made = clause(function)
+        _needs[made] = traits
+        return made
 
     return mark
 

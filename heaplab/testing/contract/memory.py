@@ -15,6 +15,7 @@ from heaplab.testing.contract.factory import (
     Clause,
     HeapFactory,
     allocated,
+    clause,
     fill,
     holds,
     memory_of,
@@ -27,6 +28,7 @@ from heaplab.testing.steps import HUGE, random_step
 # ---- no memory ----
 
 
+@clause
 def sizes_near_two_to_the_64_are_refused(factory: HeapFactory) -> None:
     """ENOMEM, whatever sums and roundings would wrap around; and nothing is lost."""
     heap = factory.heap()
@@ -47,6 +49,7 @@ def sizes_near_two_to_the_64_are_refused(factory: HeapFactory) -> None:
     heap.check()
 
 
+@clause
 def sizes_that_no_size_t_holds_are_an_error(factory: HeapFactory) -> None:
     """ValueError for negative sizes and for 2**64 and more."""
     heap = factory.heap()
@@ -92,6 +95,7 @@ def nothing_is_lost_when_the_break_cannot_move(factory: HeapFactory) -> None:
     assert not allocated(heap)
 
 
+@clause
 def nothing_is_lost_when_the_kernel_refuses(factory: HeapFactory) -> None:
     """A request for more than there is RAM leaves the heap as it was."""
     heap = factory.heap()
@@ -110,6 +114,7 @@ def nothing_is_lost_when_the_kernel_refuses(factory: HeapFactory) -> None:
 # ---- the kernel underneath ----
 
 
+@clause
 def malloc_is_no_system_call(factory: HeapFactory) -> None:
     """The kernel gives much at once: three thousand small requests need a hundred calls at most."""
     heap = factory.heap(top_pad=128 * KIB)
@@ -227,6 +232,7 @@ def crowd(factory: HeapFactory, heap: Allocator) -> list[int]:
     return sorted(set(blocks) - set(gone))
 
 
+@clause
 def the_walk_has_all_memory_once(factory: HeapFactory) -> None:
     """In address order, as many bytes as the kernel gave; allocated are the blocks that were not freed."""
     heap = factory.heap(ram="64 MiB")
@@ -260,6 +266,7 @@ def the_walk_of_a_contiguous_heap_has_no_hole(factory: HeapFactory) -> None:
         assert span.end == following.start, f"the walk has a hole at {span.end:#x}"
 
 
+@clause
 def a_forked_heap_is_a_copy(factory: HeapFactory) -> None:
     """Parent and child go on with the same heap, and neither sees what the other does."""
     heap = factory.heap()
@@ -285,6 +292,7 @@ def a_forked_heap_is_a_copy(factory: HeapFactory) -> None:
     heap.check()
 
 
+@clause
 def all_state_is_in_memory(factory: HeapFactory) -> None:
     """A heap that is attached to its own process again is the same heap."""
     heap = factory.heap()
@@ -298,6 +306,35 @@ def all_state_is_in_memory(factory: HeapFactory) -> None:
     assert not allocated(again)
 
 
+@clause
+def equal_memory_is_an_equal_heap(factory: HeapFactory) -> None:
+    """A child, whose memory is its parent's, gives the same blocks for the same requests."""
+    heap = factory.heap()
+    blocks = [heap.malloc(size) for size in (100, 3000, 40, 600)]
+    assert heap.process.context.mems, (
+        "the heap has given blocks without a memory reference: its state is outside of simulated memory, "
+        "where no fork copies it and nothing is counted"
+    )
+    if Trait.ANY_ORDER in factory.traits:
+        heap.free(blocks.pop(1))
+    child = heap.attach(heap.process.fork())
+    answers = []
+    for each in (child, heap):
+        mine = [each.malloc(size) for size in (600, 24, 3000, 200_000)]
+        for p in reversed(mine):
+            each.free(p)
+        answers.append([*mine, each.malloc(50)])
+    assert answers[0] == answers[1], (
+        f"the child's blocks are at {_places(answers[0])}, its parent's at {_places(answers[1])}, though "
+        "both began with the same memory: some state is outside of simulated memory, so no fork copies it"
+    )
+
+
+def _places(addresses: list[int]) -> str:
+    return ", ".join(f"{address:#x}" for address in addresses)
+
+
+@clause
 def attaching_to_something_else_is_an_error(factory: HeapFactory) -> None:
     """HeapCorruption, when the root does not carry the design's magic."""
     heap = factory.heap()
@@ -324,6 +361,7 @@ def a_heap_that_lost_the_break_goes_on(factory: HeapFactory) -> None:
     assert holds(heap, theirs, 0xEE, 4096)
 
 
+@clause
 def two_runs_are_equal(factory: HeapFactory) -> None:
     """The same steps give the same addresses and the same counts."""
     seen, any_order = [], Trait.ANY_ORDER in factory.traits
@@ -341,6 +379,7 @@ def two_runs_are_equal(factory: HeapFactory) -> None:
     assert seen[0] == seen[1]
 
 
+@clause
 def random_steps_break_nothing(factory: HeapFactory) -> None:
     """Two hundred and fifty of them, with forks, each followed by a check of everything."""
     heap, chance = CheckedHeap(factory.spec), Random(11)
@@ -365,6 +404,7 @@ CLAUSES: tuple[Clause, ...] = (
     the_walk_of_a_contiguous_heap_has_no_hole,
     a_forked_heap_is_a_copy,
     all_state_is_in_memory,
+    equal_memory_is_an_equal_heap,
     attaching_to_something_else_is_an_error,
     a_heap_that_lost_the_break_goes_on,
     two_runs_are_equal,

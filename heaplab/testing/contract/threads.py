@@ -8,6 +8,7 @@ from heaplab.testing.contract.factory import (
     Clause,
     HeapFactory,
     allocated,
+    clause,
     fill,
     holds,
     memory_of,
@@ -34,6 +35,7 @@ def freed(heap: Allocator, thread: int, blocks: list[int]) -> None:
             heap.free(p)
 
 
+@clause
 def threads_have_one_heap(factory: HeapFactory) -> None:
     """Blocks of different threads lie apart, and each thread sees what the others wrote, and may free it."""
     heap = factory.heap()
@@ -49,6 +51,7 @@ def threads_have_one_heap(factory: HeapFactory) -> None:
     heap.check()
 
 
+@clause
 def blocks_outlive_their_thread(factory: HeapFactory) -> None:
     """The end of a thread frees none of its blocks, and another thread of its number finds nothing of it."""
     heap = factory.heap()
