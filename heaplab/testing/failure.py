@@ -117,7 +117,7 @@ def before_and_after(heap: CheckedHeap, steps: Sequence[Step]) -> tuple[list[str
         heap.carry_out(last)
     second = _seen(heap, last.process)
     if max(len(first), len(second)) > _WHOLE:
-        first, second = _around_changes(first, second)
+        first, second = (_cut(lines) for lines in _around_changes(first, second))
     return first, second
 
 
@@ -132,6 +132,13 @@ def _around_changes(first: list[str], second: list[str]) -> Iterator[list[str]]:
     groups = list(matcher.get_grouped_opcodes(_AROUND))
     yield _elided(first, [(group[0][1], group[-1][2]) for group in groups])
     yield _elided(second, [(group[0][3], group[-1][4]) for group in groups])
+
+
+def _cut(lines: list[str]) -> list[str]:
+    """The first lines and the last ones, if there are many."""
+    if len(lines) <= _WHOLE:
+        return lines
+    return [*lines[: _WHOLE - 4], *_left_out(len(lines) - _WHOLE + 1), *lines[-3:]]
 
 
 def _elided(lines: list[str], shown: list[tuple[int, int]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,7 +18,7 @@ FEW_MEMS: Final = 100_000
 #: seconds of the clock on the wall that one step may take
 MOST_SECONDS: Final = 30.0
 #: the same while a failure is made minimal, which plays a step without an end often
-FEW_SECONDS: Final = 0.3
+FEW_SECONDS: Final = 0.5
 
 
 @contextmanager
@@ -53,10 +54,11 @@ def limited(
 
 
 @contextmanager
-def progress_demanded(done: Callable[[], int], seconds: float) -> Iterator[None]:
+def progress_demanded(done: Callable[[], int], within: str, seconds: float) -> Iterator[None]:
     """Let the block go on for as long as `done()`, asked every so many seconds, has grown since.
 
-    By the clock on the wall (SIGALRM), like `limited`, and with its bounds.
+    By the clock on the wall (SIGALRM), like `limited`, and with its bounds.  within: a function's name; the
+    error is raised inside of it alone, where it is expected.
     Raises: TimeoutError.
     """
     seen = done()
@@ -64,7 +66,7 @@ def progress_demanded(done: Callable[[], int], seconds: float) -> Iterator[None]
     def look(number: int, frame: FrameType | None) -> None:
         nonlocal seen
         now = done()
-        if now == seen:
+        if now == seen and any(each.f_code.co_name == within for each, _ in traceback.walk_stack(frame)):
             raise TimeoutError(f"no end after {seconds:g} s")
         seen = now
 

@@ -11,6 +11,7 @@ Nothing of heaplab is imported before it is needed: the plug-in is loaded in eve
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -86,13 +87,18 @@ def heap_factory(request: pytest.FixtureRequest) -> HeapFactory:
     return _factories(request.config)[request.param]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Add the clauses to the tests."""
     for spec, factory in _factories(config).items():
         design = Design.from_parent(session, name=spec, nodeid=f"heaplab::{spec}")
-        items.extend(design.clauses(factory))
+        clauses = list(design.clauses(factory))
+        items.extend(clauses)
+        # so that they are counted among what was collected
+        report = pytest.CollectReport(design.nodeid, "passed", None, result=[*clauses])
+        config.hook.pytest_collectreport(report=report)
 
 
 class Design(pytest.Collector):
@@ -138,12 +144,12 @@ class Clause(pytest.Item):
         """What the clause says, what broke it, and where in a design in Python it was raised."""
         error = excinfo.value
         says = (self._call.__doc__ or "").strip().splitlines()[0]
-        told = str(error) or type(error).__name__
+        told = str(error).removeprefix(f"{says}  Broken: ") or type(error).__name__
         if not isinstance(error, AssertionError):
             told = f"{type(error).__name__}: {told}"
         lines = [f"The contract says: {says}", f"What broke: {told}", *getattr(error, "__notes__", [])]
-        place = excinfo.traceback[-1]
-        lines.append(f"Raised at {place.path}:{place.lineno + 1}, by {self._factory.spec}")
+        place = traceback.extract_tb((error.__cause__ or error).__traceback__)[-1]
+        lines.append(f"Raised at {place.filename}:{place.lineno}, by {self._factory.spec}")
         return "\n".join(lines)
 
     def reportinfo(self) -> tuple[str, int | None, str]:

@@ -11,7 +11,7 @@ from heaplab.allocators import Spec
 from heaplab.errors import HeaplabError
 from heaplab.kernel import Kernel
 from heaplab.lab import census
-from heaplab.lab.replay import Replay
+from heaplab.lab.replay import Replay, hl_py_heap
 from heaplab.testing.checked_heap import CheckedHeap
 from heaplab.testing.failure import Failure, failure_of, without_numbers
 from heaplab.testing.limits import FEW_MEMS, FEW_SECONDS, MOST_SECONDS, progress_demanded
@@ -89,7 +89,7 @@ class Replayed:
         return self._failure(replay, steps)
 
     def _advance(self, replay: Replay, until: int) -> None:
-        with progress_demanded(lambda: replay.done, self.seconds):
+        with progress_demanded(lambda: replay.done, hl_py_heap.__name__, self.seconds):
             while replay.end is None and replay.done < until:
                 replay.advance(until)
 
@@ -124,18 +124,18 @@ class Replayed:
             kind = kind.partition(" (")[0]
         return Failure(tuple(steps[: done + 1]), kind, f"{step}: {reason}")
 
-    def for_hangs(self, steps: Sequence[Step]) -> "Replayed":
-        """Return the trial that soon ends what hangs behind `steps`, which do not.
+    def for_hangs(self, failure: Failure) -> "Replayed":
+        """Return the trial that soon ends what hangs as `failure` does.
 
-        A hang is a step that makes 20 times as many references as each of these did, and 100,000 at least;
-        or that takes FEW_SECONDS.
+        A hang is a step that makes 20 times as many references as each before it, and 100,000 at least; or,
+        where it made none, one that takes FEW_SECONDS.
         """
-        self(steps)
+        self(failure.steps[:-1])
         mems, most = self._seen
         return Replayed(
             self.spec,
             most=mems + max(FEW_MEMS, 20 * most),
-            seconds=min(self.seconds, FEW_SECONDS),
+            seconds=self.seconds if failure.kind == NO_END else min(self.seconds, FEW_SECONDS),
             seed=self.seed,
             ram=self.ram,
         )
@@ -152,5 +152,5 @@ def failing(trace: Trace, trial: Replayed) -> tuple[Failure, Trial] | None:
     if failure is None:
         return None
     if NO_END in failure.kind:
-        return failure, trial.for_hangs(failure.steps[:-1])
+        return failure, trial.for_hangs(failure)
     return failure, trial

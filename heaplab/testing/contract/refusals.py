@@ -69,12 +69,15 @@ def refusals(which: int | None = None) -> Iterator[Refusals]:
     >>> seen.asked, seen.refused
     (2, True)
     """
-    seen, before = Refusals(which), {number: TABLE[number] for number in _ASKING}
-    TABLE.update({number: (name, seen.instead_of(number, call)) for number, (name, call) in before.items()})
+    seen = Refusals(which)
+    before = [(number, *TABLE[number]) for number in _ASKING]
+    for number, name, call in before:
+        TABLE[number] = name, seen.instead_of(number, call)
     try:
         yield seen
     finally:
-        TABLE.update(before)
+        for number, name, call in before:
+            TABLE[number] = name, call
 
 
 class _Block(NamedTuple):
