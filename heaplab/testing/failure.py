@@ -7,12 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from heaplab.allocators import Allocator, State
 from heaplab.errors import HeapCorruption, HeaplabError, ProcessDied
 from heaplab.testing.checked_heap import CheckedHeap, Payload
 from heaplab.testing.steps import Step
 
+#: the kind of every failure that is a step without an end, by the clock or by its memory references
+NO_END: Final = "no end"
 #: a heap of more spans than this is shown where it changes
 _WHOLE = 24
 #: lines shown around a change
@@ -48,6 +51,8 @@ def failure_of(error: Exception, steps: Sequence[Step]) -> Failure:
         kind = error.rule.name
     elif isinstance(error, ProcessDied):
         kind = type(error).__name__
+    elif NO_END in text:
+        kind = NO_END
     elif expected(error):
         kind = f"{type(error).__name__}: {without_numbers(text.replace(last, ''))}"
     else:

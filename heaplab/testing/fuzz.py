@@ -16,11 +16,11 @@ from heaplab.allocators import Allocator, Spec
 from heaplab.allocators.base import State, Trait
 from heaplab.testing.authors import Author, usual_kinds
 from heaplab.testing.checked_heap import CheckedHeap
-from heaplab.testing.failure import Failure, failure_of
+from heaplab.testing.failure import NO_END, Failure, failure_of
 from heaplab.testing.limits import FEW_SECONDS, MOST_MEMS
 from heaplab.testing.minimise import Minimal, minimise
 from heaplab.testing.steps import Step, spec_of
-from heaplab.testing.trials import NO_END, played
+from heaplab.testing.trials import played
 
 RAM: Final = "256 MiB"
 #: steps of a script
@@ -147,7 +147,7 @@ class _Fuzz:
             newest_first=Trait.ANY_ORDER not in self._spec.design.TRAITS,
             seconds=seconds,
         )
-        if NO_END not in failure.kind:
+        if failure.kind != NO_END:
             return minimal
         confirmed = played(self._fresh)(minimal.failure.steps)
         return replace(minimal, failure=confirmed or failure)

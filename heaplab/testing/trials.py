@@ -5,7 +5,6 @@ A trial takes possible steps and returns the failure, or None.  `played` verifie
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from heaplab.allocators import Spec
 from heaplab.errors import HeaplabError
@@ -13,16 +12,13 @@ from heaplab.kernel import Kernel
 from heaplab.lab import census
 from heaplab.lab.replay import Replay, hl_py_heap
 from heaplab.testing.checked_heap import CheckedHeap
-from heaplab.testing.failure import Failure, failure_of, without_numbers
+from heaplab.testing.failure import NO_END, Failure, failure_of, without_numbers
 from heaplab.testing.limits import FEW_MEMS, FEW_SECONDS, MOST_SECONDS, progress_demanded
 from heaplab.testing.steps import Step, step_of
 from heaplab.testing.twins import Twins
 from heaplab.traces import Trace
 
 Trial = Callable[[Sequence[Step]], Failure | None]
-
-#: in the kind of every failure that is a step without an end
-NO_END: Final = "no end"
 
 
 def played(fresh: Callable[[], CheckedHeap | Twins]) -> Trial:
@@ -119,7 +115,7 @@ class Replayed:
                 tuple(steps[: done + 1]), NO_END, f"{step}: {NO_END} after {self.most:,} mems in all"
             )
         reason = end.reason.removeprefix(f"event {done} ({step}): ")
-        kind = without_numbers(reason)
+        kind = NO_END if NO_END in reason else without_numbers(reason)
         if kind.startswith("HeapCorruption"):
             kind = kind.partition(" (")[0]
         return Failure(tuple(steps[: done + 1]), kind, f"{step}: {reason}")
@@ -135,7 +131,7 @@ class Replayed:
         return Replayed(
             self.spec,
             most=mems + max(FEW_MEMS, 20 * most),
-            seconds=self.seconds if failure.kind == NO_END else min(self.seconds, FEW_SECONDS),
+            seconds=self.seconds if "mems" in failure.sentence else min(self.seconds, FEW_SECONDS),
             seed=self.seed,
             ram=self.ram,
         )
@@ -151,6 +147,6 @@ def failing(trace: Trace, trial: Replayed) -> tuple[Failure, Trial] | None:
     failure = trial.replay(steps, min(trace.header.peak_index + 1, len(steps)))
     if failure is None:
         return None
-    if NO_END in failure.kind:
+    if failure.kind == NO_END:
         return failure, trial.for_hangs(failure)
     return failure, trial
