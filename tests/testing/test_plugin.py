@@ -30,8 +30,19 @@ def repository(tmp_path):
 
 def run(repository, *args):
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    command = [sys.executable, "-m", "pytest", "-p", "heaplab.testing.plugin", "-p", "no:cacheprovider", *args]
-    return subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "heaplab.testing.plugin",
+        "-p",
+        "no:cacheprovider",
+        *args,
+    ]
+    return subprocess.run(
+        command, check=False, cwd=repository, env=environment, capture_output=True, text=True
+    )
 
 
 def test_the_clauses_run_on_a_file_and_say_what_broke(repository):
@@ -66,4 +77,6 @@ def test_without_the_option_nothing_is_added(repository):
 def test_an_unknown_design_is_a_mistake_of_usage(repository):
     result = run(repository, "--heaplab-allocator=budy")
     assert result.returncode == 4
-    assert "--heaplab-allocator: there is no allocator 'budy' in python: did you mean 'buddy'?" in result.stderr
+    assert (
+        "--heaplab-allocator: there is no allocator 'budy' in python: did you mean 'buddy'?" in result.stderr
+    )

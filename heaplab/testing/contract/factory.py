@@ -61,10 +61,12 @@ def clause(function: Clause) -> Clause:
         try:
             function(factory)
         except AssertionError as error:
-            if str(error):
+            text = str(error)
+            if text and not text.startswith("assert "):  # as pytest words it
                 raise
             sentence = (function.__doc__ or function.__name__).strip().splitlines()[0]
-            raise AssertionError(f"{sentence}  Broken: {_assertion(error)}") from error
+            broken = text.removeprefix("assert ") or _assertion(error)
+            raise AssertionError(f"{sentence}  Broken: {broken}") from error
 
     return told
 
