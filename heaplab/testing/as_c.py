@@ -122,8 +122,8 @@ def as_c(failure: Failure, spec: str) -> str:
 
     >>> from heaplab.testing.steps import Malloc, Free
     >>> text = as_c(Failure((Malloc(0, 600), Free(0)), "", "free 0: lost"), "freelist")
-    >>> [line.strip() for line in text.splitlines()[-6:-3]]
-    ['/* free 0 */', 'gone(2, 0);', '}']
+    >>> [line.strip() for line in text.splitlines() if "(1, " in line or "(2, " in line]
+    ['born(1, 0, malloc(600u), 600u, 16);', 'gone(2, 0);', 'verify(2, &blocks[slot]);']
     """
     steps = failure.steps
     slots = 1 + max((getattr(step, "slot", 0) for step in steps if not _frees_null(step)), default=0)

@@ -164,6 +164,7 @@ def test_a_design_that_keeps_some_of_it_in_python_is_told_so():
 
 
 EVEN = """
+from heaplab.testing import contract
 
 @contract.clause
 def it_is_even(factory):
