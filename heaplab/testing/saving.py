@@ -9,7 +9,7 @@ from heaplab.testing.as_c import as_c
 from heaplab.testing.failure import Failure
 from heaplab.testing.steps import HUGE, requested
 from heaplab.traces import Provenance, Trace, TraceWriter
-from heaplab.traces.rep import write_rep
+from heaplab.traces.formats.rep import write_rep
 
 
 def save(failure: Failure, path: str, spec: str) -> list[str]:
