@@ -108,7 +108,6 @@ def traces(*, processes: bool = True, max_size: int = 60) -> st.SearchStrategy[T
     return event_lists(processes=processes, max_size=max_size).map(lambda events: Trace.of(events, "drawn"))
 
 
-def register() -> None:
-    """Tell Hypothesis: called by Hypothesis itself, through the entry point `hypothesis`."""
-    st.register_type_strategy(Trace, traces())
-    st.register_type_strategy(Step, _step(ONE_PROGRAM, 8, 1, 1, sizes()))
+def step() -> st.SearchStrategy[Step]:
+    """A strategy for single steps of one program, possible or not."""
+    return _step(ONE_PROGRAM, 8, 1, 1, sizes())
