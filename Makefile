@@ -58,7 +58,7 @@ coverage: $(ENVIRONMENT)
 
 # The sdist from the tree, the wheel from the sdist.
 dist-check: $(ENVIRONMENT)
-	rm -rf build/dist
+	rm -rf build/dist && mkdir -p build
 	$(PY) -m build --outdir build/dist . >build/dist.log 2>&1 || { cat build/dist.log >&2; exit 1; }
 	$(PY) tests/distribution.py build/dist
 
