@@ -13,12 +13,22 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
+RECORD_HEADERS = [
+    f"csrc/record/{name}.h" for name in ("recorder", "monitor", "client", "following", "clock", "calm")
+]
 RECORDER = Extension(  # preloaded into other programs, never imported: it neither needs nor knows Python
     "heaplab.native._recorder",
-    sources=["csrc/record/recorder.c"],
-    depends=["csrc/record/recorder.h"],
+    sources=["csrc/record/recorder.c", "csrc/record/client.c", "csrc/record/following.c"],
+    depends=RECORD_HEADERS,
     extra_compile_args=["-std=gnu11", "-O2", "-fvisibility=hidden", "-ftls-model=initial-exec"],
     extra_link_args=["-pthread", "-ldl"],
+    py_limited_api=True,
+)
+MONITOR = Extension(  # a program: it starts what is recorded, and sees all its processes end
+    "heaplab.native._monitor",
+    sources=["csrc/record/monitor.c"],
+    depends=RECORD_HEADERS,
+    extra_compile_args=["-std=gnu11", "-O2"],
     py_limited_api=True,
 )
 AGENT = Extension(  # a program without a C library; it is built as an extension to be installed like one
@@ -63,7 +73,7 @@ PLAYER = Extension(  # a program, like the agent
     extra_link_args=["-pthread", "-Wl,-z,now"],
     py_limited_api=True,
 )
-PROGRAMS = (AGENT, PLAYER)
+PROGRAMS = (AGENT, MONITOR, PLAYER)
 ON_LINUX = sys.platform == "linux" and platform.machine() == "x86_64"
 
 
@@ -119,6 +129,6 @@ class BuildExt(build_ext):
 
 setup(
     cffi_modules=["heaplab/_core/build.py:ffibuilder"],
-    ext_modules=[RECORDER, *(PROGRAMS if ON_LINUX else [])],
+    ext_modules=[RECORDER, MONITOR, *([AGENT, PLAYER] if ON_LINUX else [])],
     cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
 )

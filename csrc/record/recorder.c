@@ -4,32 +4,36 @@
    call and an acquisition AFTER it; the place in the log is taken by one atomic increment.  So if an
    address is reused, its release stands in front of its acquisition, whichever threads did them.
 
-   The log is a file mapped shared, chunk by chunk, so a program that dies leaves everything behind.
-   A process that is forked begins its own file: the kernel wipes the page that says "this process records"
+   The log is memory shared with the monitor (monitor.c), chunk by chunk, so a program that dies leaves
+   everything behind, and the program itself opens and grows no file.
+   A process that is forked begins its own log: the kernel wipes the page that says "this process records"
    in the child, whatever system call made the child, and the next event finds it wiped.  A vfork child
    shares the memory, so it records as its parent, whose heap it uses, until it execs.
 
-   The recorder itself allocates nothing, keeps no descriptor open, and makes system calls only when a file
-   or a chunk begins.  Nothing here needs Python: heaplab.native finds the library and sets two variables.
+   The recorder itself allocates nothing, keeps no descriptor open, and makes system calls only when a log
+   or a chunk begins, and at exec (following.c).  Nothing here needs Python: heaplab.native finds the
+   library and sets two variables.
 
-   Environment: LD_PRELOAD, and HEAPLAB_RECORD_DIR, the directory to write to. */
+   Environment: LD_PRELOAD, and HEAPLAB_RECORD, where the monitor listens. */
 #define _GNU_SOURCE
 #include "recorder.h"
+#include "calm.h"
+#include "client.h"
+#include "clock.h"
+#include "following.h"
 
 #include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -50,8 +54,12 @@ static atomic_uint_fast64_t next_record; /* NOT wiped: a child learns from its c
 static _Atomic(struct record *) chunks[MAX_CHUNKS];
 static atomic_uint next_thread;
 static uint64_t started;
-static char directory[3968]; /* where logs go: kept, as programs may change their environment */
-static char log_path[4096];
+static uint64_t image;                   /* the monitor's number of the log */
+static uint64_t clock_base;
+static uint32_t clock_is_counter;
+static atomic_uint_fast64_t unmapped;    /* chunks 1 to `unmapped` are no longer mapped */
+static atomic_flag growing = ATOMIC_FLAG_INIT; /* a thread asks for a chunk */
+static _Atomic pid_t recorded_pid;       /* the process whose log this is: not a vfork child that shares it */
 
 static _Thread_local unsigned thread_number; /* 0: not yet numbered */
 static pthread_key_t thread_key;             /* set in numbered threads, so that its destructor is called */
@@ -60,12 +68,10 @@ static _Thread_local bool busy;              /* inside the recorder: a signal ha
 
 static uint64_t now(void)
 {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+    return read_clock(clock_is_counter) - clock_base;
 }
 
-/* A chunk of the file: which one, and which records it holds. */
+/* A chunk of the log: which one, and which records it holds. */
 struct chunk {
     size_t number;
     uint64_t first;
@@ -80,87 +86,64 @@ static struct chunk chunk_of(uint64_t index)
     return (struct chunk){number + 1, RAW_FIRST_CHUNK_RECORDS + number * RAW_CHUNK_RECORDS, RAW_CHUNK_RECORDS};
 }
 
-/* The file's `chunk`, made and mapped; NULL and errno when that cannot be. */
-static struct record *map_chunk(struct chunk chunk, int flags)
+/* The log's `chunk`, which the monitor answers `ask` with, mapped; NULL and errno when that cannot be. */
+static struct record *map_chunk(struct chunk chunk, struct ask *ask, struct answer *answer)
 {
-    off_t offset = (off_t)(chunk.first * sizeof(struct record));
     size_t size = chunk.count * sizeof(struct record);
-    int file = open(log_path, O_RDWR | O_CLOEXEC | flags, 0600);
-    if (file < 0)
+    int file;
+    ask->first = chunk.first;
+    if (!ask_monitor(ask, NULL, answer, &file))
         return NULL;
-    void *records = MAP_FAILED;
-    errno = posix_fallocate(file, offset, (off_t)size); /* so that a full disk is an error, not SIGBUS */
-    if (errno == 0)
-        records = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, file, offset);
+    /* populated: at once, the pages cost a tenth of what they cost one by one */
+    void *records = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, file, 0);
     int error = errno;
     close(file);
     errno = error;
     if (records == MAP_FAILED)
         return NULL;
     madvise(records, size, MADV_DONTFORK);
+    madvise(records, size, MADV_DONTDUMP);
     return records;
-}
-
-/* Fill in what /proc/self/stat says: field 2, the program's name, and field 22, when the process was made. */
-static void describe_process(struct header *header)
-{
-    char text[1024];
-    int file = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
-    if (file < 0)
-        return;
-    ssize_t length = read(file, text, sizeof text - 1);
-    close(file);
-    text[length < 0 ? 0 : length] = '\0';
-    const char *name = strchr(text, '(');
-    const char *field = strrchr(text, ')'); /* the last: a name may contain anything */
-    if (name == NULL || field == NULL)
-        return;
-    size_t name_length = (size_t)(field - name - 1);
-    if (name_length >= sizeof header->program)
-        name_length = sizeof header->program - 1;
-    memcpy(header->program, name + 1, name_length);
-    for (int number = 2; field != NULL && number < 22; number++)
-        field = strchr(field + 1, ' ');
-    header->birth = field == NULL ? 0 : strtoull(field, NULL, 10);
 }
 
 static void thread_ends(void *numbered);
 
-/* Begin this process's file.  Returns the phase that follows. */
-static enum phase begin_file(void)
+/* Begin this process's log.  Returns the phase that follows. */
+static enum phase begin_log(void)
 {
     if (started == 0) {
-        const char *given = getenv("HEAPLAB_RECORD_DIR");
-        if (given == NULL || strlen(given) >= sizeof directory)
+        if (!find_monitor())
             return OFF;
-        strcpy(directory, given);
         /* before the program makes keys: the C library keeps the values of the first ones without malloc */
         has_thread_key = pthread_key_create(&thread_key, thread_ends) == 0;
     }
     uint64_t parents_records = started == 0 ? 0 : atomic_load(&next_record);
     struct header header = {
         .magic = RAW_MAGIC,
-        .pid = (uint32_t)getpid(),
         .parent_pid = (uint32_t)getppid(),
-        .started = now(),
         .forked_from = started,
         .fork_index = started == 0 ? 0 : parents_records - HEADER_RECORDS,
         .thread = thread_number,
     };
-    describe_process(&header);
-    snprintf(log_path, sizeof log_path, "%s/%u.%llu.rec", directory, header.pid,
-             (unsigned long long)header.started);
+    prctl(PR_GET_NAME, header.program);
     for (size_t number = 0; number < MAX_CHUNKS && number <= chunk_of(parents_records).number; number++)
         atomic_store(&chunks[number], NULL); /* the parent's mappings did not come along */
-    atomic_store(&next_record, HEADER_RECORDS);
-    started = header.started;
-    struct record *first = map_chunk(chunk_of(0), O_CREAT | O_EXCL);
-    if (first == NULL) {
-        int emptied = truncate(log_path, 0); /* which says that there was no room */
-        (void)emptied;
+    atomic_store(&unmapped, 0);
+    atomic_flag_clear(&growing);
+    struct ask ask = {.question = ASK_BEGIN};
+    struct answer answer;
+    struct record *first = map_chunk(chunk_of(0), &ask, &answer);
+    if (first == NULL)
         return OFF;
-    }
+    image = answer.image;
+    clock_base = answer.base;
+    clock_is_counter = answer.counter;
+    header.pid = answer.pid;
+    header.process = answer.process;
+    header.started = started = now(); /* later than all that the monitor saw before it answered */
     memcpy(first, &header, sizeof header);
+    atomic_store(&recorded_pid, getpid());
+    atomic_store(&next_record, HEADER_RECORDS);
     atomic_store(&chunks[0], first);
     return RECORDING;
 }
@@ -180,30 +163,11 @@ static _Atomic int *make_phase_page(void)
     return page;
 }
 
-/* What malloc may not disturb, though the recorder's system calls would: errno, and that malloc is no
-   cancellation point. */
-struct calm {
-    int error;
-    int cancelling;
-};
-
-static struct calm be_calm(void)
-{
-    struct calm calm = {.error = errno};
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &calm.cancelling);
-    return calm;
-}
-
-static void calm_ends(struct calm calm)
-{
-    pthread_setcancelstate(calm.cancelling, NULL);
-    errno = calm.error;
-}
-
 /* The way in when this process does not record yet.  Returns the phase that follows. */
 static __attribute__((noinline)) int enter(void)
 {
-    struct calm calm = be_calm();
+    struct calm calm;
+    be_calm(&calm);
     int reached = OFF;
     _Atomic int *phase = atomic_load(&phase_page);
     if (phase == NULL)
@@ -211,11 +175,11 @@ static __attribute__((noinline)) int enter(void)
     if (phase != NULL) {
         int expected = UNSET;
         if (atomic_compare_exchange_strong(phase, &expected, OPENING))
-            atomic_store(phase, begin_file());
+            atomic_store(phase, begin_log());
         while ((reached = atomic_load(phase)) == OPENING)
             sched_yield();
     }
-    calm_ends(calm);
+    calm_ends(&calm);
     return reached;
 }
 
@@ -228,26 +192,42 @@ static bool recording(void)
     return phase == RECORDING;
 }
 
+/* Unmap the chunks up to `finished`: the monitor has seen that their last record is written. */
+static void unmap_chunks(uint64_t finished)
+{
+    for (uint64_t number = atomic_load(&unmapped) + 1; number <= finished && number < MAX_CHUNKS; number++) {
+        munmap(atomic_load(&chunks[number]), RAW_CHUNK_RECORDS * sizeof(struct record));
+        atomic_store(&unmapped, number);
+    }
+}
+
 /* A chunk made by the first thread that needs it.  NULL: the recording has ended for want of room. */
 static __attribute__((noinline)) struct record *new_chunk(struct chunk chunk)
 {
-    struct calm calm = be_calm();
+    struct calm calm;
     struct record *records = NULL;
-    if (chunk.number >= MAX_CHUNKS)
-        errno = EFBIG;
-    else
-        records = map_chunk(chunk, 0);
-    if (records == NULL) {
-        ((struct header *)atomic_load(&chunks[0]))->failed = (uint32_t)errno;
-        atomic_store(atomic_load(&phase_page), OFF);
-    } else {
-        struct record *other = NULL;
-        if (!atomic_compare_exchange_strong(&chunks[chunk.number], &other, records)) {
-            munmap(records, chunk.count * sizeof(struct record));
-            records = other;
+    be_calm(&calm);
+    while (atomic_flag_test_and_set(&growing))
+        sched_yield();
+    if (chunk.number < MAX_CHUNKS)
+        records = atomic_load(&chunks[chunk.number]); /* another thread was faster */
+    if (records == NULL && atomic_load(atomic_load(&phase_page)) == RECORDING) {
+        struct ask ask = {.question = ASK_CHUNK, .image = image};
+        struct answer answer;
+        if (chunk.number >= MAX_CHUNKS)
+            errno = EFBIG;
+        else
+            records = map_chunk(chunk, &ask, &answer);
+        if (records == NULL) {
+            ((struct header *)atomic_load(&chunks[0]))->failed = (uint32_t)errno;
+            atomic_store(atomic_load(&phase_page), OFF);
+        } else {
+            atomic_store(&chunks[chunk.number], records);
+            unmap_chunks(answer.finished);
         }
     }
-    calm_ends(calm);
+    atomic_flag_clear(&growing);
+    calm_ends(&calm);
     return records;
 }
 
@@ -303,22 +283,43 @@ static void before_fork(void)
         begin_thread();
 }
 
-/* A forked child begins its file at once, so that its birth is known even if it never allocates. */
+/* A forked child begins its log at once, so that its birth is known even if it never allocates. */
 static void in_child(void)
 {
     busy = false;
     recording();
 }
 
+/* Another C library than glibc has pthread_atfork, and no __register_atfork, which glibc's pthread_atfork is. */
+extern int __register_atfork(void (*)(void), void (*)(void), void (*)(void), void *) __attribute__((weak));
+extern void *__dso_handle __attribute__((visibility("hidden")));
+
 static __attribute__((constructor)) void start(void)
 {
-    pthread_atfork(before_fork, NULL, in_child);
+    int (*atfork)(void (*)(void), void (*)(void), void (*)(void)) = NULL;
+    if (__register_atfork != NULL)
+        __register_atfork(before_fork, NULL, in_child, &__dso_handle);
+    else if ((*(void **)&atfork = dlsym(RTLD_DEFAULT, "pthread_atfork")) != NULL)
+        atfork(before_fork, NULL, in_child);
+    following_begins();
     recording();
 }
 
 static __attribute__((destructor)) void stop(void)
 {
-    record(RAW_EXIT, NULL, 0, 0);
+    record_exit();
+}
+
+void record_exit(void)
+{
+    if (atomic_load(&recorded_pid) == getpid())
+        record(RAW_EXIT, NULL, 0, 0);
+}
+
+bool is_recorded(void)
+{
+    _Atomic int *page = atomic_load(&phase_page);
+    return page != NULL && atomic_load(page) == RECORDING;
 }
 
 /* ---- The next library's functions ------------------------------------------------------------------ */

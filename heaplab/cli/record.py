@@ -29,6 +29,9 @@ from heaplab.traces import Provenance
 @click.option(
     "--level", type=click.IntRange(1, 19), default=9, show_default=True, help="Compression, 19 the smallest."
 )
+@click.option(
+    "--wait/--no-wait", default=True, help="Wait for processes that PROGRAM leaves behind.  [default: --wait]"
+)
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def record(
@@ -41,12 +44,14 @@ def record(
     note: str,
     tick: int,
     level: int,
+    wait: bool,
     program: tuple[str, ...],
 ) -> None:
     """Run PROGRAM with its arguments and record every malloc, free and their kin.
 
     Threads and children are followed, through fork and exec.  Programs that are statically linked or setuid
-    cannot be recorded.  CPython serves small blocks itself: set PYTHONMALLOC=malloc to see them.
+    cannot be recorded: a warning names them.  Processes that outlive PROGRAM are recorded to their end, or
+    until Ctrl-C.  CPython serves small blocks itself: set PYTHONMALLOC=malloc to see them.
 
     The exit status is PROGRAM's own, 128 + N when signal N ended it; 2 when there is no recording.
     """
@@ -57,7 +62,14 @@ def record(
     provenance = Provenance(
         name or Path(output).stem, version=program_version, command=shown, note=note, tick=tick
     )
-    recording = record_program(program, output, provenance, level=level)
+    recording = record_program(
+        program,
+        output,
+        provenance,
+        level=level,
+        wait=wait,
+        waiting=lambda left: _tell_waiting(program[0], left),
+    )
     header = recording.header
     processes = "1 process" if header.processes == 1 else f"{header.processes} processes"
     lines = [f"{output}: {header.events:,} events of {processes}"]
@@ -68,4 +80,14 @@ def record(
     if recording.status < 0:
         lines.append(f"{program[0]} was ended by {signal.Signals(-recording.status).name}")
     click.echo(f"heaplab: {'; '.join(lines)}", err=True)
+    for warning in recording.warnings:
+        click.echo(f"heaplab: warning: {warning}", err=True)
     ctx.exit(recording.status if recording.status >= 0 else 128 - recording.status)
+
+
+def _tell_waiting(program: str, left: int) -> None:
+    processes = "1 process goes on" if left == 1 else f"{left} processes go on"
+    click.echo(
+        f"heaplab: {program} has ended; {processes}, recorded to the end: Ctrl-C ends the recording",
+        err=True,
+    )

@@ -1,13 +1,13 @@
 """From the raw files of a recording to the events of a trace: processes, threads and slots get numbers.
 
 Within one file the order of the records is the truth.  Files are merged by time, and a child begins where
-its parent's log stood when it was forked.  A process ends with its last record, which is the program's call
-of exit if it made one, or when its last child begins, whichever is later.  A thread ends with its last
-record, if its log says that it ended; its number is free then.
+its parent's log stood when it was forked.  A process ends with its last record, if that is the program's call
+of exit, and otherwise when it was seen to be gone.  A thread ends with its last record, if its log says that
+it ended; its number is free then.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -25,11 +25,16 @@ _NEVER = (1 << 63) - 1
 class Assembler:
     """The events that `images`, in the order in which they began, amount to.
 
+    deaths: when each process was seen to be gone, by the number that its images have; one that is not in it
+    has no end.
     Raises: UsageError when there are more processes than a trace can number.
     """
 
-    def __init__(self, images: Sequence[Image]) -> None:
-        self._runs = relate(images)
+    def __init__(self, images: Sequence[Image], deaths: Mapping[int, int]) -> None:
+        self._runs = relate(images, deaths)
+        self._numbers = np.zeros(
+            len(self._runs), np.uint16
+        )  # of processes, by key: in the order of their forks
 
     @property
     def strangers(self) -> int:
@@ -41,13 +46,17 @@ class Assembler:
         """Addresses handed out again with no free in between, in the blocks given out."""
         return sum(run.heap.lost_frees for run in self._runs)
 
+    def numbers(self) -> dict[int, int]:
+        """The processes' numbers in the trace by those that their images have, right after the last block."""
+        return {run.image.process: int(self._numbers[run.process.key]) for run in self._runs}
+
     def blocks(self, tick: int = 1) -> Iterator[Block]:
         """The events in order, once; times in nanoseconds since the first began, multiples of `tick`.
 
         Cost: O(1) an event, one to two microseconds; memory for a batch of records of each process.
         """
         origin, step = np.uint64(self._runs[0].image.started), np.uint64(tick)
-        numbers = np.zeros(len(self._runs), np.uint16)  # of processes, by key: in the order of their forks
+        numbers = self._numbers
         born = 1
         exits = Block.of([])  # held back: behind the last event of all they would say nothing
         for block in _merged(self._runs):
@@ -148,7 +157,7 @@ def _stream(run: Run) -> Iterator[Block]:
             start = stop
     while cuts:
         yield from _at_cut(run, cuts.pop(), now)
-    if run.last:
+    if run.last and not run.process.lives:
         yield _process_event(Op.EXIT, run, run.process.end + 1, thread=run.actor)
 
 

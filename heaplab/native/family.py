@@ -2,17 +2,17 @@
 
 the first of all                    process 0
 forked from an image                a child of that image's process, from that record on
-same pid and birth as an earlier    the same process, after an exec
+same process as an earlier one      the same process, after an exec
 anything else (vfork, posix_spawn)  a child of the process that is its parent, or else of process 0,
                                     that did exec at once
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from heaplab.errors import UsageError
 from heaplab.native.heaplog import HeapLog
-from heaplab.native.raw import Image
+from heaplab.native.raw import Image, Kind
 from heaplab.traces.slots import SlotTable
 
 _MAX_PROCESSES = 1 << 16
@@ -22,12 +22,13 @@ _MAX_PROCESSES = 1 << 16
 class Process:
     """A process, through all its images.
 
-    key: its number in the order in which files were begun.  end: when it, or its youngest child's
-    beginning, was seen last.
+    key: its number in the order in which files were begun.  end: when it ended: when it called exit, or else
+    when it was seen to be gone.  lives: it had not ended when the recording did.
     """
 
     key: int
     end: int
+    lives: bool = False
 
 
 @dataclass(eq=False)
@@ -51,9 +52,10 @@ class Run:
     actor: int = 0
 
 
-def relate(images: Sequence[Image]) -> list[Run]:
+def relate(images: Sequence[Image], deaths: Mapping[int, int]) -> list[Run]:
     """Return the runs of `images`, which are in the order in which they began.
 
+    deaths: when each process was seen to be gone, by the number that its images have.
     Raises: UsageError when there are more processes than a trace can number.
     """
     runs: list[Run] = []
@@ -68,7 +70,12 @@ def relate(images: Sequence[Image]) -> list[Run]:
             f"{processes:,} processes were recorded, a trace holds {_MAX_PROCESSES:,}: record less"
         )
     for run in reversed(runs):
-        run.process.end = max(run.process.end, run.image.last_time())
+        time, kind = run.image.last()
+        death = deaths.get(run.image.process)
+        run.process.lives |= run.last and death is None
+        if run.last and kind != Kind.EXIT and death is not None:
+            time = max(time, death)
+        run.process.end = max(run.process.end, time)
         if run.parent is not None:
             run.parent.process.end = max(run.parent.process.end, run.image.started)
     return runs
@@ -82,7 +89,7 @@ def _place(run: Run, runs: list[Run]) -> None:
             run.parent = other
             other.forks.append(run)
             return
-        if not image.forked_from and (other.image.pid, other.image.birth) == (image.pid, image.birth):
+        if not image.forked_from and other.image.process == image.process:
             run.process, run.execs = other.process, True
             other.last = False
             return

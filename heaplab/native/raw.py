@@ -1,7 +1,5 @@
 """The raw files that the preloaded recorder leaves; csrc/record/recorder.h is their definition."""
 
-import errno
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +12,7 @@ import numpy.typing as npt
 _HEADER = struct.Struct("<8s2I4Q2I16s")
 _RECORD = np.dtype("<u8").itemsize * 3
 _HEADER_RECORDS = _HEADER.size // _RECORD
-_MAGIC = b"heaprec1"
+_MAGIC = b"heaprec2"
 _BATCH = 65_536
 _ADDRESS_BITS = 48
 _ADDRESS_MASK = (1 << _ADDRESS_BITS) - 1
@@ -32,6 +30,31 @@ class Kind(IntEnum):
     REALLOC_END = 6
     EXIT = 7
     THREAD_END = 8
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The clock of raw files: how its times become nanoseconds of CLOCK_MONOTONIC.
+
+    >>> Clock.of(1000, 500, 3000).at(250)
+    2000
+    """
+
+    origin: int = 0
+    step: float = 1.0
+
+    @classmethod
+    def of(cls, began: int, ended: int, ended_nanoseconds: int) -> "Clock":
+        """Return the clock that showed 0 at `began` nanoseconds, and `ended` at `ended_nanoseconds`."""
+        return cls(began, (ended_nanoseconds - began) / max(ended, 1))
+
+    def at(self, time: int) -> int:
+        """Return `time` in nanoseconds.  Exact to a nanosecond for 100 days."""
+        return int(self.origin + np.int64(time * self.step))
+
+    def nanoseconds(self, times: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return `times` in nanoseconds."""
+        return (times * self.step).astype(np.int64) + self.origin
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,49 +80,59 @@ class Records:
 class Image:
     """One program run by one process: what it says of itself, and its records.
 
-    pid, birth: name the process, together.  started: when the file was begun; with forked_from, which is
-    the parent's `started`, it tells a forked image from one that exec began (0).  fork_index: how many
-    records the parent's log had then.  thread: the number of the thread that forked, in both logs; None if it
-    had none.  failed: errno of what ended the recording early.
+    process: its number, which no other process has.  started: when the file was begun; with forked_from,
+    which is the parent's `started`, it tells a forked image from one that exec began (0).  fork_index: how
+    many records the parent's log had then.  thread: the number of the thread that forked, in both logs; None
+    if it had none.  failed: errno of what ended the recording early.
     """
 
     pid: int
     parent_pid: int
     started: int
-    birth: int
+    process: int
     forked_from: int
     fork_index: int
     thread: int | None
     failed: int
     program: str
     words: npt.NDArray[np.uint64]
+    clock: Clock = Clock()
 
     @classmethod
-    def open(cls, path: Path) -> "Image | None":
-        """Return the image in `path`, mapped; None when its program died before the file had a header.
-
-        Raises: OSError ENOSPC when there was no room for even a header.
-        """
+    def open(cls, path: Path, clock: Clock) -> "Image | None":
+        """Return the image in `path`, mapped; None when its program died before the file had a header."""
         if path.stat().st_size < _HEADER.size:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return None
         words = np.memmap(path, np.dtype("<u8"), mode="r")
-        magic, pid, parent, started, birth, forked_from, fork_index, failed, thread, program = _HEADER.unpack(
-            words[: _HEADER_RECORDS * 3].tobytes()
+        magic, pid, parent, started, process, forked_from, fork_index, failed, thread, program = (
+            _HEADER.unpack(words[: _HEADER_RECORDS * 3].tobytes())
         )
         if magic != _MAGIC:
             return None
-        forker = (thread - 1) & _THREAD_MASK if thread else None
-        name = program.rstrip(b"\0").decode(errors="replace")
-        records = words[_HEADER_RECORDS * 3 : len(words) // 3 * 3].reshape(-1, 3)
-        return cls(pid, parent, started, birth, forked_from, fork_index, forker, failed, name, records)
+        return cls(
+            pid=pid,
+            parent_pid=parent,
+            started=clock.at(started),
+            process=process,
+            forked_from=clock.at(forked_from) if forked_from else 0,
+            fork_index=fork_index,
+            thread=(thread - 1) & _THREAD_MASK if thread else None,
+            failed=failed,
+            program=program.rstrip(b"\0").decode(errors="replace"),
+            words=words[_HEADER_RECORDS * 3 : len(words) // 3 * 3].reshape(-1, 3),
+            clock=clock,
+        )
 
-    def last_time(self) -> int:
-        """When the last finished record was made; `started` if there is none.  Cost: reads from the end."""
+    def last(self) -> tuple[int, int]:
+        """When the last finished record was made, and its kind; `started` and 0 if there is none.
+
+        Cost: reads from the end.
+        """
         for end in range(len(self.words), 0, -_BATCH):
-            times = self.words[max(0, end - _BATCH) : end, 0]
-            if times.any():
-                return int(times.max() >> np.uint64(8))
-        return self.started
+            first = self.words[max(0, end - _BATCH) : end, 0]
+            if len(made := first[first != 0]):
+                return self.clock.at(int(made.max() >> np.uint64(8))), int(made[-1]) & 0xFF
+        return self.started, 0
 
     def thread_ends(self) -> list[tuple[int, int]]:
         """The threads that ended: the place of the last record of each, in order, and its number.
@@ -127,7 +160,7 @@ class Image:
                 continue
             first, second, third = batch[index].T
             # A thread may be late in reading the clock: the order is the log's
-            time = np.maximum.accumulate(np.maximum(first >> 8, latest))
+            time = np.maximum.accumulate(np.maximum(self.clock.nanoseconds(first >> 8), latest))
             latest = int(time[-1])
             yield Records(
                 index=index + start,
@@ -140,13 +173,7 @@ class Image:
             )
 
 
-def open_images(directory: Path) -> list[Image]:
-    """Return the images recorded in `directory`, in the order in which they began.
-
-    Raises: OSError, as the recorder met it, when a recording was cut short; by a full disk for example.
-    """
-    images = [image for path in directory.glob("*.rec") if (image := Image.open(path)) is not None]
-    for image in images:
-        if image.failed:
-            raise OSError(image.failed, os.strerror(image.failed))
+def open_images(directory: Path, clock: Clock) -> list[Image]:
+    """Return the images recorded in `directory`, in the order in which they began."""
+    images = [image for path in directory.glob("*.rec") if (image := Image.open(path, clock)) is not None]
     return sorted(images, key=lambda image: image.started)

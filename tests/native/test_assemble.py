@@ -3,14 +3,13 @@
 import struct
 
 import numpy as np
-import pytest
 
 from heaplab.native.assemble import Assembler
-from heaplab.native.raw import Image, Kind, open_images
+from heaplab.native.raw import Clock, Image, Kind, open_images
 from heaplab.traces import Op, Trace
 
 
-def image(*records, pid=100, started=0, parent=1, birth=None, forked_from=0, fork_index=0, thread=None):
+def image(*records, pid=100, started=0, parent=1, process=None, forked_from=0, fork_index=0, thread=None):
     """An image of these records: (time, kind, thread, address, size)."""
     words = [
         [time << 8 | kind, thread << 48 | address, size] for time, kind, thread, address, size in records
@@ -19,7 +18,7 @@ def image(*records, pid=100, started=0, parent=1, birth=None, forked_from=0, for
         pid=pid,
         parent_pid=parent,
         started=started,
-        birth=pid if birth is None else birth,
+        process=pid if process is None else process,
         forked_from=forked_from,
         fork_index=fork_index,
         thread=thread,
@@ -29,9 +28,13 @@ def image(*records, pid=100, started=0, parent=1, birth=None, forked_from=0, for
     )
 
 
-def assembled(*images):
-    """The assembler, and its events; they have to be a valid trace."""
-    assembler = Assembler(images)
+def assembled(*images, deaths=None):
+    """The assembler, and its events; they have to be a valid trace.
+
+    deaths: by process; if not given, each process ends with its last record.
+    """
+    last = {each.process: each.last()[0] for each in images}
+    assembler = Assembler(images, last if deaths is None else deaths)
     events = [event for block in assembler.blocks() for event in block]
     assert list(Trace.of(events).events()) == events
     return assembler, events
@@ -155,8 +158,8 @@ def test_a_process_that_execs_is_the_same_process():
 def test_a_pid_used_again_is_another_process():
     _, events = assembled(
         image((1, Kind.MALLOC, 0, 0xA0, 1), (9, Kind.FREE, 0, 0xA0, 0), pid=100, started=1),
-        image((2, Kind.MALLOC, 0, 0xA0, 1), pid=101, parent=100, started=2, birth=5),
-        image((5, Kind.MALLOC, 0, 0xA0, 2), pid=101, parent=100, started=4, birth=6),
+        image((2, Kind.MALLOC, 0, 0xA0, 1), pid=101, parent=100, started=2, process=5),
+        image((5, Kind.MALLOC, 0, 0xA0, 2), pid=101, parent=100, started=4, process=6),
     )
     assert [event.process for event in events if event.op == Op.MALLOC] == [0, 1, 2]
 
@@ -302,15 +305,42 @@ def test_the_end_of_the_last_thread_is_the_end_of_its_process():
     assert sum(event.op == Op.THREAD_EXIT for event in events) == 1
 
 
-def raw_file(directory, *, magic=b"heaprec1", failed=0, records=b""):
+def test_a_process_that_is_killed_lives_until_it_is_seen_to_be_gone():
+    """Its block is there while the parent allocates its own; after a call of exit it would not be."""
+    parent = image((1, Kind.MALLOC, 0, 0xA0, 1), (50, Kind.MALLOC, 0, 0xB0, 60), started=1)
+    child = {"pid": 101, "parent": 100, "started": 10, "forked_from": 1, "fork_index": 1}
+    killed = image((11, Kind.MALLOC, 0, 0xB0, 50), **child)
+    _, events = assembled(parent, killed, deaths={100: 99, 101: 70})
+    assert shown(events)[-2:] == ["malloc 1 50 (process 1, thread 0)", "malloc 1 60"]
+    assert Trace.of(events).header.peak_live == 112
+    exited = image((11, Kind.MALLOC, 0, 0xB0, 50), (12, Kind.EXIT, 0, 0, 0), **child)
+    _, events = assembled(parent, exited, deaths={100: 99, 101: 70})
+    assert shown(events)[-2:] == ["exit (process 1, thread 0)", "malloc 1 60"]
+
+
+def test_a_process_that_outlives_the_recording_has_no_end():
+    _, events = assembled(
+        image((1, Kind.MALLOC, 0, 0xA0, 1), (90, Kind.MALLOC, 0, 0xB0, 2), started=1),
+        image((11, Kind.MALLOC, 0, 0xB0, 3), pid=101, parent=100, started=10, forked_from=1, fork_index=1),
+        deaths={100: 95},
+    )
+    assert [event.op for event in events if event.op == Op.EXIT] == []
+
+
+def raw_file(directory, *, magic=b"heaprec2", failed=0, records=b""):
     header = struct.pack("<8s2I4Q2I16s", magic, 100, 1, 5, 7, 0, 0, failed, 0, b"x")
     (directory / "100.5.rec").write_bytes(header + records)
 
 
 def test_files_are_read(tmp_path):
     raw_file(tmp_path, records=struct.pack("<3Q", 6 << 8 | Kind.ALIGNED, 0xA0, 4 << 48 | 24) + bytes(24 * 9))
-    (opened,) = open_images(tmp_path)
-    assert (opened.pid, opened.started, opened.program, opened.last_time()) == (100, 5, "x", 6)
+    (opened,) = open_images(tmp_path, Clock())
+    assert (opened.pid, opened.started, opened.program, opened.last()) == (
+        100,
+        5,
+        "x",
+        (6, Kind.ALIGNED),
+    )
     (records,) = opened.batches()
     assert {name: column.tolist() for name, column in vars(records).items()} == {
         "index": [0],
@@ -323,15 +353,16 @@ def test_files_are_read(tmp_path):
     }
 
 
-def test_a_file_that_ended_for_want_of_room_is_an_error(tmp_path):
-    raw_file(tmp_path, failed=28)
-    with pytest.raises(OSError, match="No space left on device"):
-        open_images(tmp_path)
-    (tmp_path / "100.5.rec").write_bytes(b"")
-    with pytest.raises(OSError, match="No space left on device"):
-        open_images(tmp_path)
+def test_the_clock_of_the_processor_becomes_nanoseconds(tmp_path):
+    """The clock began at 1,000 nanoseconds, and four of its steps take one."""
+    raw_file(tmp_path, records=struct.pack("<3Q", 400 << 8 | Kind.FREE, 0xA0, 0))
+    (opened,) = open_images(tmp_path, Clock.of(1000, 4000, 2000))
+    assert (opened.started, opened.last()) == (1001, (1100, Kind.FREE))
+    (records,) = opened.batches()
+    assert records.time.tolist() == [1100]
 
 
 def test_a_file_of_a_program_that_died_at_once_is_left_out(tmp_path):
     raw_file(tmp_path, magic=bytes(8))
-    assert open_images(tmp_path) == []
+    (tmp_path / "1.rec").write_bytes(b"")
+    assert open_images(tmp_path, Clock()) == []

@@ -235,13 +235,6 @@ def test_no_descriptor_is_held(program, recorded):
     assert recorded(program("ends"), "descriptor", "10000")[0].status == 3
 
 
-def test_a_full_disk_is_an_error_and_leaves_nothing(program, tmp_path):
-    with pytest.raises(OSError, match="File too large") as caught:
-        record([program("ends"), "limit", "100000"], tmp_path / "x.hlt")
-    assert caught.value.filename == str(tmp_path / "x.hlt")
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -270,7 +263,7 @@ def test_a_directory_that_does_not_exist_is_refused_before_the_program_runs(tmp_
 
 
 def test_a_static_program_is_told_apart(tmp_path, program):
-    with pytest.raises(UsageError, match="recorded no events: the recorder is not loaded into programs that"):
+    with pytest.raises(UsageError, match=r"recorded no events; .* was not recorded: it is statically linked"):
         record([program("calls", "-static")], tmp_path / "x.hlt")
     assert list(tmp_path.iterdir()) == []
 

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 int main(int count, char **argument)
@@ -14,10 +13,6 @@ int main(int count, char **argument)
     const char *way = argument[1];
     if (count != 3)
         return 1;
-    if (strcmp(way, "limit") == 0) { /* as a full disk: files may not grow beyond 1 MiB */
-        signal(SIGXFSZ, SIG_IGN);
-        setrlimit(RLIMIT_FSIZE, &(struct rlimit){1 << 20, 1 << 20});
-    }
     errno = 77;
     for (int step = atoi(argument[2]); step > 0; step--) {
         void *volatile block = malloc(50);
