@@ -13,14 +13,28 @@
 
 char monitor_variable[sizeof RECORD_VARIABLE + MAX_NAME + 1 + TOKEN_LENGTH + 1];
 
-/* The abstract name, and the same below /tmp, for programs in a network namespace of their own. */
-static struct sockaddr_un addresses[2] = {{.sun_family = AF_UNIX}, {.sun_family = AF_UNIX}};
-static socklen_t address_lengths[2]; /* 0: not known */
+struct place {
+    struct sockaddr_un address;
+    socklen_t length; /* 0: not known */
+};
+
+/* By abstract names, and below SOCKET_FOLDER for programs in a network namespace of their own. */
+static struct place question_places[2], tell_places[2];
 static const char *token;
+
+static void find_places(struct place places[2], const char *name, size_t length, const char *suffix)
+{
+    places[0].address.sun_family = places[1].address.sun_family = AF_UNIX;
+    char *hidden = places[0].address.sun_path + 1; /* behind a zero byte: an abstract name */
+    strcpy(mempcpy(hidden, name, length), suffix);
+    strcpy(mempcpy(stpcpy(places[1].address.sun_path, SOCKET_FOLDER), name, length), suffix);
+    places[0].length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + length + strlen(suffix));
+    places[1].length = sizeof places[1].address;
+}
 
 bool find_monitor(void)
 {
-    if (address_lengths[0] != 0)
+    if (token != NULL)
         return true;
     const char *given = getenv(RECORD_VARIABLE);
     const char *dot = given == NULL ? NULL : strrchr(given, '.');
@@ -29,15 +43,14 @@ bool find_monitor(void)
     size_t length = (size_t)(dot - given);
     memcpy(monitor_variable, RECORD_VARIABLE "=", sizeof RECORD_VARIABLE);
     strcpy(monitor_variable + sizeof RECORD_VARIABLE, given);
+    find_places(question_places, given, length, "");
+    find_places(tell_places, given, length, TELL_SUFFIX);
     token = monitor_variable + sizeof RECORD_VARIABLE + length + 1;
-    memcpy(addresses[0].sun_path + 1, given, length); /* behind a zero byte: an abstract name */
-    memcpy(stpcpy(addresses[1].sun_path, SOCKET_FOLDER), given, length);
-    address_lengths[0] = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + length);
-    address_lengths[1] = sizeof addresses[1];
     return true;
 }
 
-static bool send_ask(int connection, struct ask *ask, const char *text)
+/* Complete the message; return its size. */
+static size_t complete(struct ask *ask, const char *text)
 {
     memcpy(ask->token, token, TOKEN_LENGTH);
     ask->self = (uint32_t)getpid();
@@ -45,7 +58,21 @@ static bool send_ask(int connection, struct ask *ask, const char *text)
     if (length != 0)
         memcpy(ask->text, text, length);
     ask->text[length] = '\0';
-    size_t size = offsetof(struct ask, text) + length + 1;
+    return offsetof(struct ask, text) + length + 1;
+}
+
+static bool connect_to(int connection, const struct place places[2])
+{
+    int connected = -1;
+    for (int way = 0; way < 2 && connected < 0; way++)
+        do
+            connected = connect(connection, (const struct sockaddr *)&places[way].address, places[way].length);
+        while (connected < 0 && errno == EINTR);
+    return connected == 0;
+}
+
+static bool send_whole(int connection, const struct ask *ask, size_t size)
+{
     ssize_t sent;
     do
         sent = send(connection, ask, size, MSG_NOSIGNAL);
@@ -79,17 +106,25 @@ static bool receive_answer(int connection, struct answer *answer, int *file)
 bool ask_monitor(struct ask *ask, const char *text, struct answer *answer, int *file)
 {
     *file = -1;
+    size_t size = complete(ask, text);
     int connection = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (connection < 0)
         return false;
-    int connected = -1;
-    for (int way = 0; way < 2 && connected < 0; way++)
-        do
-            connected = connect(connection, (struct sockaddr *)&addresses[way], address_lengths[way]);
-        while (connected < 0 && errno == EINTR);
-    bool answered = connected == 0 && send_ask(connection, ask, text) && receive_answer(connection, answer, file);
+    bool answered = connect_to(connection, question_places) && send_whole(connection, ask, size) &&
+                    receive_answer(connection, answer, file);
     int error = errno;
     close(connection);
     errno = error;
     return answered;
+}
+
+void tell_monitor(struct ask *ask, const char *text)
+{
+    size_t size = complete(ask, text);
+    int connection = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (connection >= 0) {
+        if (connect_to(connection, tell_places))
+            send_whole(connection, ask, size);
+        close(connection);
+    }
 }

@@ -16,4 +16,7 @@ extern char monitor_variable[];
    answer, or refuses. */
 bool ask_monitor(struct ask *ask, const char *text, struct answer *answer, int *file);
 
+/* Send `ask` with `text` and do not wait for the monitor to receive it. */
+void tell_monitor(struct ask *ask, const char *text);
+
 #endif

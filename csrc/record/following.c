@@ -44,7 +44,6 @@ static int (*next_posix_spawnp)(pid_t *, const char *, const posix_spawn_file_ac
                                 const posix_spawnattr_t *, char *const[], char *const[]);
 static pid_t (*next_wait4)(pid_t, int *, int, struct rusage *);
 static int (*next_waitid)(idtype_t, id_t, siginfo_t *, int);
-static int (*next_pclose)(FILE *);
 static int (*next_system)(const char *);
 static FILE *(*next_popen)(const char *, const char *);
 
@@ -59,7 +58,6 @@ static void find_functions(void)
     FIND(posix_spawnp);
     FIND(wait4);
     FIND(waitid);
-    FIND(pclose);
     FIND(system);
     FIND(popen);
 }
@@ -185,7 +183,10 @@ static void tell(enum question question, uint32_t flags, pid_t pid, const char *
     struct calm calm;
     int file;
     be_calm(&calm);
-    ask_monitor(&ask, text, &answer, &file);
+    if (question < TELL_EXEC)
+        ask_monitor(&ask, text, &answer, &file);
+    else
+        tell_monitor(&ask, text);
     calm_ends(&calm);
 }
 
@@ -314,7 +315,7 @@ EXPORT int execle(const char *path, const char *first, ...)
             env = with;                                                                 \
             int error = call;                                                           \
             if (error == 0)                                                             \
-                tell(TELL_SPAWNED, flags, *pid, path_of(file, search, where));          \
+                tell(ASK_SPAWNED, flags, *pid, path_of(file, search, where));          \
             return error;                                                               \
         }                                                                               \
         return call;                                                                    \
@@ -334,12 +335,6 @@ EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_act
 
 /* ---- Functions that wait ------------------------------------------------------------------------------ */
 
-static void tell_waited(void)
-{
-    if (is_recorded())
-        tell(TELL_WAITED, 0, 0, NULL);
-}
-
 EXPORT pid_t wait4(pid_t which, int *status, int options, struct rusage *usage)
 {
     int own;
@@ -348,7 +343,7 @@ EXPORT pid_t wait4(pid_t which, int *status, int options, struct rusage *usage)
         find_functions();
     pid_t pid = next_wait4(which, status, options, usage);
     if (pid > 0 && (WIFEXITED(*status) || WIFSIGNALED(*status)))
-        tell_waited();
+        record_wait(pid);
     return pid;
 }
 
@@ -371,17 +366,12 @@ EXPORT int waitid(idtype_t type, id_t which, siginfo_t *info, int options)
 {
     if (next_waitid == NULL)
         find_functions();
+    siginfo_t own = {.si_pid = 0};
+    info = info == NULL ? &own : info;
     int result = next_waitid(type, which, info, options);
-    if (result == 0 && options & WEXITED)
-        tell_waited();
+    if (result == 0 && info->si_pid > 0 && info->si_code != CLD_STOPPED && info->si_code != CLD_CONTINUED)
+        record_wait(info->si_pid);
     return result;
-}
-
-EXPORT int pclose(FILE *stream)
-{
-    int status = next_pclose(stream);
-    tell_waited();
-    return status;
 }
 
 /* ---- Shells of the C library ---------------------------------------------------------------------------- */
@@ -399,9 +389,7 @@ EXPORT int system(const char *command)
 {
     if (command != NULL)
         tell_of_shell(command);
-    int status = next_system(command);
-    tell_waited();
-    return status;
+    return next_system(command);
 }
 
 EXPORT FILE *popen(const char *command, const char *type)

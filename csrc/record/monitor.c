@@ -18,8 +18,7 @@
 
    The program is the monitor's child, and processes whose parent has ended become its children too
    (PR_SET_CHILD_SUBREAPER).  Of a death of any other the monitor learns by a pidfd.  It looks for deaths
-   before each answer, and the recorder asks after each wait: so what a process does after it has waited for
-   another is later than the death of that other.
+   before each answer: so a process's log begins later than the deaths of those that its parent waited for.
 
    After the program has ended, the monitor waits for the processes left behind, until SIGINT or SIGTERM.
    Before, it passes SIGTERM and SIGHUP on to the program, and bears SIGINT, which a terminal sends to both. */
@@ -65,6 +64,7 @@ struct image {
     struct chunk *chunks; /* not yet written away, in order */
     uint64_t number;
     uint64_t finished; /* chunks 1 to `finished` are written away */
+    uint64_t unmapped; /* and the program has been told of so many: it unmaps them */
     int error;         /* errno of what could not be written */
 };
 
@@ -91,7 +91,8 @@ static FILE *residents;
 static FILE *status_pipe;
 static uint64_t base, started_at; /* what the clock, and the clock in nanoseconds, showed at the beginning */
 static uint32_t counter;
-static int deaths; /* an epoll of all pidfds */
+static int listeners[2], tells[2]; /* sockets: by abstract names, and in SOCKET_FOLDER; -1 if there is none */
+static int deaths;                 /* an epoll of all pidfds */
 static struct process *processes;
 static struct image *images;
 static uint64_t process_count, image_count, living;
@@ -104,7 +105,7 @@ static struct pool {
 } pools[] = {{RAW_FIRST_CHUNK_RECORDS, 8, 0, NULL}, {RAW_CHUNK_RECORDS, 2, 0, NULL}};
 
 static char token[TOKEN_LENGTH + 1];
-static struct sockaddr_un visible = {.sun_family = AF_UNIX}; /* the socket's name in the file system */
+static struct sockaddr_un visibles[2] = {{.sun_family = AF_UNIX}, {.sun_family = AF_UNIX}}; /* in SOCKET_FOLDER */
 static pid_t program;
 static bool program_ended, stopped, patient = true;
 static uint64_t ended_at;
@@ -118,7 +119,8 @@ static _Noreturn void refuse(int error)
 {
     fprintf(status_pipe, "refused %d\n", error);
     fflush(status_pipe);
-    unlink(visible.sun_path);
+    unlink(visibles[0].sun_path);
+    unlink(visibles[1].sun_path);
     exit(1);
 }
 
@@ -298,9 +300,12 @@ static void tell_unseen(const struct process *process)
         tell(process->flags & ASK_UNREACHABLE ? "unreachable" : "unseen", process, process->path);
 }
 
-/* Note the deaths until now. */
+static void hear(void);
+
+/* Note what was told, and the deaths, until now. */
 static void see_deaths(void)
 {
+    hear();
     struct epoll_event ready[64];
     int count;
     while ((count = epoll_wait(deaths, ready, 64, 0)) > 0) {
@@ -419,7 +424,7 @@ static struct chunk *grow_image(const struct ask *ask, struct answer *answer)
     while (*end != NULL)
         end = &(*end)->next;
     *end = chunk;
-    answer->finished = image->finished;
+    answer->finished = image->unmapped = image->finished;
     return chunk;
 }
 
@@ -454,21 +459,21 @@ static void answer_ask(int connection, const struct ask *ask, pid_t pid)
         chunk = begin_image(process, &answer);
     } else if (ask->question == ASK_CHUNK) {
         chunk = grow_image(ask, &answer);
-    } else if (ask->question == TELL_EXEC) {
-        expect(process, ask->text, ask->flags);
-    } else if (ask->question == TELL_STAYED) {
-        process->expects = false;
-    } else if (ask->question == TELL_SPAWNED && ask->self == (uint32_t)pid) {
+    } else if (ask->question == ASK_SPAWNED && ask->self == (uint32_t)pid) {
         uint64_t known = process_count;
         struct process *child = find_process((pid_t)ask->pid);
         if (child != NULL && child->number == known) /* it has not begun a log yet */
             expect(child, ask->text, ask->flags);
         else if (child != NULL && (ask->flags & ASK_RESTORED))
             tell("restored", child, ask->text);
-    } else if (ask->question == TELL_UNSEEN) { /* and nothing to do for TELL_WAITED */
-        tell("unseen", process, ask->text);
     }
     send_answer(connection, &answer, chunk);
+}
+
+static bool is_ours(struct ask *ask, ssize_t size)
+{
+    ask->text[sizeof ask->text - 1] = '\0';
+    return size > (ssize_t)offsetof(struct ask, text) && memcmp(ask->token, token, TOKEN_LENGTH) == 0;
 }
 
 /* Receive a question and answer it.  Returns false when it has not come yet. */
@@ -480,12 +485,53 @@ static bool serve(int connection)
     ssize_t received = recv(connection, &ask, sizeof ask, MSG_DONTWAIT);
     if (received < 0 && errno == EAGAIN)
         return false;
-    ask.text[sizeof ask.text - 1] = '\0';
-    if (received > (ssize_t)offsetof(struct ask, text) && memcmp(ask.token, token, TOKEN_LENGTH) == 0 &&
-        getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && peer.pid != 0)
+    if (is_ours(&ask, received) && getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 &&
+        peer.pid != 0)
         answer_ask(connection, &ask, peer.pid);
     close(connection);
     return true;
+}
+
+/* Note what the process with `pid` told. */
+static void note(const struct ask *ask, pid_t pid)
+{
+    struct process *process = find_process(pid), gone = {.flags = ask->flags};
+    if (ask->question == TELL_UNSEEN) {
+        tell("unseen", process == NULL ? &gone : process, ask->text);
+    } else if (ask->question == TELL_EXEC) {
+        gone.pid = pid;
+        expect(process == NULL ? &gone : process, ask->text, ask->flags);
+        if (process == NULL) /* it began no log before it ended */
+            tell_unseen(&gone);
+    } else if (ask->question == TELL_STAYED && process != NULL) {
+        process->expects = false;
+    }
+}
+
+/* Receive what was told and needs no answer. */
+static void hear(void)
+{
+    for (int way = 0; way < 2; way++) {
+        for (;;) {
+            struct ask ask = {.token = ""};
+            union {
+                struct cmsghdr header;
+                char space[CMSG_SPACE(sizeof(struct ucred))];
+            } control;
+            struct iovec part = {&ask, sizeof ask};
+            struct msghdr message = {
+                .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+            ssize_t received = recvmsg(tells[way], &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+            if (received < 0)
+                break;
+            struct cmsghdr *with = CMSG_FIRSTHDR(&message);
+            struct ucred peer = {.pid = 0};
+            if (with != NULL && with->cmsg_type == SCM_CREDENTIALS)
+                memcpy(&peer, CMSG_DATA(with), sizeof peer);
+            if (is_ours(&ask, received) && peer.pid != 0)
+                note(&ask, peer.pid);
+        }
+    }
 }
 
 /* ---- Resident sizes ---------------------------------------------------------------------------------- */
@@ -505,9 +551,11 @@ static uint64_t resident_size(const struct process *process)
         return 0;
     uint64_t size = pages * (uint64_t)sysconf(_SC_PAGESIZE), log = 0;
     for (const struct image *image = images; image != NULL; image = image->next)
-        if (image->process == process)
+        if (image->process == process) {
+            log += (image->finished - image->unmapped) * RAW_CHUNK_RECORDS * sizeof(struct record);
             for (const struct chunk *chunk = image->chunks; chunk != NULL; chunk = chunk->next)
                 log += chunk->count * sizeof(struct record);
+        }
     return size > log ? size - log : 0;
 }
 
@@ -610,34 +658,48 @@ static void watch(int poll, int file)
         refuse(errno);
 }
 
-static int listen_at(const struct sockaddr_un *address, socklen_t size)
+static int bind_to(int type, const struct sockaddr_un *address, socklen_t size)
 {
-    int listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (listener >= 0 && bind(listener, (const struct sockaddr *)address, size) == 0 && listen(listener, 4096) == 0)
-        return listener;
-    return -1;
+    int made = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (made < 0 || bind(made, (const struct sockaddr *)address, size) != 0)
+        return -1;
+    return made;
 }
 
-/* Listen at both names; `poll` waits for both.  The second is a help for few, and may be missing. */
-static void listen_here(const char *variable, int poll, int listeners[2])
+/* Make the sockets `made` of a type, by the name and in SOCKET_FOLDER.  The second is a help for few, and may
+   be missing. */
+static void make_sockets(int type, const char *name, size_t length, const char *suffix, int made[2])
 {
     struct sockaddr_un hidden = {.sun_family = AF_UNIX};
+    struct sockaddr_un *visible = &visibles[type == SOCK_DGRAM];
+    strcpy(mempcpy(hidden.sun_path + 1, name, length), suffix);
+    strcpy(mempcpy(stpcpy(visible->sun_path, SOCKET_FOLDER), name, length), suffix);
+    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + length + strlen(suffix));
+    made[0] = bind_to(type, &hidden, size);
+    mode_t mask = umask(0);
+    made[1] = bind_to(type, visible, sizeof *visible);
+    umask(mask);
+    if (made[0] < 0)
+        refuse(errno);
+}
+
+/* Listen for questions and for what needs no answer. */
+static void listen_here(const char *variable, int poll)
+{
     const char *dot = strrchr(variable, '.');
     size_t length = dot == NULL ? 0 : (size_t)(dot - variable);
-    if (length == 0 || length + sizeof SOCKET_FOLDER > sizeof visible.sun_path || strlen(dot + 1) != TOKEN_LENGTH)
+    if (length == 0 || length + 16 > sizeof visibles[0].sun_path || strlen(dot + 1) != TOKEN_LENGTH)
         refuse(EINVAL);
     memcpy(token, dot + 1, TOKEN_LENGTH);
-    memcpy(hidden.sun_path + 1, variable, length);
-    memcpy(stpcpy(visible.sun_path, SOCKET_FOLDER), variable, length);
-    listeners[0] = listen_at(&hidden, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + length));
-    if (listeners[0] < 0)
-        refuse(errno);
-    mode_t mask = umask(0);
-    listeners[1] = listen_at(&visible, sizeof visible);
-    umask(mask);
-    for (int number = 0; number < 2; number++)
-        if (listeners[number] >= 0)
-            watch(poll, listeners[number]);
+    make_sockets(SOCK_SEQPACKET, variable, length, "", listeners);
+    make_sockets(SOCK_DGRAM, variable, length, TELL_SUFFIX, tells);
+    for (int way = 0; way < 2; way++) {
+        setsockopt(tells[way], SOL_SOCKET, SO_PASSCRED, &(int){1}, sizeof(int));
+        if (listeners[way] >= 0 && listen(listeners[way], 4096) == 0)
+            watch(poll, listeners[way]);
+        if (tells[way] >= 0)
+            watch(poll, tells[way]);
+    }
 }
 
 static FILE *create(const char *name)
@@ -676,7 +738,7 @@ static int sleep_time(uint64_t period, uint64_t next_look, bool told)
     return until <= time ? 0 : (int)((until - time + 999999) / 1000000);
 }
 
-static void follow(int poll, const int listeners[2], int signals, uint64_t period)
+static void follow(int poll, int signals, uint64_t period)
 {
     uint64_t next_look = nanoseconds();
     bool told = false;
@@ -693,7 +755,7 @@ static void follow(int poll, const int listeners[2], int signals, uint64_t perio
                     if (!serve(connection))
                         watch(poll, connection);
                 }
-            else if (file != deaths)
+            else if (file != deaths && file != tells[0] && file != tells[1])
                 serve(file);
         }
         see_deaths();
@@ -737,9 +799,9 @@ int main(int count, char **argument)
         sigaddset(&handled, (int[]){SIGINT, SIGTERM, SIGHUP, SIGCHLD}[number]);
     sigprocmask(SIG_BLOCK, &handled, &before);
     int signals = signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK);
-    int poll = epoll_create1(EPOLL_CLOEXEC), listeners[2];
+    int poll = epoll_create1(EPOLL_CLOEXEC);
     deaths = epoll_create1(EPOLL_CLOEXEC);
-    listen_here(argument[5], poll, listeners);
+    listen_here(argument[5], poll);
     watch(poll, signals);
     watch(poll, deaths);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
@@ -752,10 +814,11 @@ int main(int count, char **argument)
         setrlimit(RLIMIT_NOFILE, &files);
     }
 
-    follow(poll, listeners, signals, period);
+    follow(poll, signals, period);
     for (int number = 0; number < 2; number++)
         close(listeners[number]);
-    unlink(visible.sun_path);
+    unlink(visibles[0].sun_path);
+    unlink(visibles[1].sun_path);
     see_deaths();
     for (const struct process *process = processes; process != NULL; process = process->next)
         if (!process->dead) {

@@ -2,9 +2,10 @@
 
    The monitor listens on an abstract Unix socket.  Such a socket has no place in the file system and no
    permissions, so a program finds it from within a chroot, and after it has given up its rights.  It belongs to
-   a network namespace: for programs in another there is a second socket, in SOCKET_FOLDER.  For each
-   question the recorder connects, sends one `struct ask`, receives one `struct answer`, and closes: a
-   program keeps no descriptor of the recorder's, and may close all that it finds.
+   a network namespace: for programs in another there is a second one, in SOCKET_FOLDER.  For each question
+   the recorder connects, sends one `struct ask`, receives one `struct answer`, and closes: a program keeps no
+   descriptor of the recorder's, and may close all that it finds.  What needs no answer goes as a datagram to
+   another socket, the name with TELL_SUFFIX, and the program does not wait until the monitor runs.
 
    The environment variable HEAPLAB_RECORD of the program holds NAME.TOKEN: the socket's name, which every
    user of the computer can list, and a token, which only the recorded programs know. */
@@ -16,14 +17,14 @@
 #define RECORD_VARIABLE "HEAPLAB_RECORD"
 #define TOKEN_LENGTH 16u
 #define SOCKET_FOLDER "/tmp/"
+#define TELL_SUFFIX "+"
 
 enum question {
     ASK_BEGIN = 1, /* an image begins: its first chunk */
     ASK_CHUNK,     /* the next chunk of `image`, at record `first` */
+    ASK_SPAWNED,   /* this process has spawned process `pid`, which execs `text` */
     TELL_EXEC,     /* this process is about to exec `text` */
     TELL_STAYED,   /* that exec failed: the image goes on */
-    TELL_SPAWNED,  /* this process has spawned process `pid`, which execs `text` */
-    TELL_WAITED,   /* this process has waited for another, whose end is to be noted before it goes on */
     TELL_UNSEEN,   /* this process runs `text` in a way that cannot be recorded */
 };
 

@@ -316,6 +316,12 @@ void record_exit(void)
         record(RAW_EXIT, NULL, 0, 0);
 }
 
+void record_wait(pid_t pid)
+{
+    if (is_recorded())
+        record(RAW_WAITED, (const void *)(uintptr_t)pid, 0, 0);
+}
+
 bool is_recorded(void)
 {
     _Atomic int *page = atomic_load(&phase_page);

@@ -24,6 +24,7 @@ enum kind {
     RAW_REALLOC_END = 6,   /* the new address (0: failed, or freed when size is 0), size: after the call */
     RAW_EXIT = 7,          /* the program called exit or _exit */
     RAW_THREAD_END = 8,    /* the thread is ending; what its last destructors do may follow */
+    RAW_WAITED = 9,        /* address: the pid of a process that has ended, and was waited for */
 };
 
 struct record {

@@ -32,6 +32,12 @@ from heaplab.traces import Provenance
 @click.option(
     "--wait/--no-wait", default=True, help="Wait for processes that PROGRAM leaves behind.  [default: --wait]"
 )
+@click.option(
+    "--rss",
+    "resident",
+    metavar="FILE",
+    help="Also write how much memory each process has resident, 100 times a second, as CSV.",
+)
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def record(
@@ -45,6 +51,7 @@ def record(
     tick: int,
     level: int,
     wait: bool,
+    resident: str | None,
     program: tuple[str, ...],
 ) -> None:
     """Run PROGRAM with its arguments and record every malloc, free and their kin.
@@ -69,6 +76,7 @@ def record(
         level=level,
         wait=wait,
         waiting=lambda left: _tell_waiting(program[0], left),
+        resident=resident,
     )
     header = recording.header
     processes = "1 process" if header.processes == 1 else f"{header.processes} processes"

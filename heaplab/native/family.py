@@ -23,7 +23,8 @@ class Process:
     """A process, through all its images.
 
     key: its number in the order in which files were begun.  end: when it ended: when it called exit, or else
-    when it was seen to be gone.  lives: it had not ended when the recording did.
+    when its parent had waited for it, or else when it was seen to be gone.  lives: it had not ended
+    when the recording did.
     """
 
     key: int
@@ -69,16 +70,31 @@ def relate(images: Sequence[Image], deaths: Mapping[int, int]) -> list[Run]:
         raise UsageError(
             f"{processes:,} processes were recorded, a trace holds {_MAX_PROCESSES:,}: record less"
         )
+    waited = _waited(runs)
     for run in reversed(runs):
         time, kind = run.image.last()
         death = deaths.get(run.image.process)
         run.process.lives |= run.last and death is None
         if run.last and kind != Kind.EXIT and death is not None:
-            time = max(time, death)
+            time = max(time, min(death, waited.get(run.image.process, death)))
         run.process.end = max(run.process.end, time)
         if run.parent is not None:
             run.parent.process.end = max(run.parent.process.end, run.image.started)
     return runs
+
+
+def _waited(runs: Sequence[Run]) -> dict[int, int]:
+    """The last moment at which each process can have ended whose parent waited for it."""
+    begun: dict[int, list[Run]] = {}
+    for run in runs:
+        begun.setdefault(run.image.pid, []).append(run)
+    moments: dict[int, int] = {}
+    for run in runs:
+        for time, pid in run.image.waits():
+            before = [other for other in begun.get(pid, ()) if other.image.started < time]
+            if before:
+                moments.setdefault(before[-1].image.process, time - 1)
+    return moments
 
 
 def _place(run: Run, runs: list[Run]) -> None:

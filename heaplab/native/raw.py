@@ -30,6 +30,7 @@ class Kind(IntEnum):
     REALLOC_END = 6
     EXIT = 7
     THREAD_END = 8
+    WAITED = 9
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,17 @@ class Image:
             if len(made := first[first != 0]):
                 return self.clock.at(int(made.max() >> np.uint64(8))), int(made[-1]) & 0xFF
         return self.started, 0
+
+    def waits(self) -> list[tuple[int, int]]:
+        """The processes that this one waited for: when, and the pid of each.  Cost: reads the whole log."""
+        return [
+            (int(time), int(pid))
+            for records in self.batches()
+            for time, pid in zip(
+                *(column[records.kind == Kind.WAITED] for column in (records.time, records.address)),
+                strict=True,
+            )
+        ]
 
     def thread_ends(self) -> list[tuple[int, int]]:
         """The threads that ended: the place of the last record of each, in order, and its number.

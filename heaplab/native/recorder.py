@@ -10,14 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from heaplab.errors import UsageError
-from heaplab.files import naming
+from heaplab.files import naming, replacing
 from heaplab.native.assemble import Assembler
 from heaplab.native.missing import missing
-from heaplab.native.monitoring import library, read_sight, run_monitored
+from heaplab.native.monitoring import Sight, library, read_sight, run_monitored
 from heaplab.native.raw import open_images
 from heaplab.traces import Header, Provenance, TraceWriter
 
 __all__ = ["Recording", "library", "record"]
+
+
+_RESIDENT_EVERY = 10_000_000  # nanoseconds
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ def record(
     level: int = 9,
     wait: bool = True,
     waiting: Callable[[int], None] = lambda _: None,
+    resident: str | os.PathLike[str] | None = None,
 ) -> Recording:
     """Run `command` to its end and write the trace of its heap, and its children's, to `output`.
 
@@ -55,6 +59,9 @@ def record(
     level: zstandard's.
     wait: until the processes have ended that the program leaves behind.  An interrupt ends the waiting.
     waiting: called with their number when the waiting takes more than a second.
+    resident: a file for the processes' resident sizes over time, as text: a line of nanoseconds since the
+    trace began, process and bytes, with commas between, for every look at each process, 100 times a second.
+    What the recorder takes itself is not counted.
     The raw records, 24 bytes an event, stand beside `output` until the trace is written.
     An interrupt (Ctrl-C) goes to the program alone; what it had done until then is written.
     Raises: UsageError when the program cannot be started or does nothing that can be recorded; OSError
@@ -80,6 +87,7 @@ def record(
             stdout=stdout,
             wait=wait,
             waiting=waiting,
+            resident_every=_RESIDENT_EVERY if resident is not None else 0,
         )
         sight = read_sight(directory)
         images = open_images(directory, sight.clock)
@@ -97,6 +105,8 @@ def record(
                 raise UsageError(
                     f"{command[0]} recorded no events: it does not call malloc, or brings its own"
                 )
+        if resident is not None:
+            _write_resident(resident, sight, assembler.numbers(), images[0].started)
         return Recording(writer.header(), status, assembler.strangers, assembler.lost_frees, tuple(warnings))
 
 
@@ -109,3 +119,15 @@ def _described(provenance: Provenance, command: Sequence[str]) -> Provenance:
         command=provenance.command or shlex.join([program, *command[1:]]),
         date=provenance.date or datetime.now(UTC).date().isoformat(),
     )
+
+
+def _write_resident(
+    path: str | os.PathLike[str], sight: Sight, numbers: Mapping[int, int], origin: int
+) -> None:
+    """Write the resident sizes of the processes that are in the trace, which began at `origin`."""
+    lines = ["nanoseconds,process,bytes"]
+    for process, time, size in sight.resident.tolist():
+        if process in numbers and time >= origin:
+            lines.append(f"{time - origin},{numbers[process]},{size}")
+    with replacing(path) as file:
+        file.write("\n".join([*lines, ""]).encode())

@@ -106,6 +106,18 @@ static int be_narrow(void)
     return 0;
 }
 
+/* 40 MB are there, for a tenth of a second at least, while many calls are logged; then they are gone. */
+static int fill_memory(void)
+{
+    void *memory = malloc(40 * MEGABYTE);
+    memset(memory, 1, 40 * MEGABYTE);
+    ask_for(300000, 77);
+    usleep(200000);
+    free(memory);
+    usleep(200000);
+    return 0;
+}
+
 int main(int count, char **argument)
 {
     const char *way = count > 1 ? argument[1] : "";
@@ -117,6 +129,8 @@ int main(int count, char **argument)
         return give_up_rights(argument[2]);
     if (strcmp(way, "limited") == 0)
         return be_limited();
+    if (strcmp(way, "memory") == 0)
+        return fill_memory();
     if (strcmp(way, "narrow") == 0)
         return be_narrow();
     if (strcmp(way, "cleared") == 0) /* cleared PROGRAM: it gets an environment of one variable */
