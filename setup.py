@@ -14,11 +14,12 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 RECORD_HEADERS = [
-    f"csrc/record/{name}.h" for name in ("recorder", "monitor", "client", "following", "clock", "calm")
+    f"csrc/record/{name}.h"
+    for name in ("recorder", "monitor", "client", "following", "clock", "calm", "stacks")
 ]
 RECORDER = Extension(  # preloaded into other programs, never imported: it neither needs nor knows Python
     "heaplab.native._recorder",
-    sources=["csrc/record/recorder.c", "csrc/record/client.c", "csrc/record/following.c"],
+    sources=[f"csrc/record/{name}.c" for name in ("recorder", "client", "following", "stacks")],
     depends=RECORD_HEADERS,
     extra_compile_args=["-std=gnu11", "-O2", "-fvisibility=hidden", "-ftls-model=initial-exec"],
     extra_link_args=["-pthread", "-ldl"],

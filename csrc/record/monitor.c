@@ -1,19 +1,22 @@
 /* The monitor: starts the program that is recorded, gives memory to the recorders in its processes, and
    sees each of them end.
 
-       monitor DIRECTORY STATUS RESIDENT [nowait] -- PROGRAM ARGV...
+       monitor DIRECTORY STATUS RESIDENT WAIT STACKS ADDRESS PROGRAM ARGV...
 
    DIRECTORY    takes the raw files IMAGE.rec (recorder.h), `events`, and `resident`; holds `environment`, the
                 program's, each variable ended by a zero
    STATUS       the descriptor of a pipe for lines to who started the monitor:
                 `started`, or `refused ERRNO`; `ended STATUS` as wait(2) has it; `waiting COUNT`
    RESIDENT     nanoseconds between two looks at each process's resident size; 0: none
-   nowait       end with the program, even if it leaves processes behind
+   WAIT         wait, or nowait: end with the program, even if it leaves processes behind
+   STACKS       stacks, or nostacks: whether call stacks are logged
+   ADDRESS      the program's HEAPLAB_RECORD (monitor.h)
 
    `events` has lines of fields between tabs; TIME is the recording's clock:
        died PROCESS TIME           left PROCESS (it still runs; -1: one that the monitor has not met)
        unseen PROCESS PATH         restored PROCESS PATH       unreachable PROCESS PATH
-       lost IMAGE ERRNO            clock NANOSECONDS TIME NANOSECONDS, at the beginning (TIME 0) and at the end
+       module IMAGE START PATH     lost IMAGE ERRNO
+       clock NANOSECONDS TIME NANOSECONDS, at the beginning (TIME 0) and at the end
    `resident` has structs resident.
 
    The program is the monitor's child, and processes whose parent has ended become its children too
@@ -107,7 +110,7 @@ static struct pool {
 static char token[TOKEN_LENGTH + 1];
 static struct sockaddr_un visibles[2] = {{.sun_family = AF_UNIX}, {.sun_family = AF_UNIX}}; /* in SOCKET_FOLDER */
 static pid_t program;
-static bool program_ended, stopped, patient = true;
+static bool program_ended, stopped, patient, with_stacks;
 static uint64_t ended_at;
 
 static uint64_t now(void)
@@ -449,7 +452,7 @@ static void send_answer(int connection, const struct answer *answer, const struc
 /* Answer one question of the process with `pid`. */
 static void answer_ask(int connection, const struct ask *ask, pid_t pid)
 {
-    struct answer answer = {.pid = (uint32_t)pid, .base = base, .counter = counter};
+    struct answer answer = {.pid = (uint32_t)pid, .base = base, .counter = counter, .stacks = with_stacks};
     struct chunk *chunk = NULL;
     see_deaths();
     struct process *process = find_process(pid);
@@ -492,12 +495,25 @@ static bool serve(int connection)
     return true;
 }
 
+/* The program itself goes by the path of its file: it may have been started by another. */
+static void tell_module(const struct ask *ask, pid_t pid)
+{
+    char link[64], path[PATH_MAX];
+    snprintf(link, sizeof link, "/proc/%d/exe", (int)pid);
+    ssize_t length = *ask->text == '/' ? 0 : readlink(link, path, sizeof path - 1);
+    path[length < 0 ? 0 : length] = '\0';
+    fprintf(events, "module\t%llu\t%llu\t%s\n", (unsigned long long)ask->image, (unsigned long long)ask->first,
+            length > 0 ? path : ask->text);
+}
+
 /* Note what the process with `pid` told. */
 static void note(const struct ask *ask, pid_t pid)
 {
     struct process *process = find_process(pid), gone = {.flags = ask->flags};
     if (ask->question == TELL_UNSEEN) {
         tell("unseen", process == NULL ? &gone : process, ask->text);
+    } else if (ask->question == TELL_MODULE) {
+        tell_module(ask, pid);
     } else if (ask->question == TELL_EXEC) {
         gone.pid = pid;
         expect(process == NULL ? &gone : process, ask->text, ask->flags);
@@ -776,12 +792,13 @@ static void follow(int poll, int signals, uint64_t period)
 
 int main(int count, char **argument)
 {
-    if (count < 7)
+    if (count < 9)
         return 2;
     directory = argument[1];
     int status = atoi(argument[2]);
     uint64_t period = strtoull(argument[3], NULL, 10);
-    patient = strcmp(argument[4], "nowait") != 0;
+    patient = strcmp(argument[4], "wait") == 0;
+    with_stacks = strcmp(argument[5], "stacks") == 0;
     fcntl(status, F_SETFD, FD_CLOEXEC);
     status_pipe = fdopen(status, "w");
     if (status_pipe == NULL)
@@ -801,11 +818,11 @@ int main(int count, char **argument)
     int signals = signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK);
     int poll = epoll_create1(EPOLL_CLOEXEC);
     deaths = epoll_create1(EPOLL_CLOEXEC);
-    listen_here(argument[5], poll);
+    listen_here(argument[6], poll);
     watch(poll, signals);
     watch(poll, deaths);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    start_program(argument + 6, &before);
+    start_program(argument + 7, &before);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
     struct rlimit files;

@@ -25,6 +25,7 @@ enum question {
     ASK_SPAWNED,   /* this process has spawned process `pid`, which execs `text` */
     TELL_EXEC,     /* this process is about to exec `text` */
     TELL_STAYED,   /* that exec failed: the image goes on */
+    TELL_MODULE,   /* addresses from `first` on are those of the file `text`, in image `image` */
     TELL_UNSEEN,   /* this process runs `text` in a way that cannot be recorded */
 };
 
@@ -53,7 +54,7 @@ struct answer {
     uint64_t finished; /* chunks 1 to `finished` are written away: the program may unmap them */
     uint64_t base;     /* what the clock showed when the monitor began */
     uint32_t counter;  /* the clock is the processor's time-stamp counter, not CLOCK_MONOTONIC */
-    uint32_t unused;
+    uint32_t stacks;   /* log call stacks too */
 };
 
 #endif

@@ -21,6 +21,7 @@
 #include "client.h"
 #include "clock.h"
 #include "following.h"
+#include "stacks.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -57,6 +58,7 @@ static uint64_t started;
 static uint64_t image;                   /* the monitor's number of the log */
 static uint64_t clock_base;
 static uint32_t clock_is_counter;
+static bool stacks_wanted, with_stacks;
 static atomic_uint_fast64_t unmapped;    /* chunks 1 to `unmapped` are no longer mapped */
 static atomic_flag growing = ATOMIC_FLAG_INIT; /* a thread asks for a chunk */
 static _Atomic pid_t recorded_pid;       /* the process whose log this is: not a vfork child that shares it */
@@ -138,6 +140,9 @@ static enum phase begin_log(void)
     image = answer.image;
     clock_base = answer.base;
     clock_is_counter = answer.counter;
+    if (with_stacks)
+        forget_stacks();
+    stacks_wanted = answer.stacks;
     header.pid = answer.pid;
     header.process = answer.process;
     header.started = started = now(); /* later than all that the monitor saw before it answered */
@@ -245,6 +250,49 @@ static __attribute__((noinline)) void begin_thread(void)
         pthread_setspecific(thread_key, &thread_number); /* any value but NULL */
 }
 
+/* Write one record into the log of a thread that is in the recorder. */
+static inline void append(enum kind kind, const void *address, size_t size, size_t align)
+{
+    uint64_t index = atomic_fetch_add(&next_record, 1);
+    struct chunk chunk = chunk_of(index);
+    struct record *records = chunk.number < MAX_CHUNKS ? atomic_load(&chunks[chunk.number]) : NULL;
+    if (records == NULL)
+        records = new_chunk(chunk);
+    if (records != NULL) {
+        struct record *slot = &records[index - chunk.first];
+        slot->word[1] = (uint64_t)(thread_number - 1) << ADDRESS_BITS | (uintptr_t)address;
+        slot->word[2] = (uint64_t)log2_up(align) << ADDRESS_BITS | size;
+        __atomic_store_n(&slot->word[0], now() << 8 | kind, __ATOMIC_RELEASE);
+    }
+}
+
+static void tell_module(uint64_t start, const char *path)
+{
+    struct ask ask = {.question = TELL_MODULE, .image = image, .first = start};
+    struct calm calm;
+    be_calm(&calm);
+    tell_monitor(&ask, path);
+    calm_ends(&calm);
+}
+
+/* Log the call stack that leads here, with its frames if it is a new one. */
+static __attribute__((noinline)) void append_stack(void)
+{
+    struct stack stack;
+    take_stack(&stack);
+    if (is_new_stack(stack.hash))
+        for (unsigned number = 0; number < stack.count; number++) {
+            find_module(stack.frames[number], tell_module);
+            append(RAW_FRAME, (const void *)(uintptr_t)stack.frames[number], stack.hash, 0);
+        }
+    append(RAW_SITE, NULL, stack.hash, 0);
+}
+
+static bool acquires(enum kind kind)
+{
+    return kind <= RAW_ALIGNED || kind == RAW_REALLOC_END;
+}
+
 static void record(enum kind kind, const void *address, size_t size, size_t align)
 {
     if (busy)
@@ -253,17 +301,9 @@ static void record(enum kind kind, const void *address, size_t size, size_t alig
     if (LIKELY(recording())) {
         if (!LIKELY(thread_number != 0))
             begin_thread();
-        uint64_t index = atomic_fetch_add(&next_record, 1);
-        struct chunk chunk = chunk_of(index);
-        struct record *records = chunk.number < MAX_CHUNKS ? atomic_load(&chunks[chunk.number]) : NULL;
-        if (records == NULL)
-            records = new_chunk(chunk);
-        if (records != NULL) {
-            struct record *slot = &records[index - chunk.first];
-            slot->word[1] = (uint64_t)(thread_number - 1) << ADDRESS_BITS | (uintptr_t)address;
-            slot->word[2] = (uint64_t)log2_up(align) << ADDRESS_BITS | size;
-            __atomic_store_n(&slot->word[0], now() << 8 | kind, __ATOMIC_RELEASE);
-        }
+        if (with_stacks && acquires(kind))
+            append_stack();
+        append(kind, address, size, align);
     }
     busy = false;
 }
@@ -302,7 +342,12 @@ static __attribute__((constructor)) void start(void)
     else if ((*(void **)&atfork = dlsym(RTLD_DEFAULT, "pthread_atfork")) != NULL)
         atfork(before_fork, NULL, in_child);
     following_begins();
-    recording();
+    if (recording() && stacks_wanted) {
+        busy = true; /* what this allocates is not the program's */
+        stacks_begin();
+        with_stacks = true;
+        busy = false;
+    }
 }
 
 static __attribute__((destructor)) void stop(void)

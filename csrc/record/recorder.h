@@ -25,6 +25,8 @@ enum kind {
     RAW_EXIT = 7,          /* the program called exit or _exit */
     RAW_THREAD_END = 8,    /* the thread is ending; what its last destructors do may follow */
     RAW_WAITED = 9,        /* address: the pid of a process that has ended, and was waited for */
+    RAW_FRAME = 10,        /* address: a return address of the call stack whose hash is in size, innermost first */
+    RAW_SITE = 11,         /* size: the hash of the call stack of the thread's acquisition that follows */
 };
 
 struct record {

@@ -38,6 +38,11 @@ from heaplab.traces import Provenance
     metavar="FILE",
     help="Also write how much memory each process has resident, 100 times a second, as CSV.",
 )
+@click.option(
+    "--stacks",
+    metavar="FILE",
+    help="Also write which call stacks asked for how much, and hold how much at the peak, as CSV.",
+)
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def record(
@@ -52,6 +57,7 @@ def record(
     level: int,
     wait: bool,
     resident: str | None,
+    stacks: str | None,
     program: tuple[str, ...],
 ) -> None:
     """Run PROGRAM with its arguments and record every malloc, free and their kin.
@@ -77,6 +83,7 @@ def record(
         wait=wait,
         waiting=lambda left: _tell_waiting(program[0], left),
         resident=resident,
+        stacks=stacks,
     )
     header = recording.header
     processes = "1 process" if header.processes == 1 else f"{header.processes} processes"

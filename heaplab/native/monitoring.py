@@ -33,6 +33,7 @@ class Sight:
     unseen: programs that ran without beginning a log, by path, one entry for each run.
     restored: programs into whose environment the recorder was put back.
     unreachable: programs that were run from where the recorder's library cannot be opened.
+    modules: for each image, by its number, start and path of the files that its code is from.
     lost: errno by the number of an image of which a part could not be written.
     resident: columns process, time (as deaths), bytes; empty if nobody asked for it.
     """
@@ -43,6 +44,7 @@ class Sight:
     unseen: list[str] = field(default_factory=list)
     restored: list[str] = field(default_factory=list)
     unreachable: list[str] = field(default_factory=list)
+    modules: dict[int, list[tuple[int, str]]] = field(default_factory=dict)
     lost: dict[int, int] = field(default_factory=dict)
     resident: npt.NDArray[np.void] = field(default_factory=lambda: np.empty(0, _RESIDENT))
 
@@ -68,6 +70,7 @@ def run_monitored(
     stdout: int | None = None,
     wait: bool = True,
     resident_every: int = 0,
+    stacks: bool = False,
     waiting: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Run the program with the recorder loaded; return its status as `subprocess` has it.
@@ -75,6 +78,7 @@ def run_monitored(
     directory: an empty one, which takes the raw files and what the monitor saw.
     wait: until the processes have ended that the program leaves behind; an interrupt ends the waiting.
     resident_every: nanoseconds between two looks at resident sizes; 0: none.
+    stacks: log the call stack of every acquisition.
     waiting: called with how many processes are waited for, once, after a second.
     Raises: UsageError when the program cannot be started.
     """
@@ -89,7 +93,13 @@ def run_monitored(
                 monitor = subprocess.Popen(
                     [
                         *(_built("_monitor"), directory, str(writing), str(resident_every)),
-                        *("wait" if wait else "nowait", address, executable, *command),
+                        *(
+                            "wait" if wait else "nowait",
+                            "stacks" if stacks else "nostacks",
+                            address,
+                            executable,
+                            *command,
+                        ),
                     ],
                     env={},
                     stdout=stdout,
@@ -125,6 +135,8 @@ def read_sight(directory: Path) -> Sight:
             sight.deaths[int(number)] = clock.at(int(rest[0]))
         elif what == "left":
             sight.left.append(int(number))
+        elif what == "module":
+            sight.modules.setdefault(int(number), []).append((int(rest[0]), rest[1]))
         elif what == "lost":
             sight.lost[int(number)] = int(rest[0])
         elif what in ("unseen", "restored", "unreachable"):

@@ -31,6 +31,8 @@ class Kind(IntEnum):
     EXIT = 7
     THREAD_END = 8
     WAITED = 9
+    FRAME = 10
+    SITE = 11
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Image:
     process: its number, which no other process has.  started: when the file was begun; with forked_from,
     which is the parent's `started`, it tells a forked image from one that exec began (0).  fork_index: how
     many records the parent's log had then.  thread: the number of the thread that forked, in both logs; None
-    if it had none.  failed: errno of what ended the recording early.
+    if it had none.  failed: errno of what ended the recording early.  number: its own among all images.
     """
 
     pid: int
@@ -98,6 +100,7 @@ class Image:
     program: str
     words: npt.NDArray[np.uint64]
     clock: Clock = Clock()
+    number: int = 0
 
     @classmethod
     def open(cls, path: Path, clock: Clock) -> "Image | None":
@@ -122,6 +125,7 @@ class Image:
             program=program.rstrip(b"\0").decode(errors="replace"),
             words=words[_HEADER_RECORDS * 3 : len(words) // 3 * 3].reshape(-1, 3),
             clock=clock,
+            number=int(path.stem),
         )
 
     def last(self) -> tuple[int, int]:

@@ -15,7 +15,8 @@ from heaplab.native.assemble import Assembler
 from heaplab.native.missing import missing
 from heaplab.native.monitoring import Sight, library, read_sight, run_monitored
 from heaplab.native.raw import open_images
-from heaplab.traces import Header, Provenance, TraceWriter
+from heaplab.native.stacks import Use, uses
+from heaplab.traces import Header, Provenance, TraceWriter, open_trace
 
 __all__ = ["Recording", "library", "record"]
 
@@ -51,6 +52,7 @@ def record(
     wait: bool = True,
     waiting: Callable[[int], None] = lambda _: None,
     resident: str | os.PathLike[str] | None = None,
+    stacks: str | os.PathLike[str] | None = None,
 ) -> Recording:
     """Run `command` to its end and write the trace of its heap, and its children's, to `output`.
 
@@ -62,6 +64,8 @@ def record(
     resident: a file for the processes' resident sizes over time, as text: a line of nanoseconds since the
     trace began, process and bytes, with commas between, for every look at each process, 100 times a second.
     What the recorder takes itself is not counted.
+    stacks: a file for what each call stack allocated, as text: a line of calls, bytes requested, bytes live
+    at the trace's peak, and the names of the functions from the outermost on, with semicolons between.
     The raw records, 24 bytes an event, stand beside `output` until the trace is written.
     An interrupt (Ctrl-C) goes to the program alone; what it had done until then is written.
     Raises: UsageError when the program cannot be started or does nothing that can be recorded; OSError
@@ -88,6 +92,7 @@ def record(
             wait=wait,
             waiting=waiting,
             resident_every=_RESIDENT_EVERY if resident is not None else 0,
+            stacks=stacks is not None,
         )
         sight = read_sight(directory)
         images = open_images(directory, sight.clock)
@@ -107,6 +112,9 @@ def record(
                 )
         if resident is not None:
             _write_resident(resident, sight, assembler.numbers(), images[0].started)
+        if stacks is not None:
+            peak = images[0].started + _peak_time(output)
+            _write_stacks(stacks, uses(images, sight.deaths, sight.modules, peak))
         return Recording(writer.header(), status, assembler.strangers, assembler.lost_frees, tuple(warnings))
 
 
@@ -129,5 +137,25 @@ def _write_resident(
     for process, time, size in sight.resident.tolist():
         if process in numbers and time >= origin:
             lines.append(f"{time - origin},{numbers[process]},{size}")
+    with replacing(path) as file:
+        file.write("\n".join([*lines, ""]).encode())
+
+
+def _peak_time(output: str | os.PathLike[str]) -> int:
+    """When the trace's live payload is largest, in nanoseconds since it began."""
+    trace = open_trace(output)
+    left = trace.header.peak_index
+    for block in trace:
+        if left < len(block):
+            return int(block.time[left]) + trace.header.tick - 1
+        left -= len(block)
+    return 0
+
+
+def _write_stacks(path: str | os.PathLike[str], stacks: Sequence[tuple[tuple[str, ...], Use]]) -> None:
+    lines = ["calls,requested,peak,stack"]
+    lines += [
+        f"{use.calls},{use.requested},{use.peak},{';'.join(names).replace(',', '_')}" for names, use in stacks
+    ]
     with replacing(path) as file:
         file.write("\n".join([*lines, ""]).encode())

@@ -329,7 +329,7 @@ def test_a_process_that_outlives_the_recording_has_no_end():
 
 def raw_file(directory, *, magic=b"heaprec2", failed=0, records=b""):
     header = struct.pack("<8s2I4Q2I16s", magic, 100, 1, 5, 7, 0, 0, failed, 0, b"x")
-    (directory / "100.5.rec").write_bytes(header + records)
+    (directory / "7.rec").write_bytes(header + records)
 
 
 def test_files_are_read(tmp_path):

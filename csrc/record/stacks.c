@@ -1,0 +1,109 @@
+/* Call stacks by the unwinder of gcc's library, which needs no frame pointers: it reads the tables that every
+   program carries for exceptions.  It is loaded only when stacks are wanted.  Without it, as in many programs of
+   musl's, a stack is the caller alone. */
+#define _GNU_SOURCE
+#include "stacks.h"
+
+#include <dlfcn.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unwind.h>
+
+#define TABLE_BITS 16u
+#define TABLE_SIZE (1u << TABLE_BITS)
+#define TABLE_PROBES 64u
+#define MAX_MODULES 512u
+#define HASH_MASK ((1ull << 48) - 1)
+
+typedef _Unwind_Reason_Code unwinder(_Unwind_Trace_Fn, void *);
+
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern const char _end[] __attribute__((visibility("hidden")));
+
+static unwinder *unwind;
+static uintptr_t (*address_in)(struct _Unwind_Context *);
+static _Atomic uint64_t *seen; /* hashes, 0 for none; NULL without memory for it */
+static _Atomic uint64_t modules[MAX_MODULES];
+static atomic_uint module_count;
+
+void stacks_begin(void)
+{
+    void *library = dlopen("libgcc_s.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (library != NULL) {
+        *(void **)&address_in = dlsym(library, "_Unwind_GetIP");
+        *(void **)&unwind = dlsym(library, "_Unwind_Backtrace");
+    }
+    void *table = mmap(NULL, TABLE_SIZE * sizeof *seen, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    seen = table == MAP_FAILED ? NULL : table;
+}
+
+void forget_stacks(void)
+{
+    if (seen != NULL)
+        madvise((void *)seen, TABLE_SIZE * sizeof *seen, MADV_DONTNEED);
+    atomic_store(&module_count, 0);
+}
+
+static bool is_own(uintptr_t address)
+{
+    return address >= (uintptr_t)__ehdr_start && address < (uintptr_t)_end;
+}
+
+static _Unwind_Reason_Code add_frame(struct _Unwind_Context *context, void *to)
+{
+    struct stack *stack = to;
+    uintptr_t address = address_in(context);
+    if (address == 0 || stack->count == MAX_FRAMES)
+        return _URC_END_OF_STACK;
+    if (stack->count > 0 || !is_own(address))
+        stack->frames[stack->count++] = address;
+    return _URC_NO_REASON;
+}
+
+void take_stack(struct stack *stack)
+{
+    stack->count = 0;
+    if (unwind != NULL && address_in != NULL)
+        unwind(add_frame, stack);
+    uint64_t hash = 0xcbf29ce484222325u; /* FNV-1a, a word at a time, mixed */
+    for (unsigned number = 0; number < stack->count; number++) {
+        hash = (hash ^ stack->frames[number]) * 0x100000001b3u;
+        hash ^= hash >> 29;
+    }
+    hash &= HASH_MASK;
+    stack->hash = hash == 0 ? 1 : hash;
+}
+
+bool is_new_stack(uint64_t hash)
+{
+    for (uint64_t probe = 0; seen != NULL && probe < TABLE_PROBES; probe++) {
+        _Atomic uint64_t *place = &seen[(hash + probe) % TABLE_SIZE];
+        uint64_t there = atomic_load_explicit(place, memory_order_relaxed);
+        if (there == hash)
+            return false;
+        if (there == 0) {
+            atomic_store_explicit(place, hash, memory_order_relaxed);
+            return true;
+        }
+    }
+    return true;
+}
+
+void find_module(uint64_t address, void (*found)(uint64_t start, const char *path))
+{
+    Dl_info info;
+    if (dladdr((const void *)(uintptr_t)address, &info) == 0 || info.dli_fname == NULL)
+        return;
+    uint64_t start = (uintptr_t)info.dli_fbase;
+    unsigned count = atomic_load(&module_count);
+    for (unsigned number = 0; number < count; number++)
+        if (atomic_load(&modules[number]) == start)
+            return;
+    if (count < MAX_MODULES) {
+        atomic_store(&modules[count], start);
+        atomic_store(&module_count, count + 1);
+    }
+    found(start, info.dli_fname);
+}
