@@ -5,9 +5,9 @@
 #include "stacks.h"
 
 #include <dlfcn.h>
+#include <link.h>
 #include <stdatomic.h>
 #include <stddef.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unwind.h>
 
@@ -25,7 +25,9 @@ extern const char _end[] __attribute__((visibility("hidden")));
 static unwinder *unwind;
 static uintptr_t (*address_in)(struct _Unwind_Context *);
 static _Atomic uint64_t *seen; /* hashes, 0 for none; NULL without memory for it */
-static _Atomic uint64_t modules[MAX_MODULES];
+static struct {
+    _Atomic uint64_t start, end; /* 0, 0 before it is filled in */
+} modules[MAX_MODULES];
 static atomic_uint module_count;
 
 void stacks_begin(void)
@@ -91,19 +93,46 @@ bool is_new_stack(uint64_t hash)
     return true;
 }
 
+/* A file of code in memory: the address to be found, and where the file that holds it lies. */
+struct search {
+    uint64_t address;
+    uint64_t start;
+    uint64_t end;
+    const char *path;
+};
+
+static int look_into(struct dl_phdr_info *info, size_t size, void *for_what)
+{
+    (void)size;
+    struct search *search = for_what;
+    uint64_t start = UINT64_MAX, end = 0;
+    for (unsigned number = 0; number < info->dlpi_phnum; number++) {
+        const ElfW(Phdr) *part = &info->dlpi_phdr[number];
+        uint64_t first = info->dlpi_addr + part->p_vaddr;
+        if (part->p_type != PT_LOAD)
+            continue;
+        start = first < start ? first : start;
+        end = first + part->p_memsz > end ? first + part->p_memsz : end;
+    }
+    if (search->address < start || search->address >= end)
+        return 0;
+    *search = (struct search){search->address, start & ~(uint64_t)4095, end, info->dlpi_name};
+    return 1;
+}
+
 void find_module(uint64_t address, void (*found)(uint64_t start, const char *path))
 {
-    Dl_info info;
-    if (dladdr((const void *)(uintptr_t)address, &info) == 0 || info.dli_fname == NULL)
-        return;
-    uint64_t start = (uintptr_t)info.dli_fbase;
     unsigned count = atomic_load(&module_count);
-    for (unsigned number = 0; number < count; number++)
-        if (atomic_load(&modules[number]) == start)
+    for (unsigned number = 0; number < count && number < MAX_MODULES; number++)
+        if (address >= atomic_load(&modules[number].start) && address < atomic_load(&modules[number].end))
             return;
-    if (count < MAX_MODULES) {
-        atomic_store(&modules[count], start);
-        atomic_store(&module_count, count + 1);
+    struct search search = {.address = address};
+    if (dl_iterate_phdr(look_into, &search) == 0)
+        return;
+    unsigned number = atomic_fetch_add(&module_count, 1);
+    if (number < MAX_MODULES) {
+        atomic_store(&modules[number].end, search.end);
+        atomic_store(&modules[number].start, search.start);
     }
-    found(start, info.dli_fname);
+    found(search.start, search.path);
 }
