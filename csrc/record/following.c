@@ -224,7 +224,7 @@ static const char *path_of(const char *file, bool search, char path[PATH_MAX])
             char **with = alloca(needed.entries * sizeof *with);                \
             char *text = alloca(needed.bytes), where[PATH_MAX];                 \
             uint32_t made = with_recorder(env, with, text);                     \
-            tell(TELL_EXEC, made, 0, path_of(file, search, where));             \
+            tell(made & ASK_UNREACHABLE ? ASK_EXEC : TELL_EXEC, made, 0, path_of(file, search, where));             \
             env = with;                                                         \
             int result = call;                                                  \
             tell(TELL_STAYED, 0, 0, NULL);                                      \

@@ -75,7 +75,7 @@ struct process {
     struct process *next;
     uint64_t number;
     pid_t pid;
-    int pidfd;
+    int pidfd;      /* -1: it had ended before the monitor met it, and only what it told is known */
     bool dead;
     bool expects;   /* it was about to exec `path` */
     uint32_t flags; /* and what was done to its environment: enum ask_flags */
@@ -308,11 +308,12 @@ static void hear(void);
 /* Note what was told, and the deaths, until now. */
 static void see_deaths(void)
 {
-    hear();
     struct epoll_event ready[64];
     int count;
+    hear();
     while ((count = epoll_wait(deaths, ready, 64, 0)) > 0) {
         uint64_t time = now();
+        hear(); /* what the dead told before they died is all there now */
         for (int number = 0; number < count; number++) {
             struct process *process = ready[number].data.ptr;
             epoll_ctl(deaths, EPOLL_CTL_DEL, process->pidfd, NULL);
@@ -462,6 +463,8 @@ static void answer_ask(int connection, const struct ask *ask, pid_t pid)
         chunk = begin_image(process, &answer);
     } else if (ask->question == ASK_CHUNK) {
         chunk = grow_image(ask, &answer);
+    } else if (ask->question == ASK_EXEC) {
+        expect(process, ask->text, ask->flags);
     } else if (ask->question == ASK_SPAWNED && ask->self == (uint32_t)pid) {
         uint64_t known = process_count;
         struct process *child = find_process((pid_t)ask->pid);
@@ -506,22 +509,43 @@ static void tell_module(const struct ask *ask, pid_t pid)
             length > 0 ? path : ask->text);
 }
 
+/* The process with this pid, though it may have ended before the monitor met it; NULL without memory. */
+static struct process *find_teller(pid_t pid)
+{
+    struct process *process = find_process(pid);
+    if (process == NULL && (process = calloc(1, sizeof *process)) != NULL) {
+        process->pid = pid;
+        process->pidfd = -1;
+        process->next = processes;
+        processes = process;
+    }
+    return process;
+}
+
 /* Note what the process with `pid` told. */
 static void note(const struct ask *ask, pid_t pid)
 {
-    struct process *process = find_process(pid), gone = {.flags = ask->flags};
-    if (ask->question == TELL_UNSEEN) {
-        tell("unseen", process == NULL ? &gone : process, ask->text);
-    } else if (ask->question == TELL_MODULE) {
+    struct process *process = find_teller(pid);
+    if (process == NULL)
+        return;
+    if (ask->question == TELL_MODULE)
         tell_module(ask, pid);
-    } else if (ask->question == TELL_EXEC) {
-        gone.pid = pid;
-        expect(process == NULL ? &gone : process, ask->text, ask->flags);
-        if (process == NULL) /* it began no log before it ended */
-            tell_unseen(&gone);
-    } else if (ask->question == TELL_STAYED && process != NULL) {
+    else if (ask->question == TELL_UNSEEN)
+        tell("unseen", process, ask->text);
+    else if (ask->question == TELL_EXEC)
+        expect(process, ask->text, ask->flags);
+    else if (ask->question == TELL_STAYED)
         process->expects = false;
-    }
+}
+
+/* All that was told is heard: that includes all that those told who had ended before the monitor met them. */
+static void forget_tellers(void)
+{
+    for (struct process *process = processes; process != NULL; process = process->next)
+        if (process->pidfd < 0 && !process->dead) {
+            process->dead = true;
+            tell_unseen(process);
+        }
 }
 
 /* Receive what was told and needs no answer. */
@@ -548,6 +572,7 @@ static void hear(void)
                 note(&ask, peer.pid);
         }
     }
+    forget_tellers();
 }
 
 /* ---- Resident sizes ---------------------------------------------------------------------------------- */

@@ -22,6 +22,7 @@
 enum question {
     ASK_BEGIN = 1, /* an image begins: its first chunk */
     ASK_CHUNK,     /* the next chunk of `image`, at record `first` */
+    ASK_EXEC,      /* as TELL_EXEC, from a process whose root directory the monitor looks up meanwhile */
     ASK_SPAWNED,   /* this process has spawned process `pid`, which execs `text` */
     TELL_EXEC,     /* this process is about to exec `text` */
     TELL_STAYED,   /* that exec failed: the image goes on */

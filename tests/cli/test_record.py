@@ -53,6 +53,25 @@ def test_options_behind_the_program_are_its_own(tmp_path):
     assert result.exit_code == 4
 
 
+def test_what_is_missing_is_one_sentence(tmp_path):
+    result = run("-o", tmp_path / "x.hlt", "sh", "-c", "env -i ls / >/dev/null; exit 3")
+    assert result.exit_code == 3
+    first, second = result.stderr.splitlines()
+    assert first.endswith(" events of 2 processes")
+    assert second.startswith("heaplab: warning: ")
+    assert second.endswith(
+        "ls was to run without the recorder in its environment: it was put back, and recorded"
+    )
+
+
+def test_sizes_and_stacks_are_written_beside_the_trace(tmp_path):
+    options = ["--rss", tmp_path / "sizes.csv", "--stacks", tmp_path / "stacks.csv", "--no-wait"]
+    assert run("-o", tmp_path / "x.hlt", *options, "--", *PYTHON, "").exit_code == 0
+    assert (tmp_path / "sizes.csv").read_text().startswith("nanoseconds,process,bytes\n")
+    assert "Py_BytesMain" in (tmp_path / "stacks.csv").read_text()
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

@@ -189,6 +189,21 @@ def test_a_program_that_fails_to_exec_is_no_loss(recorded):
     assert recorded(sys.executable, "-S", "-c", code)[0].warnings == ()
 
 
+def test_short_lives_are_told_apart_in_a_hurry(program, recorded):
+    """Children that end before the monitor may have met them.  Those that failed to exec are no loss."""
+    static = program("ends", "-static")
+    code = f"""
+import subprocess
+for _ in range(50):
+    try:
+        subprocess.run(["no-such-program"], close_fds=False)
+    except FileNotFoundError:
+        subprocess.run([{static!r}, "return", "1"], close_fds=False)
+"""
+    recording, _ = recorded(sys.executable, "-S", "-c", code)
+    assert recording.warnings == (f"{static} was not recorded (50 times): it is statically linked",)
+
+
 @pytest.mark.skipif(shutil.which("musl-gcc") is None, reason="there is no musl-gcc: install musl-tools")
 def test_a_program_of_another_c_library_is_recorded(recorded, tmp_path_factory):
     source = os.path.join(os.path.dirname(__file__), "programs", "ends.c")
