@@ -498,7 +498,7 @@ static bool serve(int connection)
     return true;
 }
 
-/* The program itself goes by the path of its file: it may have been started by another. */
+/* A program that does not know its own file, as there is no /proc where it runs, may be seen from here. */
 static void tell_module(const struct ask *ask, pid_t pid)
 {
     char link[64], path[PATH_MAX];

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #include <unwind.h>
 
 #define TABLE_BITS 16u
@@ -134,5 +135,8 @@ void find_module(uint64_t address, void (*found)(uint64_t start, const char *pat
         atomic_store(&modules[number].end, search.end);
         atomic_store(&modules[number].start, search.start);
     }
-    found(search.start, search.path);
+    char path[4096];
+    ssize_t length = *search.path == '\0' ? readlink("/proc/self/exe", path, sizeof path - 1) : 0;
+    path[length < 0 ? 0 : length] = '\0';
+    found(search.start, length > 0 ? path : search.path); /* the program itself has no name among the files */
 }
