@@ -318,6 +318,30 @@ def test_a_process_that_is_killed_lives_until_it_is_seen_to_be_gone():
     assert shown(events)[-2:] == ["exit (process 1, thread 0)", "malloc 1 60"]
 
 
+def test_a_process_has_ended_when_its_parent_has_waited_for_it():
+    """However late the end was seen.  A later process has the same pid: that one was not waited for."""
+    parent = image(
+        (1, Kind.MALLOC, 0, 0xA0, 1),
+        (40, Kind.WAITED, 0, 101, 0),
+        (50, Kind.MALLOC, 0, 0xB0, 60),
+        (90, Kind.FREE, 0, 0xB0, 0),
+        started=1,
+    )
+    child = {"pid": 101, "parent": 100, "forked_from": 1, "fork_index": 1}
+    first = image((11, Kind.MALLOC, 0, 0xB0, 50), started=10, process=7, **child)
+    second = image((61, Kind.MALLOC, 0, 0xC0, 70), started=60, process=8, **{**child, "fork_index": 3})
+    _, events = assembled(parent, first, second, deaths={100: 99, 7: 70, 8: 80})
+    assert [(event.op.name, event.process) for event in events if event.op != Op.FORK] == [
+        ("MALLOC", 0),
+        ("MALLOC", 1),
+        ("EXIT", 1),
+        ("MALLOC", 0),
+        ("MALLOC", 2),
+        ("EXIT", 2),
+        ("FREE", 0),
+    ]
+
+
 def test_a_process_that_outlives_the_recording_has_no_end():
     _, events = assembled(
         image((1, Kind.MALLOC, 0, 0xA0, 1), (90, Kind.MALLOC, 0, 0xB0, 2), started=1),
