@@ -1,6 +1,7 @@
 """Programs that end without a word, hide, and go away: recorded, or named in a warning."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -133,8 +134,14 @@ def test_a_program_in_another_root_is_named_and_runs_as_ever(program, tmp_path, 
 def test_limits_are_the_programs_own(program, recorded, way):
     """No file may grow; the address space has no room for the log."""
     recording, trace = recorded(program("leaving"), way)
-    assert (recording.status, recording.warnings) == (0, ())
-    assert trace.header.ops["malloc"] - {"limited": 100_000, "narrow": 1_000_000}[way] < 10
+    assert recording.status == 0
+    if recording.warnings:  # the program was faster than the monitor, and there was no room for its log
+        assert way == "narrow"
+        assert re.fullmatch(
+            r"leaving .* is recorded up to its call .*Cannot allocate memory", *recording.warnings
+        )
+    else:
+        assert trace.header.ops["malloc"] - {"limited": 100_000, "narrow": 1_000_000}[way] < 10
 
 
 @pytest.mark.parametrize(

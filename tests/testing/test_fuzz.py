@@ -11,9 +11,10 @@ from heaplab.allocators.designs.freelist import FreeList
 from heaplab.testing.authors import Author
 from heaplab.testing.checked_heap import CheckedHeap
 from heaplab.testing.fuzz import fuzz
+from heaplab.testing.registration import register
 from heaplab.testing.renumbering import renumbered
 from heaplab.testing.steps import Fork, Free, Malloc, requested
-from heaplab.testing.strategies import register, steps, traces
+from heaplab.testing.strategies import steps, traces
 from heaplab.traces import Trace
 
 
