@@ -105,6 +105,8 @@ def compare(
     """
     specs = parse_list(allocators, language)
     peers = parse_peers(native) if native is not None else []
+    if latency and native is None:
+        raise UsageError("--latency is of real allocators alone: name some with --native")
     parse_size(ram)
     for option, path in (("--json", json_path), ("--csv", csv_path)):
         _demand_writable_file(option, path)

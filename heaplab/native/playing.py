@@ -94,9 +94,14 @@ class Times:
     rounds: tuple[float, ...]
 
     @property
+    def spread(self) -> float | None:
+        """The distance of the quartiles; None of a single round."""
+        return self.high - self.low if len(self.rounds) > 1 else None
+
+    @property
     def wide(self) -> bool:
-        """The quartiles are too far apart for others to be ranked against the median."""
-        return self.high - self.low > WIDE_SPREAD * abs(self.ns_per_op)
+        """The quartiles are too far apart, or not known, for others to be ranked against the median."""
+        return self.spread is None or self.spread > WIDE_SPREAD * abs(self.ns_per_op)
 
     @classmethod
     def of(cls, rounds: Sequence[float], floor: float) -> "Times":

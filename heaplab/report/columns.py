@@ -97,7 +97,7 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}%"
 
 
-def _of_times(value: Callable[[Times], float]) -> Callable[[Run], float | None]:
+def _of_times(value: Callable[[Times], float | None]) -> Callable[[Run], float | None]:
     return lambda run: value(run.seconds.times) if run.seconds.times else None
 
 
@@ -177,7 +177,7 @@ COLUMNS = (
         "ns/op\nspread",
         "nanoseconds",
         COST,
-        _of_times(lambda times: times.high - times.low),
+        _of_times(lambda times: times.spread),
         rate,
         optional=True,
     ),

@@ -33,8 +33,8 @@ mems/op      memory references per operation: loads and stores of the
              allocator's own, not the payload's; p99: 99 % of the operations
              need no more
 ns/op        processor time of the replay per operation, with system calls and
-             faults, and with the payload's; the one column that differs from
-             run to run
+             faults, and with the payload's; it differs from run to run, as do
+             the times of real allocators
 -            there is no such figure"""
 
 NATIVE_LEGEND = """native       a real allocator: the same trace played on it by a small program,
@@ -43,9 +43,13 @@ NATIVE_LEGEND = """native       a real allocator: the same trace played on it by
              faults and memory of the playing program itself are taken off
 native ns/op processor time of a replay without clocks, less that of a replay
              without an allocator; median over rounds in which all take turns
-spread       the quartiles' distance. ~: more than a tenth of the median, so do
-             not rank by it; other figures of native rows may differ a little
-ns p50, ...  of single calls, from a pass of its own with a clock around each"""
+spread       the quartiles' distance. ~: more than a tenth of the median, or one
+             round alone, so do not rank by it
+heaplab:     a design of heaplab's on Linux. Here its addresses are as they come,
+             and threads take blocks of their own, so it differs a little from
+             its modelled row; experiments/model_vs_linux.py has neither
+ns p50, ...  of single calls, from a pass of its own with a clock around each,
+             the clock's cost taken off: no finer than its tick of some 10 ns"""
 
 
 def legend(comparison: Comparison) -> str:
