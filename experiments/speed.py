@@ -426,7 +426,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     unknown = set(options.questions) - QUESTIONS.keys()
     if unknown:
-        sys.exit(f"speed.py: no question {', '.join(sorted(unknown))}: there are {', '.join(QUESTIONS)}")
+        parser.error(f"no question {', '.join(sorted(unknown))}: there are {', '.join(QUESTIONS)}")
     table = Table("question", "figure", "aim", "met")
     answers = []
     for name in options.questions or QUESTIONS:

@@ -1,7 +1,8 @@
 """The command line: `heaplab COMMAND ...`.
 
 Each module of this package is one command: it parses, calls the rooms below, and prints.  A module
-`NAME.py` offers the command as its attribute `NAME`; nothing else registers it.
+`NAME.py` offers the command as its attribute `NAME`; nothing else registers it.  Modules whose names begin
+with `_` are shared by several commands.
 
 Exit status: 0; 1 when the work was done and found something wrong; 2 for a user's mistake, told in one line
 on standard error; 130 when interrupted, 143 when terminated and 141 when standard output was closed early:
@@ -31,7 +32,8 @@ class _Commands(click.Group):
     """The modules of this package as commands, imported when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(module.name for module in pkgutil.iter_modules(__path__))
+        names = (module.name for module in pkgutil.iter_modules(__path__))
+        return sorted(name for name in names if not name.startswith("_"))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):

@@ -1,15 +1,12 @@
 """`heaplab fuzz`: look for steps on which a design breaks its contract."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import click
-from rich.console import Console
-from rich.status import Status
 
 from heaplab.allocators import parse
 from heaplab.allocators.registry import LANGUAGES
+from heaplab.cli._progress import status_line
 from heaplab.testing.failure import report
 from heaplab.testing.fuzz import Fuzzed, fresh_heap
 from heaplab.testing.fuzz import fuzz as look_for_failures
@@ -75,7 +72,7 @@ def fuzz(
     if output is not None:
         demand_ending(output)
     began = time.monotonic()
-    with _progress(quiet) as tell:
+    with status_line("starting", quiet=quiet) as show:
         fuzzed = look_for_failures(
             spec,
             seconds=seconds if steps is None else float("inf"),
@@ -84,7 +81,7 @@ def fuzz(
             seed=seed,
             step_seconds=step_seconds,
             shrink_seconds=shrink_seconds,
-            tell=tell,
+            tell=lambda fuzzed: show(_progress(fuzzed)),
         )
     done = (
         f"{fuzzed.steps:,} steps in {fuzzed.scripts:,} scripts, {len(fuzzed.ways):,} ways through {spec}, "
@@ -103,16 +100,7 @@ def fuzz(
     click.get_current_context().exit(FOUND_WRONG)
 
 
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[Fuzzed], None]]:
-    """Give what shows progress: a line on standard error if that is a terminal, else nothing."""
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield lambda fuzzed: None
-        return
-    with Status("starting", console=console) as status:
-        yield lambda fuzzed: status.update(
-            f"{fuzzed.steps:,} steps, {len(fuzzed.ways):,} ways"
-            if fuzzed.first is None
-            else f"a failure after {fuzzed.steps:,} steps: looking for fewer that fail so"
-        )
+def _progress(fuzzed: Fuzzed) -> str:
+    if fuzzed.first is None:
+        return f"{fuzzed.steps:,} steps, {len(fuzzed.ways):,} ways"
+    return f"a failure after {fuzzed.steps:,} steps: looking for fewer that fail so"

@@ -1,20 +1,17 @@
 """`heaplab shrink`: the shortest steps on which a design fails as it does on a trace."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import click
-from rich.console import Console
-from rich.status import Status
 
 from heaplab import lab
 from heaplab.allocators import parse_list
 from heaplab.allocators.base import Trait
 from heaplab.allocators.registry import LANGUAGES
+from heaplab.cli._progress import status_line
 from heaplab.errors import UsageError
 from heaplab.testing.checked_heap import CheckedHeap
-from heaplab.testing.failure import Failure, report
+from heaplab.testing.failure import report
 from heaplab.testing.limits import FEW_MEMS, FEW_SECONDS
 from heaplab.testing.minimise import minimise
 from heaplab.testing.saving import demand_ending, save
@@ -86,7 +83,7 @@ def shrink(
     opened = open_trace(trace)
     began = time.monotonic()
     first = Replayed(spec, most=max_mems, seconds=max_seconds, seed=seed, ram=ram)
-    with _progress(quiet) as tell:
+    with status_line("replaying the trace", quiet=quiet) as show:
         found = failing(opened, first)
         if found is None:
             click.echo(f"{spec} does not fail on {trace}: there is nothing to shrink")
@@ -97,7 +94,7 @@ def shrink(
             trial,
             newest_first=Trait.ANY_ORDER not in spec.design.TRAITS,
             seconds=seconds,
-            tell=tell,
+            tell=lambda fewer: show(f"{len(fewer.steps):,} steps fail: looking for fewer"),
         )
         shortest = minimal.failure
         if trial is not first:  # it was impatient
@@ -110,14 +107,3 @@ def shrink(
     if output is not None:
         click.echo(f"saved: {', '.join(save(shortest, output, str(spec)))}")
     click.get_current_context().exit(FOUND_WRONG)
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[Failure], None]]:
-    """Give what shows progress: a line on standard error if that is a terminal, else nothing."""
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield lambda failure: None
-        return
-    with Status("replaying the trace", console=console) as status:
-        yield lambda failure: status.update(f"{len(failure.steps):,} steps fail: looking for fewer")

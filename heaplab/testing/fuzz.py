@@ -1,9 +1,8 @@
 """Scripts of steps on a heap until one fails, or the time is over; what fails is made minimal.
 
 Half of the scripts begin as one did that brought something new.  What is new is told by what costs nothing in
-either language: how many memory references and which system calls a step of each kind made, a fingerprint of
-the way that it took through the design; and by the shape of the heap, how many blocks of each state it has,
-and in which places of its index.
+either language: how many memory references, roughly, a step of each kind made, a fingerprint of the way that
+it took through the design; and by the shape of the heap, how many blocks of each state it has, roughly.
 """
 
 import time

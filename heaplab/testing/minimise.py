@@ -231,10 +231,7 @@ class _Search:
         def try_size(size: int) -> bool:
             chosen = set(places)
             return self._attempt(
-                [
-                    replace(step, size=size) if place in chosen else step  # type: ignore[call-arg]
-                    for place, step in enumerate(self._best)
-                ]
+                [_resized(step, size) if place in chosen else step for place, step in enumerate(self._best)]
             )
 
         size = _size(self._best[places[0]])
@@ -261,6 +258,11 @@ class _Search:
 
 def _size(step: Step) -> int:
     return int(getattr(step, "size", 0))
+
+
+def _resized(step: Step, size: int) -> Step:
+    assert isinstance(step, Malloc | Calloc | Aligned | Realloc)
+    return replace(step, size=size)
 
 
 def _weight(steps: Sequence[Step]) -> tuple[int, ...]:
@@ -293,7 +295,7 @@ def _with_joined_requests(steps: list[Step]) -> Iterator[list[Step]]:
         if len(run) > 1 and all(isinstance(step, Malloc) for step in run):
             total = sum(_size(step) for step in run)
             for size in (total, total + 16 * len(run), max(map(_size, run))):
-                yield [*steps[:start], replace(run[0], size=size), *steps[stop:]]  # type: ignore[call-arg]
+                yield [*steps[:start], _resized(run[0], size), *steps[stop:]]
 
 
 def _simpler(step: Step) -> Iterator[Step]:

@@ -1,5 +1,6 @@
 """What a format is: how to recognise it, the pieces it is made of, and what each piece says."""
 
+import re
 from collections.abc import Hashable, Iterator
 from typing import ClassVar
 
@@ -13,6 +14,7 @@ class Format:
 
     name: what people call it.  unit: what a piece is.  shape: how a piece has to look, for messages.
     lost: what the format has, or hides, that the trace does not hold; the end of the trace's note.
+    start: what is searched for in the beginning of a file: where it is found, the file is of the format.
     spawns: whether a new process begins with an empty heap, and not with a copy of its parent's.
     unknown, taken: what is wrong with a call that names no block, or that allocates where one is.
     """
@@ -21,6 +23,7 @@ class Format:
     unit: ClassVar[str] = "line"
     shape: ClassVar[str] = ""
     lost: ClassVar[str] = ""
+    start: ClassVar[re.Pattern[bytes] | None] = None
     spawns: ClassVar[bool] = False
     unknown: ClassVar[str] = "names an address where no block is"
     taken: ClassVar[str] = "allocates a block where one is"
@@ -28,7 +31,7 @@ class Format:
     @classmethod
     def recognises(cls, start: bytes) -> bool:
         """Return True if a file that starts like this is meant as this format."""
-        raise NotImplementedError
+        return cls.start is not None and cls.start.search(start) is not None
 
     def pieces(self, stream: Stream, shown: str) -> Iterator[list[bytes]]:
         """The pieces of the file, many at a time: its lines."""
@@ -42,8 +45,11 @@ class Format:
         raise NotImplementedError
 
     def process_of(self, who: Hashable) -> Hashable:
-        """The name of the process of the thread that a call names: the same for all where none is told."""
-        return 0
+        """The name of the process of the thread that a call names: the same for all where none is told.
+
+        Of a name that is a tuple it is the first part: (process, thread).
+        """
+        return who[0] if isinstance(who, tuple) else 0
 
     def remarks(self) -> Iterator[str]:
         """Sentences for the user, once all pieces were parsed."""

@@ -7,7 +7,6 @@ The munged form, `#N`, numbers the addresses; #0 is NULL.  Older logs have no TI
 """
 
 import re
-from collections.abc import Hashable
 
 from heaplab.traces.calls import Call
 from heaplab.traces.formats.base import Format
@@ -24,17 +23,9 @@ class LogAlloc(Format):
 
     name = "Firefox logalloc"
     shape = "of logalloc"
+    start = _START
     lost = "it tells no times; each process begins with an empty heap"
     spawns = True
-
-    @classmethod
-    def recognises(cls, start: bytes) -> bool:
-        return _START.search(start) is not None
-
-    def process_of(self, who: Hashable) -> Hashable:
-        assert isinstance(who, tuple)
-        process: Hashable = who[0]
-        return process
 
     def parse(self, piece: bytes) -> Call | None:
         line = piece.strip()

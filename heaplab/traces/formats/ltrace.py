@@ -12,7 +12,7 @@ such as operator new's malloc, is the same block again and left aside.  posix_me
 """
 
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 
 from heaplab.traces.calls import (
     BEGIN,
@@ -49,6 +49,7 @@ class LTrace(Format):
 
     name = "ltrace"
     shape = "of ltrace"
+    start = _START
     lost = "posix_memalign's blocks are not in it"
 
     def __init__(self) -> None:
@@ -57,15 +58,6 @@ class LTrace(Format):
         self._first: bytes | None = None
         self._clock = 0
         self._unseen = 0  # calls of posix_memalign
-
-    @classmethod
-    def recognises(cls, start: bytes) -> bool:
-        return _START.search(start) is not None
-
-    def process_of(self, who: Hashable) -> Hashable:
-        assert isinstance(who, tuple)
-        process: Hashable = who[0]
-        return process
 
     def parse(self, piece: bytes) -> Call | None:
         line = piece.strip(b"\r")

@@ -26,11 +26,8 @@ class MTrace(Format):
 
     name = "glibc mtrace"
     shape = "of mtrace"
+    start = _LINE
     lost = "it tells no threads and times, and calloc and memalign as malloc"
-
-    @classmethod
-    def recognises(cls, start: bytes) -> bool:
-        return _LINE.search(start) is not None
 
     def parse(self, piece: bytes) -> Call | None:
         words = piece.split()

@@ -30,11 +30,8 @@ class Valgrind(Format):
 
     name = "valgrind"
     shape = "of valgrind's --trace-malloc=yes"
+    start = _START
     lost = "it tells no threads"
-
-    @classmethod
-    def recognises(cls, start: bytes) -> bool:
-        return _START.search(start) is not None
 
     def process_of(self, who: Hashable) -> Hashable:
         return who
