@@ -44,6 +44,9 @@ enum { UNIT_BITS = 20, RUN = 255 };
 
 enum { ARENA_SEAL = 0, ARENA_THREAD = 8, ARENA_NEXT = 16, ARENA_MAILBOX = 64, ARENA_CLASSES = 128 };
 enum { TABLES = 64, DIRECT = 32 };
+#ifdef THREADS_MOST /* entry/preload.c */
+_Static_assert(DIRECT + TABLES * (LINUX_PAGE / 8) > THREADS_MOST, "each thread has a word");
+#endif
 enum { ROOT_ARENAS = SEGMENTS_DESIGN, ROOT_MARKED = ROOT_ARENAS + 8 };
 enum { ROOT_THREADS = 256, ROOT_TABLES = ROOT_THREADS + 8 * DIRECT };
 _Static_assert((int)ROOT_MARKED < (int)ROOT_THREADS && ROOT_TABLES + 8 * TABLES <= (int)SEGMENTS_NEAR, "the root's words fit");
@@ -80,7 +83,8 @@ static inline uint64_t owner_of(hl_heap *h, uint64_t p)
     return segments_owner(h, segment_of(h, p), owner_word(h, p));
 }
 
-/* Whether the word gives this arena, believed without its seal: if not, the seal is asked. */
+/* Whether an owner word names this arena.  The seal is not verified here: a word that names another arena goes to
+ * segments_owner, which verifies it. */
 static inline int is_of(uint64_t arena, uint64_t word) { return arena && !((word ^ arena) & SEAL_TAG); }
 
 static inline unsigned left_of(uint64_t state) { return (unsigned)(state / ONE_LEFT) & 0xffff; }
@@ -218,7 +222,7 @@ static HEAP_APART uint64_t find_arena(hl_heap *h)
     return arena;
 }
 
-/* The same if the world has a note of it, which spares the look into the root. */
+/* The arena that env_note remembers for the calling thread, or 0.  A note spares the loads from the root. */
 static inline uint64_t noted_arena(hl_heap *h) { return env_note(heap_env(h)); }
 
 static inline uint64_t arena_of(hl_heap *h)
@@ -712,7 +716,7 @@ static inline __attribute__((always_inline)) void free_in_segment(hl_heap *h, ui
         free_allocated(h, p, span, bits, checks_all);
 }
 
-/* p lies in a segment whose word of `near` another one has, or is a large block. */
+/* p is a large block, or lies in a segment whose word of `near` names another segment. */
 static HEAP_APART void free_far(hl_heap *h, uint64_t p)
 {
     if (is_in_tree(h, p))

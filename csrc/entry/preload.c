@@ -19,6 +19,10 @@
 #include "../heap/heap.h"
 #undef HEAP_DESIGN
 #define HEAP_DESIGN(the_design) static const hl_design *const the_only_design = &(the_design)
+/* Numbers that each design that serves threads has room for, and one more for the threads without a number. */
+#ifndef THREADS_MOST
+#define THREADS_MOST 32768u
+#endif
 #include SPEC_DESIGN
 #undef heap_design
 #define heap_design(h) the_only_design
@@ -106,10 +110,6 @@ static void die(env *e)
 
 /* ---- threads ---- */
 
-#ifndef THREADS_MOST
-#define THREADS_MOST 32768u /* numbers that each design that serves threads has room for, without that of the_entry */
-#endif
-
 static uint64_t numbers[THREADS_MOST / 64]; /* of threads: a bit for each one in use */
 
 /* The lowest number that no thread has; THREADS_MOST when all are taken. */
@@ -154,14 +154,16 @@ static __attribute__((noinline, cold)) hl_heap *enter_first(void)
         mine->leaves |= LEAVE_SHARED;
         return &the_entry.heap;
     }
+    unsigned leaves = mine->leaves & LEAVE_OVER;
+    if (stands)
+        *mine = the_entry;
     lock_give(&heap_lock);
     if (!stands)
         return NULL;
-    unsigned leaves = mine->leaves & LEAVE_OVER;
-    *mine = the_entry;
     mine->leaves = leaves;
     mine->heap.env = &mine->env;
     mine->env.thread = mine->number = number;
+    env_set_note(&mine->env, 0); /* the copied note is the arena of the threads without a number */
     if (hears_ends && !leaves)
         pthread_setspecific(ends, mine); /* may allocate: we are ready for it */
     if (takes_turns())
@@ -428,8 +430,10 @@ static void after_fork_in_child(void)
     tally_fork();
 }
 
-/* The loader runs this before the constructors of all other libraries (-z initfirst).  So at a fork our handler is the
- * last one before it and the first one after it: handlers of other libraries wait for nobody who waits for malloc. */
+/* The loader runs this constructor before those of all other libraries (-z initfirst), so our handlers of fork are
+ * registered first.  At a fork, the handlers that run before it are called in reverse order, and those that run after
+ * it in order.  So ours take the locks last and give them back first: no handler of another library runs while the
+ * locks are held.  Such a handler may wait for a thread that is in malloc. */
 static __attribute__((constructor)) void begin_program(void)
 {
     tally_begin();

@@ -137,7 +137,9 @@ uint64_t env_grow(env *e, int64_t increment)
     uint64_t old = env_break(e), wanted = old + (uint64_t)increment;
     if (increment == 0)
         return old;
-    int moved = world.is_kernels ? kernels_break(wanted) == wanted : move_own_break(increment);
+    /* the program may have moved the kernel's break itself: then what follows ours is the program's */
+    int moved = world.is_kernels ? kernels_break(0) == old && kernels_break(wanted) == wanted
+                                 : move_own_break(increment);
     if (!moved) {
         env_set_errno(e, ENOMEM);
         return ENV_FAILED;

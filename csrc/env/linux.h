@@ -30,7 +30,6 @@
 /* What of the world belongs to one thread. */
 typedef struct env {
     unsigned thread; /* its number */
-    int err;         /* what env_set_errno was told last */
     uint64_t note;
     /* takes what env_escape is told; it does not return.  Whoever calls into the heap sets it. */
     void (*escape)(struct env *);
@@ -83,7 +82,8 @@ static inline uint64_t env_note(const env *e) { return e->note; }
 
 static inline void env_set_note(env *e, uint64_t value) { e->note = value; }
 
-static inline void env_set_errno(env *e, int err) { e->err = err; }
+/* entry/preload.c sets errno when a call gives NULL: on Linux every reason is ENOMEM there. */
+static inline void env_set_errno(env *e, int err) { (void)e, (void)err; }
 
 static inline _Noreturn void env_escape(env *e)
 {
@@ -106,7 +106,8 @@ static inline void env_unlock(env *e)
     lock_give(&env_the_lock);
 }
 
-/* Chooses the break and the secret; called once, before anything else. */
+/* Chooses the break and the secret, before anything else.  Called again when the heap could not be made: the new
+ * attempt may find room. */
 void env_begin(void);
 
 uint64_t env_break(const env *e);

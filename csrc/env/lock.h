@@ -3,8 +3,9 @@
  *
  *   word    0 free    1 taken    2 taken, and somebody may sleep      (Drepper, "Futexes are tricky", mutex 2)
  *
- * A thread that is forking holds all locks (lock_prepare to lock_parent or lock_child), and may still allocate:
- * handlers of other libraries do.  So its takes and gives are passed over.
+ * A thread that is forking holds all locks (before_fork to after_fork_in_* of entry/preload.c).  What still allocates in
+ * that thread meanwhile must not wait for the thread itself.  So while lock_passes is set, lock_take and lock_give do
+ * nothing.
  */
 #ifndef HL_LOCK_H
 #define HL_LOCK_H
@@ -20,7 +21,7 @@ typedef struct lock {
     uint32_t word;
 } lock;
 
-/* Whether the calling thread is forking. */
+/* Set while the calling thread forks, or dies of a corruption: it takes and gives no lock. */
 extern __thread int lock_passes;
 
 static __attribute__((noinline, cold)) void lock_sleep(lock *l)

@@ -4,6 +4,7 @@
  *   share N     the same without forks
  *   forks N     N forks from one thread while three others allocate; the children allocate, and begin a thread
  *   crowd N     N threads live at once, and free each other's blocks
+ *   refill N    N threads live at once; half of them end, and others begin while the rest still allocate
  *   ends N      N threads after one another; destructors of thread keys, and functions of atexit, allocate and free
  *   limits N    until malloc gives NULL, under a limit of N MiB of address space (or of data: limits -N)
  *   spawn N     N times vfork, posix_spawn and popen, from two threads
@@ -375,6 +376,47 @@ static void crowd(int n)
     drop_all();
 }
 
+static int refill_is_over;
+
+static void *refill_thread(void *number)
+{
+    uint64_t n = (uintptr_t)number, state = n * 0x9E3779B97F4A7C15ull | 1;
+    work(&state, 20);
+    pthread_barrier_wait(&all_are_here);
+    while (n % 2 && !__atomic_load_n(&refill_is_over, __ATOMIC_RELAXED)) {
+        work(&state, 5);
+        sched_yield();
+    }
+    return NULL;
+}
+
+static void *late_thread(void *number)
+{
+    uint64_t state = (uintptr_t)number * 0x9E3779B97F4A7C15ull | 1;
+    work(&state, 5000);
+    return NULL;
+}
+
+static void refill(int n)
+{
+    pthread_t thread[512], late[8];
+    DEMAND(n <= 512);
+    DEMAND(!pthread_barrier_init(&all_are_here, NULL, (unsigned)n + 1));
+    for (int i = 0; i < n; i++)
+        DEMAND(!begin(&thread[i], refill_thread, (uintptr_t)i));
+    pthread_barrier_wait(&all_are_here);
+    for (int i = 0; i < n; i += 2)
+        DEMAND(!pthread_join(thread[i], NULL));
+    for (int i = 0; i < 8; i++)
+        DEMAND(!begin(&late[i], late_thread, (uintptr_t)(n + i)));
+    for (int i = 0; i < 8; i++)
+        DEMAND(!pthread_join(late[i], NULL));
+    __atomic_store_n(&refill_is_over, 1, __ATOMIC_RELAXED);
+    for (int i = 1; i < n; i += 2)
+        DEMAND(!pthread_join(thread[i], NULL));
+    drop_all();
+}
+
 /* Destructors run up to PTHREAD_DESTRUCTOR_ITERATIONS times: each time this one leaves another block. */
 static pthread_key_t early, late;
 static _Thread_local int rounds;
@@ -593,7 +635,7 @@ int main(int count, char **word)
     static const struct {
         const char *name;
         void (*run)(int);
-    } modes[] = {{"mix", mix},   {"share", share},   {"forks", forks}, {"crowd", crowd}, {"ends", ends},
+    } modes[] = {{"mix", mix},   {"share", share},   {"forks", forks}, {"crowd", crowd}, {"refill", refill}, {"ends", ends},
                  {"limits", limits}, {"spawn", spawn}, {"clone", clones}, {"loads", loads}};
     alarm(300);
     for (size_t i = 0; count == 3 && i < sizeof modes / sizeof *modes; i++)

@@ -87,7 +87,7 @@ def test_more_threads_than_a_design_has_numbers_for(
     stress("spans", "crowd 2")
     monkeypatch.setenv("CC", f"{os.environ.get('CC', 'cc')} -DTHREADS_MOST=64u")
     for check in (False, True):
-        for mode in ("crowd 300", "ends 50", "mix 4"):
+        for mode in ("crowd 300", "refill 90", "ends 50", "mix 4"):
             stress("spans", mode, check=check)
 
 

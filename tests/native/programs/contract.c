@@ -223,6 +223,26 @@ static void usable(void)
     }
 }
 
+/* What a program takes by moving the break itself stays its own; a heap on that break may find no more room. */
+static void own_break(void)
+{
+    enum { BYTES = 1 << 20, BLOCKS = 200 };
+    unsigned char *mine = sbrk(BYTES), *block[BLOCKS];
+    DEMAND(mine != (void *)-1);
+    memset(mine, 7, BYTES);
+    for (int i = 0; i < BLOCKS; i++) {
+        block[i] = malloc(50000);
+        if (block[i])
+            memset(block[i], 9, 50000);
+    }
+    size_t kept = 0;
+    while (kept < BYTES && mine[kept] == 7)
+        kept++;
+    DEMAND(kept == BYTES);
+    for (int i = 0; i < BLOCKS; i++)
+        free(block[i]);
+}
+
 /* Great alignments cost address space, not memory. */
 static void residence(void)
 {
@@ -244,5 +264,6 @@ int main(void)
     zeros();
     usable();
     residence();
+    own_break();
     return broken > 100 ? 100 : broken;
 }
