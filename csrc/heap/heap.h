@@ -200,9 +200,14 @@ __attribute__((noinline, cold)) _Noreturn void heap_corrupt(hl_heap *h, uint64_t
  * has their values, SPEC_WORDS, so that the compiler folds whatever depends on them.  There the env stands behind
  * the heap, so that its words are found without loading a pointer.
  *
- * HEAP_PATH: a function of the way that most calls go, HEAP_APART: one beside it.  Of one spec the former are inlined
- * and the latter are not, so that few registers have to be saved; on the model, where a reference is long, both are
- * what the compiler likes, and functions of HEAP_PATH stand once. */
+ * HEAP_PATH marks a function that most calls go through, HEAP_APART one that few calls need.
+ *
+ *                 a library of one spec     the model
+ *   HEAP_PATH     always inlined            never inlined: there is one copy
+ *   HEAP_APART    never inlined             the compiler may inline it
+ *
+ * In a library a call costs as much as the work, so the common path must be short and save few registers.  On the
+ * model each load and store is long code, so copies of a function would only make the program larger. */
 #ifdef SPEC_WORDS
 enum { HEAP_IS_CONSTANT = 1 };
 #define HEAP_PATH inline __attribute__((always_inline))

@@ -223,7 +223,9 @@ static void list_ranges(void)
     range_count = 0;
     for (const char *line = text; line < text + n;) {
         const char *at = line;
-        uintptr_t start = number_at(&at, 16), end = number_at((at++, &at), 16);
+        uintptr_t start = number_at(&at, 16);
+        at++; /* the '-' */
+        uintptr_t end = number_at(&at, 16);
         const char *rights = at + 1; /* "rwxp offset dev:dev inode" */
         at = rights + 5;
         number_at(&at, 16);
@@ -233,8 +235,11 @@ static void list_ranges(void)
         number_at(&at, 16);
         uint64_t inode = number_at(&at, 10);
         int shared = rights[3] == 's', places = start == (uintptr_t)PLAY_PLACES;
-        if (inode && rights[0] == 'r' && (shared || rights[1] != 'w') && !places && range_count < MOST_RANGES)
+        if (inode && rights[0] == 'r' && (shared || rights[1] != 'w') && !places) {
+            if (range_count == MOST_RANGES)
+                play_host_fails(E2BIG);
             ranges[range_count++] = (struct range){start, end};
+        }
         const char *next = memchr(at, '\n', (size_t)(text + n - at));
         line = next ? next + 1 : text + n;
     }

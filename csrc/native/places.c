@@ -2,26 +2,12 @@
 
 #include <errno.h>
 
-#define CLASSES 512
+#include "../parts/classes.h"
+
+#define CLASSES 512 /* more than class_of gives for any address */
 
 static uint64_t free_places[CLASSES]; /* addresses; each holds the next, 0 for none */
 static uint64_t fresh;
-
-/* 16 bytes apart up to 256, then eight an octave. */
-static unsigned class_of(uint64_t size)
-{
-    if (size <= 256)
-        return size ? (unsigned)((size - 1) / 16) : 0;
-    unsigned octave = 63u - (unsigned)__builtin_clzll(size - 1); /* 8 or more */
-    return 16u + (octave - 8u) * 8u + (unsigned)(((size - 1) >> (octave - 3u)) & 7u);
-}
-
-static uint64_t class_size(unsigned number)
-{
-    if (number < 16)
-        return 16u * (number + 1u);
-    return (9ull + (number - 16u) % 8u) << ((number - 16u) / 8u + 5u);
-}
 
 static void give_back(const hl_slot *slot)
 {

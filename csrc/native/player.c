@@ -1,4 +1,5 @@
-/* player NUMBER: see player.h.  The files are descriptors that Python has left open. */
+/* player NUMBER PLAYER TRACE PLACES OVER: the number of a process, and descriptors that Python has left open; see
+ * player.h. */
 #include "ground.h"
 #include "space.h"
 #include "timed.h"

@@ -1,6 +1,7 @@
 /* The prover: plays a trace on the malloc of a design, so that every system call, fault and page can be counted.
  *
- *   prove STATE EVENTS CALLS     descriptors of shared memory: a prove_state, the columns of the trace, a calls
+ *   prove STATE EVENTS CALLS [NUMBER]     descriptors of shared memory: a prove_state, the columns of the trace, a calls;
+ *                                         NUMBER: the process that has executed itself
  *
  * It is linked statically with the malloc of entry/preload.c, under names of its own: the C library's calls go to
  * another malloc, and there are none while events are carried out.  What else the program has was touched before.  So
@@ -142,7 +143,7 @@ static void place_heap(void)
 {
     own_break = (uint64_t)syscall(SYS_brk, 0);
     if (own_break > PROVE_START || (uint64_t)syscall(SYS_brk, PROVE_START) != PROVE_START)
-        fail("the kernel does not move the break to 2 GiB");
+        fail("the kernel does not move the break to where the heap begins");
     lowest = 0;
     each_mapping(find_lowest);
     for (uint64_t length = 1 << 20, at; length >= PAGE; length /= 2) {
@@ -327,7 +328,8 @@ static void wait_for_turn(void)
     int fd = (int)syscall(SYS_pidfd_open, (pid_t)state->leaving, 0);
     if (fd >= 0) {
         struct pollfd exited = {.fd = fd, .events = POLLIN};
-        poll(&exited, 1, -1);
+        while (poll(&exited, 1, -1) < 0 && errno == EINTR)
+            ;
         close(fd);
     } else if (errno != ESRCH) {
         fail("the kernel has no pidfd_open");

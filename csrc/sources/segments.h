@@ -22,12 +22,14 @@
  *   root -> +40 count    of segments
  *           +48 owners   how many there are
  *           +56 book     of the mappings for metadata (book.h)
- *           +1024 near   64 words, by the segment's number: a segment that is mapped, plus 1
+ *           +1024 near   64 words, by the segment's number modulo 64: the address of a
+ *                        mapped segment, plus 1, so that an empty word matches no address
  *           +1536        to the end of the page; then the highest node of the radix tree of segments
  *
- * A pointer's segment is found by masking, and whether there is one by a radix tree; but first by the word of
- * `near` that it would have, which most segments have to themselves.  A word has 64 bits, so one word says which
- * slices are free, and runs of them need neither lists nor merging.
+ * A pointer's segment is found by masking, and whether there is one by a radix tree.  A lookup tries the segment's word of
+ * `near` first.  Segments whose numbers are equal modulo 64 share one word: it names the one mapped last, and the
+ * others are found in the tree.  A word has 64 bits, so one word says which slices are free, and runs of them need
+ * neither lists nor merging.
  *
  * A free slice keeps its pages for a while: the program may want them again.  A period of an owner ends when
  * it has given `delay` bytes of slices since the last one ended, or its share of them, a quarter or more, when
