@@ -1,10 +1,8 @@
 """`heaplab compare`: traces through allocators, side by side."""
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import click
 from rich.console import Console
@@ -14,6 +12,7 @@ from rich.progress import Progress as Bar
 from heaplab import lab, report
 from heaplab.allocators import parse_list
 from heaplab.allocators.registry import LANGUAGES
+from heaplab.cli._outputs import demand_writable_file, demand_writable_folder
 from heaplab.errors import UsageError
 from heaplab.files import replacing
 from heaplab.lab.record import CRASHED, FAILED, HUNG
@@ -109,8 +108,8 @@ def compare(
         raise UsageError("--latency is of real allocators alone: name some with --native")
     parse_size(ram)
     for option, path in (("--json", json_path), ("--csv", csv_path)):
-        _demand_writable_file(option, path)
-    _demand_writable_folder("--report", report_path)
+        demand_writable_file(option, path)
+    demand_writable_folder("--report", report_path)
     with _progress_bar(quiet) as show_progress:
         comparison = lab.compare(
             traces or corpus.names(),
@@ -148,35 +147,6 @@ def _status(comparison: lab.Comparison) -> int:
     if comparison.interrupted:
         return INTERRUPTED
     return FOUND_WRONG if any(run.outcome in (FAILED, CRASHED, HUNG) for run in comparison.runs) else OK
-
-
-def _demand_writable_file(option: str, path: str | None) -> None:
-    """Raise UsageError if no file can be written at `path`: better before the work than after it."""
-    if path is None:
-        return
-    if Path(path).is_dir():
-        raise UsageError(f"{option} {path}: this is a directory: name a file")
-    _demand_writable_parent(option, path)
-
-
-def _demand_writable_folder(option: str, path: str | None) -> None:
-    if path is None:
-        return
-    if Path(path).exists() and not Path(path).is_dir():
-        raise UsageError(f"{option} {path}: this is no directory: name one, or a new one")
-    if Path(path).is_dir():
-        if not os.access(path, os.W_OK | os.X_OK):
-            raise UsageError(f"{option} {path}: you may not write there")
-    else:
-        _demand_writable_parent(option, path)
-
-
-def _demand_writable_parent(option: str, path: str) -> None:
-    parent = Path(path).absolute().parent
-    if not parent.is_dir():
-        raise UsageError(f"{option} {path}: there is no directory {parent}: make it first")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise UsageError(f"{option} {path}: you may not write in {parent}")
 
 
 @contextmanager

@@ -6,13 +6,14 @@ import click
 
 from heaplab.allocators import parse
 from heaplab.allocators.registry import LANGUAGES
+from heaplab.cli._outputs import demand_writable_file
 from heaplab.cli._progress import status_line
+from heaplab.testing.authors import WRITTEN, kinds_of
 from heaplab.testing.failure import report
 from heaplab.testing.fuzz import Fuzzed, fresh_heap
 from heaplab.testing.fuzz import fuzz as look_for_failures
 from heaplab.testing.limits import FEW_SECONDS
 from heaplab.testing.saving import demand_ending, save
-from heaplab.testing.steps import KINDS, kinds_of
 
 OK, FOUND_WRONG = 0, 1
 
@@ -27,7 +28,9 @@ OK, FOUND_WRONG = 0, 1
     help="Begin no new script after this time.",
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Begin no new script after so many steps.")
-@click.option("--kinds", metavar="KIND,...", help=f"Of steps: {', '.join(KINDS)}.  [default: all that apply]")
+@click.option(
+    "--kinds", metavar="KIND,...", help=f"Of steps: {', '.join(WRITTEN)}.  [default: all that apply]"
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the scripts.")
 @click.option("--language", type=click.Choice(LANGUAGES), default="c", show_default=True)
 @click.option(
@@ -71,6 +74,7 @@ def fuzz(
     chosen = None if kinds is None else kinds_of(kinds)
     if output is not None:
         demand_ending(output)
+        demand_writable_file("-o", output)
     began = time.monotonic()
     with status_line("starting", quiet=quiet) as show:
         fuzzed = look_for_failures(

@@ -49,6 +49,8 @@ def run(spec: str, program: tuple[str, ...], *, check: bool) -> None:
 
     heaplab native run SPEC -- PROGRAM ARGS
 
+    Without `--`, -h and --check are heaplab's, wherever they stand.
+
     Its threads and children have it too, but for programs that are statically linked or setuid.  CPython
     serves small blocks itself unless PYTHONMALLOC=malloc is set.
 

@@ -8,6 +8,7 @@ from heaplab import lab
 from heaplab.allocators import parse_list
 from heaplab.allocators.base import Trait
 from heaplab.allocators.registry import LANGUAGES
+from heaplab.cli._outputs import demand_writable_file
 from heaplab.cli._progress import status_line
 from heaplab.errors import UsageError
 from heaplab.testing.checked_heap import CheckedHeap
@@ -79,6 +80,7 @@ def shrink(
     parse_size(ram)
     if output is not None:
         demand_ending(output)
+        demand_writable_file("-o", output)
     [spec] = specs
     opened = open_trace(trace)
     began = time.monotonic()

@@ -1,1 +1,4 @@
-"""What tests are made of: Hypothesis strategies, state machines, checks.  Needs the extra `test`."""
+"""What tests are made of: Hypothesis strategies, state machines, checks.
+
+What uses Hypothesis needs the extra `test`.
+"""

@@ -114,6 +114,18 @@ HELPER void cleared(int step, const unsigned char *p, size_t size)
         if (p[n])
             broken(step, "calloc's block is not zero");
 }
+
+/* The process ends: what it still has is compared, and its children have to have ended well. */
+HELPER int over(int step)
+{
+    for (int slot = 0; slot < %(slots)d; slot++)
+        if (blocks[slot].at)
+            verify(step, &blocks[slot]);
+    int status, failed = 0;
+    while (wait(&status) > 0)
+        failed |= status != 0;
+    return failed;
+}
 """
 
 
@@ -122,8 +134,8 @@ def as_c(failure: Failure, spec: str) -> str:
 
     >>> from heaplab.testing.steps import Malloc, Free
     >>> text = as_c(Failure((Malloc(0, 600), Free(0)), "", "free 0: lost"), "freelist")
-    >>> [line.strip() for line in text.splitlines() if "(1, " in line or "(2, " in line]
-    ['born(1, 0, malloc(600u), 600u, 16);', 'gone(2, 0);', 'verify(2, &blocks[slot]);']
+    >>> [line.strip() for line in text.splitlines() if "(1, " in line or "(2" in line]
+    ['born(1, 0, malloc(600u), 600u, 16);', 'gone(2, 0);', 'return over(2);']
     """
     steps = failure.steps
     slots = 1 + max((getattr(step, "slot", 0) for step in steps if not _frees_null(step)), default=0)
@@ -149,29 +161,12 @@ def as_c(failure: Failure, spec: str) -> str:
         lines += [indent + line for line in _statements(number, step)]
         if several:
             lines.append("    }")
-    lines += [
-        f"    for (int slot = 0; slot < {slots}; slot++)",
-        "        if (blocks[slot].at)",
-        f"            verify({len(steps)}, &blocks[slot]);",
-    ]
-    if several:
-        lines += [
-            "    int status, failed = 0;",
-            "    while (wait(&status) > 0)",
-            "        failed |= status != 0;",
-            "    return failed;",
-        ]
-    else:
-        lines.append("    return 0;")
-    return "\n".join([*_tidied(lines), "}", ""])
+    lines.append(f"    return over({len(steps)});")
+    return "\n".join([*lines, "}", ""])
 
 
 def _comment(text: str) -> str:
     return text.replace("*/", "* /")
-
-
-def _tidied(lines: list[str]) -> list[str]:
-    return [line.rstrip() for line in lines]
 
 
 def _frees_null(step: Step) -> bool:
@@ -194,6 +189,7 @@ def _request(step: Step) -> str:
 def _statements(number: int, step: Step) -> Iterator[str]:
     size = requested(step)
     if size >= HUGE[0]:
+        yield "errno = 0;"
         yield f"refused({number}, {_request(step)});"
         return
     match step:
@@ -219,4 +215,4 @@ def _statements(number: int, step: Step) -> Iterator[str]:
         case Exec():
             yield "memset(blocks, 0, sizeof blocks);"
         case Exit():
-            yield "exit(0);"
+            yield f"exit(over({number}));"

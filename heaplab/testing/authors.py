@@ -10,6 +10,7 @@ from random import Random
 from typing import Final, NamedTuple
 
 from heaplab.allocators import Trait
+from heaplab.errors import UsageError
 from heaplab.testing.steps import (
     HUGE,
     KINDS,
@@ -125,12 +126,14 @@ class Author:
         takes = chance.random() < self._phase.takes
         if full and takes and self._phase.name == "grow":
             self._left = 0
-        if Free in self.kinds and live and (full or not takes):
+        gives = Free in self.kinds or (Realloc in self.kinds and can_move(stage))
+        if gives and live and (full or not takes):
             return self._give_back(stage, number, who)
         return self._take(live, who)
 
     def _give_back(self, stage: Stage, number: int, who: Mapping[str, int]) -> Step:
-        if Realloc in self.kinds and can_move(stage) and self.chance.random() < 0.2:
+        moves = Realloc in self.kinds and can_move(stage)
+        if moves and (Free not in self.kinds or self.chance.random() < 0.2):
             slot = self.chance.choice(sorted(stage.live[number]))
             return Realloc(slot, max(1, self._size()), **who)
         slots = can_be_freed(stage, number)  # the newest last
@@ -151,8 +154,12 @@ class Author:
         if kind < 0.08 and Calloc in self.kinds:
             return Calloc(slot, self.chance.randrange(1, 4), size, **who)
         if kind < 0.16 and Aligned in self.kinds:
-            return Aligned(slot, 1 << self.chance.randrange(MOST_ALIGNMENT), size, **who)
-        return Malloc(slot, size, **who)
+            return Aligned(slot, 1 << self.chance.randrange(MOST_ALIGNMENT + 1), size, **who)
+        if Malloc not in self.kinds and Calloc in self.kinds:
+            return Calloc(slot, 1, size, **who)
+        if Malloc not in self.kinds and Aligned in self.kinds:
+            return Aligned(slot, 1 << self.chance.randrange(MOST_ALIGNMENT + 1), size, **who)
+        return Malloc(slot, size, **who)  # also where no kind takes: something must be there to be given
 
     def _size(self) -> int:
         if self.chance.random() < 0.005:
@@ -170,4 +177,21 @@ class Author:
 def usual_kinds(traits: Trait) -> tuple[type[Step], ...]:
     """Return the kinds of steps that make sense for a design with these traits."""
     threaded = Trait.THREADS in traits
-    return tuple(kind for kind in KINDS.values() if kind in USUAL and (threaded or kind is not ThreadExit))
+    return tuple(kind for kind in USUAL if threaded or kind is not ThreadExit)
+
+
+#: the kinds that an author writes, by the words that lines of steps begin with
+WRITTEN: Final = {word: kind for word, kind in KINDS.items() if kind in USUAL}
+
+
+def kinds_of(text: str) -> tuple[type[Step], ...]:
+    """Return the kinds that a list such as "malloc,free" names.
+
+    Raises: UsageError for one that no author writes.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    unknown = [word for word in words if word not in WRITTEN]
+    if unknown or not words:
+        said = repr(unknown[0]) if unknown else "an empty list"
+        raise UsageError(f"{said} is no kind of step to be drawn: there are {', '.join(WRITTEN)}")
+    return tuple(WRITTEN[word] for word in dict.fromkeys(words))

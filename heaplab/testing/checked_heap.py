@@ -4,6 +4,7 @@ A `CheckedHeap` holds one heap, or the same heap in several processes after a fo
 step on the Python and on the C version of a design.
 """
 
+import errno
 from typing import Any, NamedTuple
 
 from heaplab.allocators import Allocator, Spec, Trait
@@ -93,6 +94,7 @@ class CheckedHeap:
         self.steps.append(step)
         process = self.process(step.process)
         process.context.thread = step.thread
+        process.errno = 0  # a refusal has to set it
         with limited(process, step, **self._limits):
             self._carry_out(step, self.heaps[step.process], self.live[step.process])
 
@@ -138,7 +140,7 @@ class CheckedHeap:
         process = self.process(step.process)
         if not address:
             assert size >= HUGE[0], f"{step}: refused, though the machine has memory"
-            assert process.errno == 12, f"{step}: errno is {process.errno}, not ENOMEM"
+            assert process.errno == errno.ENOMEM, f"{step}: errno is {process.errno}, not ENOMEM"
             return
         assert size < HUGE[0], f"{step}: granted, though no machine has so much memory"
         end = address + max(size, 1)

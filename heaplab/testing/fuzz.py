@@ -174,6 +174,6 @@ def fresh_heap(spec: Spec, seconds: float) -> CheckedHeap:
 
 
 def _roughly(n: int) -> int:
-    """A number to two digits in base 4: small ones exactly."""
+    """A number to its five leading binary digits: those below 32 exactly."""
     shift = max(0, n.bit_length() - 5)
     return n >> shift << shift

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from heaplab.allocators import Allocator, Spec, State, Trait
-from heaplab.testing.authors import some_size
+from heaplab.testing.authors import USUAL, some_size
 from heaplab.testing.checked_heap import CheckedHeap
 from heaplab.testing.contract.factory import HeapFactory
 from heaplab.testing.failure import failure_of, report
@@ -47,13 +47,10 @@ from heaplab.testing.twins import Twins
 
 MOST_PROCESSES = 3
 
-KINDS = (Malloc, Free, Realloc, Calloc, Aligned, Fork, ThreadExit)
-"""What a step can do, simplest first."""
-
 _weights = {Malloc: 6, Free: 6, Realloc: 2}
 _others = Random(1)
 # Few draws a step, and each is an index, so that Hypothesis can change one without changing what others mean.
-kinds = st.sampled_from([kind for kind in KINDS for _ in range(_weights.get(kind, 1))])
+kinds = st.sampled_from([kind for kind in USUAL for _ in range(_weights.get(kind, 1))])
 sizes = st.sampled_from(
     [
         *SIZES * 10,

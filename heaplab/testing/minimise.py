@@ -1,7 +1,8 @@
 """The shortest steps that fail: blocks are left out, then single steps, then sizes are made smaller.
 
 What Hypothesis shrinks are its own draws, and it gives up after some hundred attempts.  Here it is steps, and
-the end is known: of what comes out no step can be left out, no two steps, and no size made smaller by one.
+the end is known, if the budget lasts: no step can be left out; of 40 steps and fewer, no two; of 100 and
+fewer, no size is made smaller by one.
 
 A long trace is cut at the event that fails; then whole blocks go, malloc with its free, half of them at a
 time, a quarter, and so on (the delta debugging of Zeller and Hildebrandt, 2002, over blocks instead of

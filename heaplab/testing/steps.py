@@ -9,7 +9,6 @@ from random import Random
 from typing import Final, Protocol
 
 from heaplab.allocators import Allocator, Spec, Trait, parse
-from heaplab.errors import UsageError
 from heaplab.traces import Event, Op
 
 SIZES = (0, 1, 8, 23, 24, 25, 40, 41, 100, 250, 600, 1000, 1500, 3000, 5000, 20_000, 60_000, 140_000)
@@ -194,16 +193,6 @@ def step_of(event: Event) -> Step:
             return ThreadExit(**who)
 
 
-def kinds_of(text: str) -> tuple[type[Step], ...]:
-    """Return the kinds that a list such as "malloc,free" names.  Raises: UsageError for an unknown one."""
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    unknown = [word for word in words if word not in KINDS]
-    if unknown or not words:
-        said = repr(unknown[0]) if unknown else "an empty list"
-        raise UsageError(f"{said} is no kind of step: there are {', '.join(KINDS)}")
-    return tuple(KINDS[word] for word in dict.fromkeys(words))
-
-
 def spec_of(design: str | Spec | type[Allocator], language: str = "python") -> Spec:
     """Return the spec that is meant: a text, a file's path, a class, or a spec itself."""
     if isinstance(design, Spec):
@@ -258,7 +247,7 @@ def random_step(stage: Stage, chance: Random, *, crowd: int = 40, processes: int
         if kind < 0.1:
             return Calloc(slot, chance.randrange(1, 4), size, process=number, thread=thread)
         if kind < 0.25:
-            alignment = 1 << chance.randrange(MOST_ALIGNMENT)
+            alignment = 1 << chance.randrange(MOST_ALIGNMENT + 1)
             return Aligned(slot, alignment, size, process=number, thread=thread)
         return Malloc(slot, size, process=number, thread=thread)
     old = chance.choice(can_be_freed(stage, number))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from heaplab.testing.renumbering import renumbered
 from heaplab.testing.steps import (
+    MOST_ALIGNMENT,
     SIZES,
     Aligned,
     Calloc,
@@ -86,7 +87,9 @@ def _step(
         Free: st.builds(Free, slot, **who),
         Realloc: st.builds(Realloc, slot, size.map(lambda n: max(1, n)), **who),
         Calloc: st.builds(Calloc, slot, st.integers(1, 4), size, **who),
-        Aligned: st.builds(Aligned, slot, st.sampled_from([1 << bits for bits in range(14)]), size, **who),
+        Aligned: st.builds(
+            Aligned, slot, st.sampled_from([1 << bits for bits in range(MOST_ALIGNMENT + 1)]), size, **who
+        ),
         Fork: st.builds(Fork, st.integers(1, max(1, processes - 1)), **who),
         ThreadExit: st.builds(ThreadExit, **who),
     }

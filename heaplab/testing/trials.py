@@ -1,7 +1,7 @@
 """Steps tried on a new heap: do they fail, and how?
 
 A trial takes possible steps and returns the failure, or None.  `played` verifies everything after each step;
-`replayed` is what `heaplab compare` does with a trace: quick, and it sees what a program would.
+`Replayed` is what `heaplab compare` does with a trace: quick, and it sees what a program would.
 """
 
 from collections.abc import Callable, Sequence

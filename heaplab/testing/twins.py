@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from heaplab.allocators import Allocator, Trait
+from heaplab.machine import Pte
 from heaplab.machine.context import Reference
 from heaplab.process import Process
 from heaplab.testing.checked_heap import CheckedHeap, Payload
@@ -20,7 +21,7 @@ def resident(process: Process) -> Iterator[tuple[int, bytes]]:
         start, end = (int(word, 16) for word in line.split()[0].split("-"))
         for page, entry in enumerate(space.ptes(start, (end - start) // size).tolist()):
             if entry:
-                frame = (entry >> 12) & ((1 << 40) - 1)
+                frame = Pte.frame(entry)
                 yield start + page * size, machine.ram[frame].tobytes()
 
 

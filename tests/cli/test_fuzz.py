@@ -78,7 +78,10 @@ def test_a_trace_that_does_not_fail_is_no_failure():
     ("args", "sentence"),
     [
         (["fuzz", "budy"], "there is no allocator 'budy' in c: did you mean 'buddy'?"),
-        (["fuzz", "buddy", "--kinds=malloc,fee"], "'fee' is no kind of step: there are malloc, free,"),
+        (
+            ["fuzz", "buddy", "--kinds=malloc,fee"],
+            "'fee' is no kind of step to be drawn: there are malloc, free,",
+        ),
         (["fuzz", "buddy", "--kinds="], "an empty list is no kind of step"),
         (["fuzz", "buddy", "-o", "a.txt"], "a.txt: a failure is saved as .hlt, .rep, .c"),
         (["fuzz", "buddy", "--seconds=0"], "Invalid value for '--seconds'"),

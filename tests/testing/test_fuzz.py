@@ -13,7 +13,7 @@ from heaplab.testing.checked_heap import CheckedHeap
 from heaplab.testing.fuzz import fuzz
 from heaplab.testing.registration import register
 from heaplab.testing.renumbering import renumbered
-from heaplab.testing.steps import Fork, Free, Malloc, requested
+from heaplab.testing.steps import Aligned, Calloc, Fork, Free, Malloc, Realloc, requested
 from heaplab.testing.strategies import steps, traces
 from heaplab.traces import Trace
 
@@ -39,9 +39,29 @@ def test_sizes_repeat_and_the_heap_grows_and_drains():
         assert min(live[live.index(most) :] + live[live.index(8) :]) < most // 2
 
 
-def test_only_the_kinds_that_are_asked_for_are_written():
-    written, _ = script(1, kinds=(Malloc, Free))
-    assert {type(step) for step in written} == {Malloc, Free}
+@pytest.mark.parametrize(
+    "kinds", [(Malloc, Free), (Malloc, Realloc), (Calloc, Free), (Aligned, Realloc), (Malloc, Realloc, Free)]
+)
+def test_just_the_kinds_that_are_asked_for_are_written(kinds):
+    written, _ = script(1, kinds=kinds)
+    assert {type(step) for step in written} == set(kinds)
+
+
+class Forgets(FreeList):
+    """calloc refuses without errno."""
+
+    def calloc(self, n, size):
+        before = self.process.errno
+        p = super().calloc(n, size)
+        self.process.errno = before
+        return p
+
+
+def test_an_errno_of_before_does_not_hide_one_that_is_not_set():
+    heap = CheckedHeap(Forgets)
+    heap.do(Malloc(0, 1 << 40))
+    with pytest.raises(AssertionError, match="errno is 0, not ENOMEM"):
+        heap.do(Calloc(0, 1, 1 << 40))
 
 
 class Sixth(FreeList):
