@@ -98,7 +98,7 @@ def fuzz(
     click.echo(report(failure, fresh_heap(spec, FEW_SECONDS), of=len(fuzzed.first.steps)))
     click.echo(f"\nfound after {done}; {fuzzed.minimal.attempts:,} attempts to find fewer steps")
     if not fuzzed.minimal.finished:
-        click.echo("there may be fewer: the time was over (--shrink-seconds)")
+        click.echo("there may be fewer: the time (--shrink-seconds) or the attempts were over")
     if output is not None:
         click.echo(f"saved: {', '.join(save(failure, output, str(spec)))}")
     click.get_current_context().exit(FOUND_WRONG)

@@ -105,7 +105,7 @@ def shrink(
     click.echo(report(shortest, heap, of=opened.header.events))
     click.echo(f"\n{minimal.attempts:,} attempts, {time.monotonic() - began:.1f} s")
     if not minimal.finished:
-        click.echo("there may be fewer: the time was over (--seconds)")
+        click.echo("there may be fewer: the time (--seconds) or the attempts were over")
     if output is not None:
         click.echo(f"saved: {', '.join(save(shortest, output, str(spec)))}")
     click.get_current_context().exit(FOUND_WRONG)
