@@ -29,6 +29,8 @@ PAGE = 4096
 MOST_THREADS = 1024
 #: seconds between two looks at a player that has not ended
 _LOOK_EVERY = 0.05
+#: seconds that a process which has begun to end may take until it can be waited for
+_ENDS_WITHIN = 10.0
 #: of what a player wrote to standard error at last, so many characters are told
 _LAST_WORDS = 300
 _MOST_TOLD = 1 << 16
@@ -224,7 +226,7 @@ class Stage:
                 )
             try:
                 hung = _watch(raw, process, over, max_seconds, progress)
-                status = process.poll()
+                status = _status(process, over)
             finally:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
@@ -255,6 +257,20 @@ def _watch(
         elif max_seconds is not None and now - since > max_seconds:
             return True
     return False
+
+
+def _status(process: "subprocess.Popen[bytes]", over: int) -> int | None:
+    """How the player's first process ended; None when it lives.
+
+    Before it can be waited for, a process has closed its files; and a dead one is first waited for by whoever
+    traces it (csrc/native/calls.h).
+    """
+    poll = select.poll()
+    poll.register(over, 0)  # reports POLLHUP alone: nobody is left to say anything
+    if poll.poll(0) or _is_dead(process.pid):
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(_ENDS_WITHIN)
+    return None
 
 
 def _is_dead(pid: int) -> bool:

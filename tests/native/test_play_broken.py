@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from heaplab._core import lib
 from heaplab.native.playing import play
+from heaplab.native.stage import Stage
 from heaplab.traces import Event, Op, Trace
 
 #: 19 mallocs, and then the one that a planted fault is in
@@ -53,6 +55,13 @@ def test_a_fault_is_a_sentence(
     wanted = re.escape(f"event {row} ({events[row]}): ") + sentence
     assert re.match(wanted, played.end.reason), played.end.reason
     assert (played.times, played.latency) == (None, None)
+
+
+def test_how_a_process_ended_is_known_although_its_files_are_closed_before(planted) -> None:
+    stage = Stage(Trace.of(EVENTS))
+    played = stage.play(lib.HL_PLAY_TIME, Path(planted("EXITS")))
+    stage.close()
+    assert played.said == "its process ended with status 3"
 
 
 def test_what_is_wrong_only_after_the_last_event_is_found(planted) -> None:
