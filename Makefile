@@ -11,8 +11,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.built
 # csrc/designs itself: a design that is taken out is a change too
-SOURCES := $(shell find csrc heaplab/_core -name '*.[ch]' -not -name '_heaplab.c') csrc/designs heaplab/_core/build.py setup.py \
-	pyproject.toml
+SOURCES := $(shell find csrc heaplab/_core -name '*.[ch]' -not -name '_heaplab.c') csrc/designs heaplab/_core/build.py \
+	heaplab/_core/headers.py setup.py pyproject.toml
 
 # The Python that builds and tests: that of the environment, unless told otherwise.
 PY = $(BIN)/python

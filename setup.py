@@ -83,7 +83,7 @@ USUAL = [*sorted(glob("csrc/designs/*.c")), "csrc/replay/rows.c"]
 
 
 class BuildPy(build_py):
-    """Takes csrc along: an installed heaplab compiles designs of it (heaplab/native/sources.py)."""
+    """Takes csrc along: an installed heaplab compiles designs of it (heaplab/csrc.py)."""
 
     def run(self) -> None:
         super().run()

@@ -31,8 +31,8 @@ from rich.console import Console
 from rich.table import Table
 
 from heaplab._core import lib
+from heaplab.compiling import compile_c
 from heaplab.lab.metrics import geometric_mean
-from heaplab.native.compiling import compile_c
 from heaplab.native.peers import Peer, find_peers
 from heaplab.native.stage import Stage
 from heaplab.traces import corpus, open_trace

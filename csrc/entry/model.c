@@ -33,8 +33,7 @@ const hl_design *hl_design_at(unsigned n)
 
 const hl_option hl_shared_options[] = {LARGE_OPTIONS, BRK_OPTIONS, HEAP_CHECK_OPTIONS, {0}};
 
-/* The same design, compiled for the usual machine. */
-static const hl_design *usual(const hl_design *design)
+const hl_design *hl_design_usual(const hl_design *design)
 {
     const hl_design *const *d = __start_hl_usual_designs;
     while (d < __stop_hl_usual_designs && (*d)->magic != design->magic)
@@ -42,10 +41,32 @@ static const hl_design *usual(const hl_design *design)
     return d < __stop_hl_usual_designs ? *d : design;
 }
 
-void hl_heap_begin(hl_heap *h)
+const char *hl_design_lacks(const hl_design *d)
+{
+    return !d->name      ? "name"
+           : !d->magic   ? "magic"
+           : !d->options ? "options"
+           : !d->create  ? "create"
+           : !d->malloc  ? "malloc"
+           : !d->free    ? "free"
+           : !d->usable  ? "usable"
+           : !d->walk    ? "walk"
+           : !d->check   ? "check"
+                         : NULL;
+}
+
+const hl_design *const *hl_designs_of(hl_outside_fn outside, uint64_t *n)
+{
+    static const hl_machine_calls calls = {hl_load_slow, hl_store_slow, hl_out_of_fuel, hl_cas64, hl_copy, hl_fill};
+    return outside(&calls, n);
+}
+
+const char hl_headers[] = HL_HEADERS;
+
+void hl_heap_begin(hl_heap *h, const hl_design *usual)
 {
     if (hl_is_usual(h->env->machine))
-        h->design = usual(h->design);
+        h->design = usual;
     heap_begin(h);
 }
 

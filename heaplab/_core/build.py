@@ -6,6 +6,7 @@ setup.py adds what is compiled a second time, for the usual machine alone.
 """
 
 import os
+import runpy
 import shlex
 from pathlib import Path
 
@@ -24,6 +25,9 @@ SOURCES = [
     ROOT / "csrc" / "conform" / "driver.c",  # the agent beside it is a program of its own
 ]
 
+#: by path: nothing of heaplab can be imported before it is built
+fingerprint = runpy.run_path(str(ROOT / "heaplab" / "_core" / "headers.py"))["fingerprint"]
+
 ffibuilder = cffi.FFI()
 for declarations in sorted((ROOT / "heaplab" / "_core" / "cdef").glob("*.h")):
     ffibuilder.cdef(declarations.read_text())
@@ -34,6 +38,7 @@ ffibuilder.set_source(
     sources=sorted(str(source.relative_to(ROOT)) for source in SOURCES),
     depends=sorted(str(header.relative_to(ROOT)) for header in (ROOT / "csrc").rglob("*.h")),
     include_dirs=["csrc"],
+    define_macros=[("HL_HEADERS", f'"{fingerprint(ROOT / "csrc")}"')],
     extra_compile_args=[
         "-std=gnu11",
         "-O3",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -11,7 +12,7 @@ from heaplab._core import ffi, lib
 from heaplab.allocators.base import Allocator, Checks, Entry, Span, State, size_t
 from heaplab.allocators.discover import python_designs
 from heaplab.allocators.looking import looking, verify_magic
-from heaplab.allocators.stated import designs, places, shared_defaults, shared_places, stated
+from heaplab.allocators.stated import designs, name_of, places, shared_defaults, shared_places, statement
 from heaplab.errors import HeapCorruption, Rule, UsageError
 
 if TYPE_CHECKING:
@@ -25,23 +26,28 @@ SPAN = np.dtype(
 
 
 class CAllocator(Allocator):
-    """A design of csrc/designs on one process's memory; `c_design` makes the class of a name."""
+    """A design in C on one process's memory; `c_class` makes the class of a design."""
 
     LANGUAGE: ClassVar[str] = "c"
     MAGIC: ClassVar[int]
+    #: hl_design: for every machine, and compiled for the usual one alone
+    DESIGN: ClassVar[Any]
+    USUAL: ClassVar[Any]
+    #: the C file of a design from outside of csrc/designs, which has no twin in Python
+    FILE: ClassVar[Path | None]
 
     def __init__(self, process: "Process", options: Mapping[str, int], root: int) -> None:
         super().__init__(process, options, root)
         #: the C side's hl_heap; the replay in C drives it directly
         self.raw: Any = ffi.new("hl_heap *")
-        self.raw.design = designs()[self.NAME]
+        self.raw.design = self.DESIGN
         self.raw.env = process.context.raw
         self.raw.root = root
         for name, place in shared_places().items():
             lib.hl_heap_set(self.raw, place, shared_defaults()[name])
-        for name, place in places(self.raw.design).items():
+        for name, place in places(self.DESIGN).items():
             lib.hl_heap_set(self.raw, place, self.options[name])
-        lib.hl_heap_begin(self.raw)
+        lib.hl_heap_begin(self.raw, self.USUAL)
 
     @classmethod
     def create(cls, process: "Process", options: Mapping[str, int]) -> Self:
@@ -111,7 +117,7 @@ class CAllocator(Allocator):
         Raises: UsageError when the design has no twin.
         """
         twin = python_designs().get(self.NAME)
-        if twin is None:
+        if twin is None or self.FILE is not None:
             raise UsageError(f"{self.NAME} has no twin in Python that knows its index")
         return twin(self.process, self.options, self.root).index()
 
@@ -146,10 +152,23 @@ def _raise_corruption(raw: Any) -> None:
 
 
 def c_design(name: str) -> type[CAllocator]:
-    """Return the class of the design in C of this name."""
-    magic, traits, smallest, options = stated(name)
+    """Return the class of heaplab's design in C of this name."""
+    design = designs()[name]
+    return c_class(design, lib.hl_design_usual(design))
+
+
+def c_class(design: Any, usual: Any, file: Path | None = None) -> type[CAllocator]:
+    """Return the class of a `hl_design`.
+
+    usual: the same design, compiled for the usual machine.  file: CAllocator.FILE.
+    """
+    name = name_of(design)
+    magic, traits, smallest, options = statement(design)
     return type(
         f"C_{name}",
         (CAllocator,),
-        {"NAME": name, "MAGIC": magic, "TRAITS": traits, "SMALLEST": smallest, "OPTIONS": options},
+        {
+            **{"NAME": name, "MAGIC": magic, "TRAITS": traits, "SMALLEST": smallest, "OPTIONS": options},
+            **{"DESIGN": design, "USUAL": usual, "FILE": file},
+        },
     )

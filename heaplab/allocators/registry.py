@@ -2,7 +2,7 @@
 
 A spec is `name[:key=value]...`, as in `freelist:fit=best:order=address`; commas list specs.  The name is a
 design of heaplab's, one that another package offers under the entry point group "heaplab.allocators", or
-the path of a Python file that defines one Allocator class.
+the path of a file: a Python file that defines one Allocator class, or a C file that registers one design.
 
 heaplab's own designs are found where they stand: in Python, the modules of heaplab.allocators.designs; in C,
 what the linker gathered from csrc/designs.  Nothing is registered by hand.
@@ -22,6 +22,7 @@ from heaplab.allocators import stated
 from heaplab.allocators.base import Allocator, Option
 from heaplab.allocators.core import c_design
 from heaplab.allocators.discover import defined_in, python_designs
+from heaplab.allocators.written import design_of_file
 from heaplab.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,7 +88,12 @@ def parse(text: str, language: str = "python") -> Spec:
     if language not in LANGUAGES:
         raise UsageError(f"there are no allocators in {language!r}: write python or c")
     name, *pairs = text.strip().split(":")
-    design = _from_file(name) if name.endswith(".py") else _from_name(name, language)
+    if name.endswith(".py"):
+        design = _from_python_file(name)
+    elif name.endswith(".c"):
+        design = design_of_file(name)
+    else:
+        design = _from_name(name, language)
     known = {option.name: option for option in design.OPTIONS}
     values = {option.name: option.default for option in known.values()}
     given: dict[str, str] = {}
@@ -123,7 +129,7 @@ def _from_name(name: str, language: str) -> type[Allocator]:
     return designs[name]
 
 
-def _from_file(path: str) -> type[Allocator]:
+def _from_python_file(path: str) -> type[Allocator]:
     module_spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     if module_spec is None or module_spec.loader is None or not Path(path).is_file():
         raise UsageError(f"there is no file {path} to take an allocator from")

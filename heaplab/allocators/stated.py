@@ -25,7 +25,7 @@ def designs() -> dict[str, Any]:
     """Return the designs in C, `hl_design` by name, in the order of their names."""
     found: dict[str, Any] = {}
     while (design := lib.hl_design_at(len(found))) != ffi.NULL:
-        found[_text(design.name)] = design
+        found[name_of(design)] = design
     return dict(sorted(found.items()))
 
 
@@ -35,18 +35,27 @@ def places(design: Any) -> dict[str, int]:
 
 
 def stated(name: str) -> Statement:
-    """Return the constants of the design in C of this name.
+    """Return the constants of heaplab's design in C of this name.
 
     >>> stated("buddy").smallest, stated("freelist").options[0].choices
     (32, ('first', 'next', 'best', 'worst'))
     """
-    design = designs()[name]
+    return statement(designs()[name])
+
+
+def statement(design: Any) -> Statement:
+    """Return the constants that a `hl_design` gives."""
     return Statement(
         int(design.magic),
         Trait(design.traits),
         int(design.smallest),
         tuple(map(_option, _rows(design.options))),
     )
+
+
+def name_of(design: Any) -> str:
+    """Return the name that a `hl_design` gives itself."""
+    return _text(design.name)
 
 
 def shared(*names: str) -> tuple[Option, ...]:

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from heaplab.allocators import Spec, parse
-from heaplab.allocators.stated import designs, places
+from heaplab.allocators.core import CAllocator
+from heaplab.allocators.stated import places
+from heaplab.allocators.written import SOURCES as COMMON
+from heaplab.allocators.written import design_flags, included_by
+from heaplab.compiling import compile_c
 from heaplab.errors import Rule, UsageError
 from heaplab.files import replacing
-from heaplab.native.compiling import compile_c
 
 #: of a heap, besides entry/preload.c, which includes the design
-SOURCES = ("env/linux.c", "sources/large.c", "sources/brk.c", "sources/book.c", "sources/segments.c")
+SOURCES = ("env/linux.c", *COMMON)
 _FLAGS = (
     *("-std=gnu11", "-O2", "-g", "-fvisibility=hidden", '-DHEAPLAB_ENV="linux.h"'),
     # what the C library's malloc promises, the compiler must not take for granted of ours while compiling it
@@ -35,7 +38,7 @@ def build(spec: str | Spec, *, check: bool = False, output: str | os.PathLike[st
     'libheaplab-buddy.so'
     """
     spec = design_in_c(spec)
-    made = compile_heap(f"libheaplab-{spec.name}.so", spec, _SHARED, check=check)
+    made = compile_heap(f"libheaplab-{short_name(spec)}.so", spec, _SHARED, check=check)
     if output is None:
         return made
     with made.open("rb") as library, replacing(output) as file:
@@ -54,28 +57,44 @@ def compile_heap(
     """
     sources = ["entry/preload.c", *SOURCES, *others]
     header = {"spec.h": spec_header(spec, check=check)}
-    return compile_c(name, sources, [*_FLAGS, *flags, "-include", "spec.h"], header)
+    own = design_of(spec).FILE
+    included = [own, *included_by(own)] if own else []
+    flags = [*_FLAGS, *design_flags(), *flags, "-include", "spec.h"]
+    return compile_c(name, sources, flags, header, included)
 
 
 def design_in_c(spec: str | Spec) -> Spec:
-    """Return the spec of a design of heaplab's in C.  Raises: UsageError when there is none."""
+    """Return the spec of a design in C.  Raises: UsageError when there is none."""
     spec = parse(spec, "c") if isinstance(spec, str) else spec
-    if spec.language != "c" or spec.name not in designs():
-        raise UsageError(f"{spec} is not in C, and only a design in C can be compiled for Linux")
+    design_of(spec)
     return spec
+
+
+def design_of(spec: Spec) -> type[CAllocator]:
+    """Return the class of a spec's design in C.  Raises: UsageError when it is not in C."""
+    if not issubclass(spec.design, CAllocator):
+        raise UsageError(f"{spec} is not in C, and only a design in C can be compiled for Linux")
+    return spec.design
+
+
+def short_name(spec: Spec) -> str:
+    """Return what files that are made of a spec are called after: its name, or its file's without folders."""
+    return Path(spec.name).stem
 
 
 def spec_header(spec: Spec, *, check: bool = False) -> str:
     """Return the text of spec.h, which csrc/entry/preload.c describes."""
-    at = places(designs()[spec.name])
+    design = design_of(spec)
+    at = places(design.DESIGN)
     words = ", ".join(f"[{at[name] // 8}] = {value}u" for name, value in spec.options.items())
     rules = ", ".join(f'"{rule.text}"' for rule in Rule)
+    text = str(spec).replace("\\", r"\\").replace('"', r"\"")
     return "\n".join(
         [
-            f'#define SPEC_DESIGN "../designs/{spec.name}.c"',
+            f'#define SPEC_DESIGN "{design.FILE or f"../designs/{spec.name}.c"}"',
             f"#define SPEC_WORDS {words}",
             f"#define SPEC_RULES {rules}",
-            f'#define SPEC_TEXT "{spec}"',
+            f'#define SPEC_TEXT "{text}"',
             f"#define SPEC_CHECK {int(check)}",
             "",
         ]

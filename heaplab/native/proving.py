@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from heaplab.allocators import Spec
+from heaplab.compiling import compiler
 from heaplab.errors import HeaplabError
-from heaplab.native.building import compile_heap, design_in_c
+from heaplab.native.building import compile_heap, design_in_c, short_name
 from heaplab.native.calls import CallLog
-from heaplab.native.compiling import compiler
 from heaplab.native.footprint import Footprint, stops_of, watch
 from heaplab.native.world import ABSENT, OWN, PAGE, SHARED, START, TOP, RawCall
 from heaplab.traces import Trace
@@ -69,7 +69,7 @@ def build_prover(spec: str | Spec) -> Path:
     """Build the prover of a design.  Raises: NotPossible where no C library can be linked statically."""
     spec = design_in_c(spec)
     try:
-        return compile_heap(f"prove-{spec.name}", spec, _FLAGS, ["native/prove.c", "native/calls.c"])
+        return compile_heap(f"prove-{short_name(spec)}", spec, _FLAGS, ["native/prove.c", "native/calls.c"])
     except HeaplabError as error:
         asked = [*compiler(), "-print-file-name=libc.a"]  # the answer is no path when there is none
         if "/" not in subprocess.run(asked, capture_output=True, text=True, check=False).stdout:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from heaplab.compiling import compile_c
 from heaplab.native import build
-from heaplab.native.compiling import compile_c
 from tests.programs import host_environment
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from heaplab import compiling
 from heaplab.allocators import names, parse
 from heaplab.errors import HeaplabError, UsageError
-from heaplab.native import build, compiling
+from heaplab.native import build
 
 FAMILY = {
     *("malloc", "free", "calloc", "realloc", "reallocarray", "memalign", "posix_memalign", "aligned_alloc"),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from heaplab.compiling import compile_c
 from heaplab.native.calls import Call, CallLog
-from heaplab.native.compiling import compile_c
 
 PROGRAM = Path(__file__).parent / "programs" / "traced.c"
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from heaplab.allocators import names
+from heaplab.compiling import compile_c
 from heaplab.errors import HeaplabError
 from heaplab.native import build
 from heaplab.native.building import SOURCES, design_in_c, spec_header
-from heaplab.native.compiling import compile_c
 from heaplab.native.preloading import with_preload
 from tests.programs import host_environment
 

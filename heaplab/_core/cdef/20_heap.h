@@ -84,10 +84,19 @@ typedef struct {
 } hl_cursor;
 
 extern const hl_option hl_shared_options[];
+typedef struct {
+    ...;
+} hl_machine_calls;
+typedef const hl_design *const *(*hl_outside_fn)(const hl_machine_calls *calls, uint64_t *n);
+const hl_design *const *hl_designs_of(hl_outside_fn outside, uint64_t *n);
+extern const char hl_headers[];
+
 const hl_design *hl_design_at(unsigned n);
+const hl_design *hl_design_usual(const hl_design *design);
+const char *hl_design_lacks(const hl_design *design);
 void hl_heap_set(hl_heap *h, size_t place, uint64_t value);
 int hl_heap_create(hl_heap *h);
-void hl_heap_begin(hl_heap *h);
+void hl_heap_begin(hl_heap *h, const hl_design *usual);
 uint64_t hl_heap_malloc(hl_heap *h, uint64_t size);
 int hl_heap_free(hl_heap *h, uint64_t p);
 uint64_t hl_heap_calloc(hl_heap *h, uint64_t n, uint64_t size);

@@ -9,8 +9,19 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from heaplab.csrc import c_sources
 from heaplab.errors import HeaplabError, UsageError
-from heaplab.native.sources import c_sources
+
+#: in the first line that names a cause: the compiler's, the linker's
+_ERRORS = ("error: ", "undefined reference to ", "multiple definition of ")
+
+
+class NotCompiled(HeaplabError):
+    """The compiler refuses the sources of `name`; `said`: its first error, one line that names the place."""
+
+    def __init__(self, command: str, name: str, said: str) -> None:
+        self.said = said
+        super().__init__(f"{command} cannot compile {name}: {said}")
 
 
 def compiler() -> list[str]:
@@ -44,17 +55,20 @@ def compile_c(
     sources: Sequence[str | Path],
     flags: Sequence[str],
     written: Mapping[str, str] | None = None,
+    included: Sequence[Path] = (),
 ) -> Path:
     """Compile `sources` and return the file `name` made of them.
 
     sources: paths; relative ones are below csrc.  flags: the compiler's.
     written: headers to be written, text by name; the compiler finds them, and csrc, by #include "...".
+    included: files outside csrc that the sources include.
     The cache's key is all of this, the compiler, and every file of csrc.
-    Raises: UsageError without a compiler or a place for the cache; HeaplabError when it refuses the sources.
+    Raises: UsageError without a compiler or a place for the cache; NotCompiled when it refuses the sources.
     """
     command, root = [*compiler(), *flags], c_sources()
     paths = [str(root / source) for source in sources]
-    key = hashlib.sha256(repr((command, paths, sorted((written or {}).items()), _text(root, paths))).encode())
+    files = _text(root, [*paths, *included])
+    key = hashlib.sha256(repr((command, paths, sorted((written or {}).items()), files)).encode())
     target = cache() / key.hexdigest()[:24] / name
     if target.is_file():
         return target
@@ -73,14 +87,18 @@ def compile_c(
         line = [*command, f"-I{folder}", f"-I{root}", *paths, "-o", str(made)]
         done = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
-            said = done.stderr.splitlines() or [f"it ends with status {done.returncode} and says nothing"]
-            first = next((text for text in said if "error: " in text), said[0])
-            raise HeaplabError(f"{command[0]} cannot compile {name}: {first}")
+            raise NotCompiled(command[0], name, first_error(done))
         made.replace(target)
     return target
 
 
-def _text(root: Path, paths: Sequence[str]) -> list[tuple[str, str]]:
+def first_error(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the line that says why a compiler, or its linker, has failed."""
+    said = done.stderr.splitlines() or [f"it ends with status {done.returncode} and says nothing"]
+    return next((line for line in said if any(mark in line for mark in _ERRORS)), said[0])
+
+
+def _text(root: Path, paths: Sequence[str | Path]) -> list[tuple[str, str]]:
     """What the sources may include: all of csrc, and themselves."""
     files = sorted({*root.rglob("*.[ch]"), *map(Path, paths)})
     try:

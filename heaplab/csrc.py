@@ -4,7 +4,7 @@ from pathlib import Path
 
 from heaplab.errors import HeaplabError
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parent
 
 
 def c_sources() -> Path:
