@@ -20,11 +20,14 @@
 
 #define BRK_DYNAMIC UINT64_MAX
 
+/* The option of a design that grows, and of one that trims too. */
+#define BRK_PAD_OPTION                                                                                        \
+    HEAP_BYTES(top_pad, "top_pad", "128KiB", NULL, 1ull << 46,                                                \
+               "asked for beyond what a growth needs, and kept when trimming")
 #define BRK_OPTIONS                                                                                           \
     HEAP_BYTES(trim_threshold, "trim_threshold", "dynamic", "dynamic", INT64_MAX,                             \
                "a trim gives back this much or more; dynamic: twice the threshold of large blocks"),          \
-        HEAP_BYTES(top_pad, "top_pad", "128KiB", NULL, 1ull << 46,                                            \
-                   "asked for beyond what a growth needs, and kept when trimming")
+        BRK_PAD_OPTION
 
 /* Makes the root at the break, and behind its `root_size` bytes (a multiple of 16) top_pad bytes and the rest
  * of the page.  The end of all, or 0 with errno; h->root is set, and the root's word of the end. */

@@ -4,6 +4,8 @@ A spec is `name[:key=value]...`, as in `freelist:fit=best:order=address`; commas
 design of heaplab's, one that another package offers under the entry point group "heaplab.allocators", or
 the path of a file: a Python file that defines one Allocator class, or a C file that registers one design.
 
+A file, or another package's design, is taken whatever the language that is asked for.
+
 heaplab's own designs are found where they stand: in Python, the modules of heaplab.allocators.designs; in C,
 what the linker gathered from csrc/designs.  Nothing is registered by hand.
 """
@@ -12,6 +14,7 @@ import difflib
 import importlib.metadata
 import importlib.util
 import inspect
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -58,22 +61,30 @@ class Spec:
 
 
 @cache
-def _designs(language: str) -> dict[str, type[Allocator]]:
-    found = _own_in_c() if language == "c" else dict(python_designs())
-    for entry in importlib.metadata.entry_points(group="heaplab.allocators"):
-        design = entry.load()
-        if design.LANGUAGE == language:
-            found[entry.name] = design
-    return found
+def _own(language: str) -> dict[str, type[Allocator]]:
+    if language == "c":
+        return {name: c_design(name) for name in stated.designs()}
+    return dict(python_designs())
 
 
-def _own_in_c() -> dict[str, type[Allocator]]:
-    return {name: c_design(name) for name in stated.designs()}
+@cache
+def _offered() -> dict[str, importlib.metadata.EntryPoint]:
+    return {entry.name: entry for entry in importlib.metadata.entry_points(group="heaplab.allocators")}
 
 
 def names(language: str = "python") -> list[str]:
-    """Return the names of all designs in this language."""
-    return sorted(_designs(language))
+    """Return the names of all designs in this language, heaplab's and other packages'.
+
+    A design of another package that cannot be loaded is left out, with a warning.
+    """
+    found = set(_own(language))
+    for name, entry in _offered().items():
+        try:
+            if _load(entry).LANGUAGE == language:
+                found.add(name)
+        except UsageError as error:
+            warnings.warn(str(error), stacklevel=2)
+    return sorted(found)
 
 
 def parse(text: str, language: str = "python") -> Spec:
@@ -123,10 +134,25 @@ def create(text: str, process: "Process", language: str = "python") -> Allocator
 
 
 def _from_name(name: str, language: str) -> type[Allocator]:
-    designs = _designs(language)
-    if name not in designs:
-        raise UsageError(f"there is no allocator {name!r} in {language}{_near(name, designs)}")
-    return designs[name]
+    """The design of this name: heaplab's in this language, or another package's in whatever language it is."""
+    if name in _own(language):
+        return _own(language)[name]
+    if name in _offered():
+        return _load(_offered()[name])
+    known = sorted([*_own(language), *_offered()])
+    raise UsageError(f"there is no allocator {name!r} in {language}{_near(name, known)}")
+
+
+def _load(entry: importlib.metadata.EntryPoint) -> type[Allocator]:
+    what = f"the allocator {entry.name}, which an installed package offers as {entry.value},"
+    try:
+        design = entry.load()
+    except Exception as error:
+        raise UsageError(f"{what} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not (isinstance(design, type) and issubclass(design, Allocator)):
+        raise UsageError(f"{what} is no class derived from heaplab.allocators.Allocator")
+    _demand_whole(design, what)
+    return design
 
 
 def _from_python_file(path: str) -> type[Allocator]:
@@ -141,10 +167,14 @@ def _from_python_file(path: str) -> type[Allocator]:
     found = list(defined_in(module))
     if len(found) != 1:
         raise UsageError(f"{path} defines {len(found)} Allocator classes: it has to define one")
-    if inspect.isabstract(found[0]):
-        missing = ", ".join(sorted(found[0].__abstractmethods__))
-        raise UsageError(f"{path}: {found[0].__name__} still has to define {missing}")
+    _demand_whole(found[0], f"{path}: {found[0].__name__}")
     return found[0]
+
+
+def _demand_whole(design: type[Allocator], what: str) -> None:
+    if inspect.isabstract(design):
+        missing = ", ".join(sorted(design.__abstractmethods__))
+        raise UsageError(f"{what} still has to define {missing}")
 
 
 def _verify_value(name: str, option: Option, value: str) -> None:

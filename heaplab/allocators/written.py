@@ -17,7 +17,7 @@ from typing import Any
 from heaplab._core import ffi, lib
 from heaplab._core.headers import fingerprint
 from heaplab.allocators.core import CAllocator, c_class
-from heaplab.allocators.stated import name_of
+from heaplab.allocators.stated import name_of, statement
 from heaplab.compiling import NotCompiled, compile_c, compiler, first_error
 from heaplab.csrc import c_sources
 from heaplab.errors import HeaplabError, UsageError
@@ -26,9 +26,11 @@ from heaplab.errors import HeaplabError, UsageError
 SOURCES = ("sources/large.c", "sources/brk.c", "sources/book.c", "sources/segments.c")
 _MODEL = ("entry/outside.c", "env/model.c", "front/posix.c", *SOURCES)
 _FLAGS = (
-    *("-std=gnu11", "-O3", "-g", "-fvisibility=hidden", "-shared", "-fPIC", "-Wl,-z,defs"),
+    *("-std=gnu11", "-O3", "-g", "-fvisibility=hidden", "-fPIC"),
     "-Werror=implicit-function-declaration",
 )
+_SHARED = ("-shared", "-Wl,-z,defs")
+_OBJECT = ("-r", "-nostdlib")
 #: in the preprocessed text, whether HEAP_DESIGN stood there, and what was included
 _REGISTERED = re.compile(r'section\s*\(\s*"hl_designs"')
 _INCLUDED = re.compile(r'^# \d+ "([^"<]+)"', re.MULTILINE)
@@ -108,7 +110,8 @@ def _preprocessed(source: Path) -> str:
 
 def _library(source: Path, files: Sequence[Path], extra: Sequence[str]) -> Path:
     flags = [*_FLAGS, *extra, *design_flags()]
-    return compile_c(f"{source.stem}.so", [*_MODEL, source], flags, included=files)
+    common = compile_c("model.o", _MODEL, [*flags, *_OBJECT])  # once for all designs
+    return compile_c(f"{source.stem}.so", [common, source], [*flags, *_SHARED], included=files)
 
 
 def _verify_headers() -> None:
@@ -123,12 +126,25 @@ def _verify_headers() -> None:
 def _loaded(source: Path, path: str, general: Path, usual: Path) -> type[CAllocator]:
     """The class of the design in two libraries; path: what the user calls its file."""
     design = _the_design(path, general)
+    for option in statement(design).options:
+        try:
+            option.encode(option.default)
+        except ValueError:
+            raise UsageError(
+                f"{path}: {option.name}={option.default} by default is none of its choices"
+            ) from None
     return c_class(design, _the_design(path, usual), source)
 
 
 def _the_design(path: str, library: Path) -> Any:
     """The one whole design of a library, which is loaded for good."""
-    outside = ctypes.CDLL(str(library)).hl_outside
+    try:
+        outside = ctypes.CDLL(str(library)).hl_outside
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be loaded: {error}; what is compiled has to lie where programs may be executed: "
+            "set XDG_CACHE_HOME"
+        ) from error
     count = ffi.new("uint64_t *")
     address = ctypes.cast(outside, ctypes.c_void_p).value
     found = lib.hl_designs_of(ffi.cast("hl_outside_fn", address), count)

@@ -78,8 +78,9 @@ def design_of(spec: Spec) -> type[CAllocator]:
 
 
 def short_name(spec: Spec) -> str:
-    """Return what files that are made of a spec are called after: its name, or its file's without folders."""
-    return Path(spec.name).stem
+    """Return what files that are made of a spec are called after: the design, or the file it stands in."""
+    design = design_of(spec)
+    return design.FILE.stem if design.FILE else design.NAME
 
 
 def spec_header(spec: Spec, *, check: bool = False) -> str:
@@ -91,7 +92,7 @@ def spec_header(spec: Spec, *, check: bool = False) -> str:
     text = str(spec).replace("\\", r"\\").replace('"', r"\"")
     return "\n".join(
         [
-            f'#define SPEC_DESIGN "{design.FILE or f"../designs/{spec.name}.c"}"',
+            f'#define SPEC_DESIGN "{design.FILE or f"../designs/{design.NAME}.c"}"',
             f"#define SPEC_WORDS {words}",
             f"#define SPEC_RULES {rules}",
             f'#define SPEC_TEXT "{text}"',
