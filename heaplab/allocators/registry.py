@@ -134,7 +134,7 @@ def create(text: str, process: "Process", language: str = "python") -> Allocator
 
 
 def _from_name(name: str, language: str) -> type[Allocator]:
-    """The design of this name: heaplab's in this language, or another package's in whatever language it is."""
+    """The design of this name: heaplab's in this language, or another package's, whatever its language."""
     if name in _own(language):
         return _own(language)[name]
     if name in _offered():

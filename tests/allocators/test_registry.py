@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from heaplab import allocators
-from heaplab.allocators import parse, parse_list, registry
+from heaplab.allocators import Allocator, parse, parse_list, registry
 from heaplab.allocators.base import SIZE_MAX
 from heaplab.allocators.designs.freelist import FreeList
 from heaplab.allocators.registry import Spec
@@ -102,16 +102,50 @@ def test_a_class_is_a_spec_with_its_defaults():
     assert spec.language == "python"
 
 
-def test_packages_offer_designs_by_entry_points(monkeypatch):
+@pytest.fixture
+def offered(monkeypatch):
+    """`offered(name, load)`: a package offers what `load` returns under this name, and no package another."""
+
+    def offer(name, load):
+        entry = SimpleNamespace(name=name, value=f"theirs:{name}", load=load)
+        monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry])
+        registry._offered.cache_clear()
+
+    yield offer
+    registry._offered.cache_clear()
+
+
+def test_packages_offer_designs_by_entry_points(offered):
     class Theirs(FreeList):
         pass
 
-    entry = SimpleNamespace(name="theirs", load=lambda: Theirs)
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry])
-    registry._designs.cache_clear()
-    try:
-        assert parse("theirs:fit=next").design is Theirs
-        assert "theirs" in allocators.names("python")
-        assert "theirs" not in allocators.names("c")
-    finally:
-        registry._designs.cache_clear()
+    offered("theirs", lambda: Theirs)
+    assert parse("theirs:fit=next").design is Theirs
+    assert parse("theirs", "c").language == "python"
+    assert "theirs" in allocators.names("python")
+    assert "theirs" not in allocators.names("c")
+    assert "did you mean 'theirs'?" in complaint(parse, "their")
+
+
+def test_no_package_takes_the_name_of_one_of_heaplabs(offered):
+    offered("buddy", lambda: FreeList)
+    assert parse("buddy").design.NAME == "buddy"
+
+
+@pytest.mark.parametrize(
+    ("load", "says"),
+    [
+        (lambda: 1 // 0, "cannot be loaded: ZeroDivisionError"),
+        (lambda: len, "is no class derived from heaplab.allocators.Allocator"),
+        (lambda: Allocator, "still has to define aligned_alloc, "),
+    ],
+)
+def test_what_a_package_offers_and_cannot_be_taken_is_said(offered, load, says):
+    """It costs nobody the other names."""
+    offered("theirs", load)
+    said = complaint(parse, "theirs")
+    assert said.startswith("the allocator theirs, which an installed package offers as theirs:theirs, ")
+    assert says in said
+    with pytest.warns(UserWarning, match="the allocator theirs, which an installed package offers"):
+        assert "buddy" in allocators.names()
+    assert parse("buddy")
