@@ -62,6 +62,7 @@ PLAYER = Extension(  # a program, like the agent
             for name in ("player", "ground", "places", "timed", "space", "ask", "calls")
         ),
         *(f"csrc/replay/{name}.h" for name in ("clock", "events", "payload", "slots")),
+        "csrc/outside/watch.h",
     ],
     extra_compile_args=[
         *["-std=gnu11", "-O3", "-pthread"],
@@ -71,7 +72,7 @@ PLAYER = Extension(  # a program, like the agent
             for name in ("malloc", "calloc", "realloc", "free", "memalign", "aligned_alloc")
         ),
     ],
-    extra_link_args=["-pthread", "-Wl,-z,now"],
+    extra_link_args=["-pthread", "-Wl,-z,now", "-Wl,-z,dynamic-undefined-weak"],
     py_limited_api=True,
 )
 PROGRAMS = (AGENT, MONITOR, PLAYER)

@@ -5,6 +5,7 @@
 #include "entry/model.h"
 #include "machine/machine.h"
 #include "native/player.h"
+#include "outside/watch.h"
 #include "replay/replay.h"
 #include "parts/seal.h"
 #include "sources/brk.h"

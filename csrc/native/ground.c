@@ -26,6 +26,7 @@
 enum { NUMBER = 1, FD_PLAYER, FD_TRACE, FD_PLACES, FD_OVER, ARGUMENTS };
 
 hl_player *player;
+hl_watch *watch;
 hl_events events;
 const uint32_t *event_actors;
 hl_play_process *processes;
@@ -330,6 +331,9 @@ static void settle(void)
     ground_execute(0);
 }
 
+/* Of an allocator from outside that is watched. */
+void heaplab_watch(hl_watch *watch) __attribute__((weak));
+
 static void do_nothing(void) {}
 
 /* The linker lets this run before the constructor of any library, the allocator's included. */
@@ -362,6 +366,8 @@ static void ground_start(int argc, char **argv, char **envp)
     base_data = ground_data();
     base_faults = ground_faults();
     record_calls(1);
+    if (player->pass == HL_PLAY_WATCHED && heaplab_watch)
+        heaplab_watch(watch = play_at(player->watch_at));
 }
 
 __attribute__((section(".preinit_array"), used)) static void (*first_of_all)(int, char **, char **) = ground_start;

@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 
+#include "../outside/watch.h"
 #include "player.h"
 
 #define PLAY_PAGE 4096u
@@ -17,6 +18,7 @@
 #define PLAY_PLACES_SIZE (1ull << 36) /* 2^32 units of PLACE_UNIT */
 
 extern hl_player *player;
+extern hl_watch *watch; /* in HL_PLAY_WATCHED */
 extern hl_events events;
 extern const uint32_t *event_actors;
 extern hl_play_process *processes;

@@ -10,6 +10,8 @@
  *   HL_PLAY_LATENCY   a clock around each call
  *   HL_PLAY_SPACE     how much memory: the trace's processes are processes, its threads threads, one at a
  *                     time in the trace's order; memory is looked at after every event, payloads are verified
+ *   HL_PLAY_WATCHED   as HL_PLAY_SPACE, on an allocator from outside whose references are counted and judged: what is
+ *                     looked at is not memory but ../outside/watch.h
  *   HL_PLAY_EMPTY     the same without an allocator, on the addresses of HL_PLAY_FLOOR: all must be 0
  */
 #ifndef HL_NATIVE_PLAYER_H
@@ -20,7 +22,7 @@
 #include "../replay/events.h"
 #include "../replay/slots.h"
 
-enum { HL_PLAY_TIME = 0, HL_PLAY_FLOOR, HL_PLAY_LATENCY, HL_PLAY_SPACE, HL_PLAY_EMPTY };
+enum { HL_PLAY_TIME = 0, HL_PLAY_FLOOR, HL_PLAY_LATENCY, HL_PLAY_SPACE, HL_PLAY_EMPTY, HL_PLAY_WATCHED };
 
 /* How aligned blocks are asked for; a library need not have all of them. */
 enum { HL_BY_MEMALIGN = 0, HL_BY_POSIX_MEMALIGN, HL_BY_ALIGNED_ALLOC, HL_BY_NONE };
@@ -87,14 +89,15 @@ typedef struct hl_player {
     uint64_t processes_at, actors_at, families_at;
     /* numbers of events, rising, the last UINT64_MAX; as many hl_play_sample; */
     uint64_t sample_at, samples_at;
-    /* ticks of each call; places of each row, in units of PLACE_UNIT: uint32_t */
+    /* ticks of each call, or its references: uint32_t; places of each row, in units of PLACE_UNIT: uint32_t */
     uint64_t ticks_at, places_at;
-    /* a struct calls of calls.h */
-    uint64_t calls_at;
+    /* a struct calls of calls.h; a hl_watch; a process's slots, kept after event number `keep_after` */
+    uint64_t calls_at, watch_at, kept_at, keep_after;
     uint64_t events, processes;
     uint32_t pass;
     uint32_t aligned; /* HL_BY_... */
     uint32_t threads; /* at once in one process, at most */
+    uint32_t natural; /* every block is a multiple of this, if it is as large */
 
     /* where it stands */
     uint32_t calling; /* the allocator is at work, and no payload */
@@ -108,6 +111,8 @@ typedef struct hl_player {
     uint64_t families;
     uint64_t sampled;
     uint64_t places_end;
+    uint32_t kept_process; /* whose slots were kept, */
+    uint64_t kept_heap_start, kept_heap; /* and its heap: hl_watch */
 
     /* what it measured.  Heap and resident memory are pages */
     uint64_t operations, remote_frees;

@@ -47,9 +47,14 @@ static void look(void)
         player->peak_resident = player->resident;
 }
 
-/* Counts what the caller's own process has, and what it cost. */
+/* Counts what the caller's own process has, and what it cost; of a watched heap, bytes alone. */
 static void count(hl_play_process *p)
 {
+    if (watch) {
+        player->heap += watch->heap - p->heap;
+        p->heap = watch->heap;
+        return;
+    }
     uint64_t heap = ground_data() - p->own_data, faults = ground_faults() - p->own_faults;
     player->heap += heap - p->heap;
     p->heap = heap;
@@ -69,7 +74,7 @@ static void end_event(void)
     if (player->heap > player->peak_heap)
         player->peak_heap = player->heap;
     uint64_t most = player->resident + player->faults - player->looked_after;
-    if (due || most * 200 > player->peak_resident * 201)
+    if (!watch && (due || most * 200 > player->peak_resident * 201))
         look();
     if (due)
         ((hl_play_sample *)play_at(player->samples_at))[player->sampled++] = (hl_play_sample){
@@ -79,14 +84,44 @@ static void end_event(void)
 
 /* ---- one call ---- */
 
+/* Returns the references so far. */
+static uint64_t begin_watching(void)
+{
+    if (!watch)
+        return 0;
+    watch->counting = 1;
+    return watch->mems;
+}
+
+static void end_watching(uint64_t before)
+{
+    if (!watch)
+        return;
+    watch->counting = 0;
+    uint64_t mems = watch->mems - before;
+    uint32_t *all = play_at(player->ticks_at);
+    if (!player->closing)
+        all[player->operations - 1] = mems < UINT32_MAX ? (uint32_t)mems : UINT32_MAX;
+}
+
+/* The block that the next call frees or resizes. */
+static inline void *subject(const hl_slot *slot)
+{
+    if (watch)
+        watch->subject_size = slot->size;
+    return (void *)(uintptr_t)slot->address;
+}
+
 static void *call(uint64_t row, int op, void *p, uint64_t size, uint64_t align)
 {
     player->operations++;
     if (player->pass == HL_PLAY_EMPTY)
         return op == HL_OP_FREE ? NULL : (void *)(uintptr_t)place_of(row);
+    uint64_t mems = begin_watching();
     player->calling = 1;
     void *result = ask(op, p, size, align);
     player->calling = 0;
+    end_watching(mems);
     return result;
 }
 
@@ -102,8 +137,10 @@ static void verify_place(const void *p, uint64_t align)
     if (!p && player->bad_size) /* for 0 bytes NULL is an answer too */
         play_fail(HL_PLAY_NO_MEMORY);
     uint64_t natural = natural_alignment(player->bad_size);
+    if (natural > player->natural)
+        natural = player->natural;
     player->bad_offset = align > natural ? align : natural;
-    if (player->pass == HL_PLAY_SPACE && (uintptr_t)p & (player->bad_offset - 1))
+    if (player->pass != HL_PLAY_EMPTY && (uintptr_t)p & (player->bad_offset - 1))
         play_fail(HL_PLAY_MISALIGNED);
 }
 
@@ -175,7 +212,7 @@ static void reallocate(const self *me, uint64_t row, uint32_t id, uint64_t size)
     hl_slot *slot = &slots_of(me->process)[id];
     uint64_t old = slot->size, kept = old < size ? old : size, seed = payload_seed(id, slot->stamp);
     about(id, 0, size);
-    uint8_t *p = call(row, HL_OP_REALLOC, (void *)(uintptr_t)slot->address, size, 0);
+    uint8_t *p = call(row, HL_OP_REALLOC, subject(slot), size, 0);
     verify_place(p, 0);
     demand(payload_agrees(p, kept, seed), kept, HL_PLAY_WRONG_BYTE);
     payload_fill(p + (kept & ~7ull), size - (kept & ~7ull), payload_word(seed, kept & ~7ull));
@@ -195,7 +232,7 @@ static void release(const self *me, uint64_t row, uint32_t id)
     }
     hl_slot *slot = &slots_of(me->process)[id];
     verify(id, slot);
-    call(row, HL_OP_FREE, (void *)(uintptr_t)slot->address, 0, 0);
+    call(row, HL_OP_FREE, subject(slot), 0, 0);
     player->remote_frees += slot->thread != events.thread[row];
     me->process->live -= slot->size;
     player->live -= slot->size;
@@ -406,6 +443,15 @@ static void see_off(const self *me)
     end_event();
 }
 
+/* Keeps what lives in the process now, and where its heap is. */
+static void keep(const self *me)
+{
+    memcpy(play_at(player->kept_at), slots_of(me->process), me->process->slot_count * sizeof(hl_slot));
+    player->kept_process = me->number;
+    player->kept_heap_start = watch->heap_start;
+    player->kept_heap = watch->heap;
+}
+
 /* Carries out an event of this thread's own.  Returns what becomes of the thread: it has the turn still, or has
  * it no more, or is at its end. */
 enum { GOES_ON, SLEEPS, ENDED };
@@ -442,6 +488,8 @@ static int carry_out(self *me, uint64_t row)
     }
     count(me->process);
     end_event();
+    if (watch && player->row == player->keep_after)
+        keep(me);
     return GOES_ON;
 }
 
@@ -450,18 +498,21 @@ static void close_down(const self *me)
 {
     if (!player->closing) {
         player->closing = 1;
-        look();
+        if (!watch)
+            look();
         player->end_heap = player->heap;
         player->end_resident = player->resident;
     }
     hl_play_process *p = me->process;
     hl_slot *slots = slots_of(p);
     verify_all(p);
-    for (uint64_t id = 0; id < p->slot_count && player->pass == HL_PLAY_SPACE; id++)
+    for (uint64_t id = 0; id < p->slot_count && player->pass != HL_PLAY_EMPTY; id++)
         if (slots[id].address) {
+            uint64_t mems = begin_watching();
             player->calling = 1;
-            free((void *)(uintptr_t)slots[id].address);
+            free(subject(&slots[id]));
             player->calling = 0;
+            end_watching(mems);
         }
     count(p);
     uint64_t next = next_alive(me->number + 1);
@@ -469,7 +520,8 @@ static void close_down(const self *me)
         give_turn((uint32_t)next, &processes[next].go);
         return;
     }
-    look();
+    if (!watch)
+        look();
     player->freed_heap = player->heap;
     player->freed_resident = player->resident;
     play_end(HL_PLAY_DONE);

@@ -13,6 +13,7 @@ from heaplab.allocators.base import ALIGN
 from heaplab.allocators.core import SPAN, CAllocator
 from heaplab.errors import HeaplabError
 from heaplab.lab.record import HeapMap
+from heaplab.native.stage import SLOT
 
 #: the most cells of a map
 CELLS = 4096
@@ -21,8 +22,6 @@ CELLS = 4096
 _ASKED = 256
 #: spans looked at together
 _AT_ONCE = 65536
-#: hl_slot of csrc/replay/slots.h; `address` has the thread in its high 16 bits, and `size` the stamp
-SLOT = np.dtype([("address", "<u8"), ("size", "<u8")])
 _LOW = np.uint64(2**48 - 1)
 _HIGHEST = np.uint64(2**48)
 

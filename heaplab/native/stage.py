@@ -37,6 +37,10 @@ _MOST_TOLD = 1 << 16
 _NOT_LOADED = "cannot be preloaded"
 _COLUMNS = ("op", "id", "size", "align", "thread", "process")
 _SLOT_SIZE = 16
+#: hl_slot of csrc/replay/slots.h: `address` has the thread in its high 16 bits, and `size` the stamp
+SLOT = np.dtype([("address", "<u8"), ("size", "<u8")])
+#: what blocks of a malloc on Linux are a multiple of, where they are as large
+NATURAL = 16
 _CALLS_SIZE = 4096  # a struct calls without entries is far less
 _NEVER = 2**64 - 1
 
@@ -54,6 +58,19 @@ def program() -> Path:
 
 
 @dataclass(frozen=True)
+class Watching:
+    """How an allocator from outside is watched, in the pass HL_PLAY_WATCHED.
+
+    most: references that it may make in all; None: as many as it likes.  refuse: the growth of its heap with
+    this number, from 1 on, is refused; 0: none.  checkheap: its mm_checkheap is called after each request.
+    """
+
+    most: int | None = None
+    refuse: int = 0
+    checkheap: bool = False
+
+
+@dataclass(frozen=True)
 class Pass:
     """What one pass of the player left behind.
 
@@ -61,7 +78,8 @@ class Pass:
     said: how it ended then.  words: what it wrote to standard error at last.  hung: it made no progress.
     refused: why the library was not loaded, as the dynamic linker says it; "" when it was.
     raw: the hl_player, a copy.  samples: rows of event, live (bytes), heap, resident (pages).
-    ticks: of each call, for the pass of latency.
+    ticks: of each call, for the pass of latency; or its references, where the allocator is watched.
+    watch: the hl_watch then, a copy.  kept: the slots of the process at the peak of what lives.
     """
 
     why: int | None
@@ -72,6 +90,9 @@ class Pass:
     raw: Any
     samples: Array
     ticks: Array
+    watch: Any
+    slots: Array
+    kept: Array
 
 
 class Stage:
@@ -103,7 +124,8 @@ class Stage:
             _write(self._file, self._offsets[f"{name}_at"], column)
         self._executed = int(np.count_nonzero(events.op == Op.EXEC))
         self._slot_count, self._slot_start, self._slots = _place_slots(events, trace.header.processes)
-        peak = min(trace.header.peak_index + 1, self.events)
+        self._processes = events.process
+        peak = self._keep_after = min(trace.header.peak_index + 1, self.events)
         points = np.linspace(1, max(self.events, 1), min(SAMPLES, max(self.events, 1))).astype(np.uint64)
         self._sample_at = np.append(np.union1d(points, np.array([peak], np.uint64)), np.uint64(_NEVER))
 
@@ -117,16 +139,19 @@ class Stage:
         library: Path | None,
         *,
         aligned: int = lib.HL_BY_MEMALIGN,
+        natural: int = NATURAL,
+        watching: Watching | None = None,
         max_seconds: float | None = None,
         progress: Callable[[int], None] = lambda row: None,
     ) -> Pass:
         """Start the player for one pass, with `library` preloaded, and wait for its end.
 
-        pass_: HL_PLAY_...  aligned: HL_BY_...  max_seconds: after so long without progress it is ended.
+        pass_: HL_PLAY_...  aligned: HL_BY_...  natural: what every block is a multiple of, if it is as large.
+        watching: for HL_PLAY_WATCHED, where the library has hooks.  max_seconds: after so long without progress it is ended.
         progress: called now and then with the number of events done.
         """
         with _memory("player") as file, _memory("places") as places:
-            memory = self._lay_out(file, pass_, aligned)
+            memory = self._lay_out(file, pass_, aligned, natural, watching or Watching())
             if pass_ in (lib.HL_PLAY_FLOOR, lib.HL_PLAY_EMPTY):
                 os.ftruncate(places, 1 << 36)
             raw = ffi.cast("hl_player *", ffi.from_buffer(memory))
@@ -140,7 +165,7 @@ class Stage:
                 .copy()
             )
             ticks = np.empty(0, np.uint32)
-            if pass_ == lib.HL_PLAY_LATENCY:
+            if pass_ in (lib.HL_PLAY_LATENCY, lib.HL_PLAY_WATCHED):
                 ticks = np.frombuffer(memory, np.uint32, int(raw.operations), int(raw.ticks_at)).copy()
         words = _last_words(told)
         said = _ended(status) + (f": {words}" if words else "")
@@ -153,9 +178,25 @@ class Stage:
             kept,
             samples,
             ticks,
+            *self._watched(memory, raw),
         )
 
-    def _lay_out(self, file: int, pass_: int, aligned: int) -> mmap.mmap:
+    def _watched(self, memory: mmap.mmap, raw: Any) -> tuple[Any, Array, Array]:
+        """What was seen of a watched allocator; the slots of the process at hand, and those that were kept."""
+        watch = ffi.new("hl_watch *", ffi.cast("hl_watch *", ffi.cast("char *", raw) + raw.watch_at)[0])
+        if getattr(raw, "pass") != lib.HL_PLAY_WATCHED:
+            return watch, np.empty(0, SLOT), np.empty(0, SLOT)
+        table = ffi.cast("hl_play_process *", ffi.cast("char *", raw) + raw.processes_at)
+        row = min(int(raw.row), self.events - 1)
+        number = int(self._processes[row]) if self.events else 0
+        at, count = int(table[number].slots), int(table[number].slot_count)
+        slots = np.frombuffer(memory, SLOT, count, at).copy()
+        kept = np.frombuffer(memory, SLOT, int(table[raw.kept_process].slot_count), int(raw.kept_at)).copy()
+        return watch, slots, kept
+
+    def _lay_out(
+        self, file: int, pass_: int, aligned: int, natural: int, watching: Watching
+    ) -> mmap.mmap:
         """Make the file of the player: its struct, and behind it the arrays that it points to."""
         processes, points = self.trace.header.processes, len(self._sample_at)
         sizes = {
@@ -164,9 +205,11 @@ class Stage:
             "families_at": (1 + self._executed) * ffi.sizeof("hl_play_family"),
             "sample_at": points * 8,
             "samples_at": points * ffi.sizeof("hl_play_sample"),
-            "ticks_at": self.events * 4 if pass_ == lib.HL_PLAY_LATENCY else 0,
+            "ticks_at": self.events * 4 if pass_ in (lib.HL_PLAY_LATENCY, lib.HL_PLAY_WATCHED) else 0,
             "places_at": self.events * 4 if pass_ in (lib.HL_PLAY_FLOOR, lib.HL_PLAY_EMPTY) else 0,
             "calls_at": _CALLS_SIZE,
+            "watch_at": ffi.sizeof("hl_watch"),
+            "kept_at": int(self._slot_count.max()) * _SLOT_SIZE if pass_ == lib.HL_PLAY_WATCHED else 0,
             "slots": self._slots * _SLOT_SIZE,
         }
         offsets, end = dict(self._offsets), _pages(ffi.sizeof("hl_player"))
@@ -181,7 +224,11 @@ class Stage:
             setattr(raw, name, offset)
         raw.events, raw.processes, raw.threads = self.events, processes, self.threads
         setattr(raw, "pass", pass_)
-        raw.aligned = aligned
+        raw.aligned, raw.natural = aligned, natural
+        raw.keep_after = self._keep_after
+        watch = ffi.cast("hl_watch *", ffi.from_buffer(memory) + offsets["watch_at"])
+        watch.most = _NEVER if watching.most is None else watching.most
+        watch.refuse, watch.checks, watch.align = watching.refuse, watching.checkheap, natural
         table = ffi.cast("hl_play_process *", ffi.from_buffer(memory) + offsets["processes_at"])
         first = np.searchsorted(self._actors, np.arange(processes + 1, dtype=np.uint64) << np.uint64(16))
         for number in range(processes):

@@ -3,6 +3,7 @@
 #define HL_PLAY_LATENCY ...
 #define HL_PLAY_SPACE ...
 #define HL_PLAY_EMPTY ...
+#define HL_PLAY_WATCHED ...
 
 #define HL_BY_MEMALIGN ...
 #define HL_BY_POSIX_MEMALIGN ...
@@ -61,14 +62,21 @@ typedef struct {
     uint64_t ticks_at;
     uint64_t places_at;
     uint64_t calls_at;
+    uint64_t watch_at;
+    uint64_t kept_at;
+    uint64_t keep_after;
     uint64_t events;
     uint64_t processes;
     uint32_t pass;
     uint32_t aligned;
     uint32_t threads;
+    uint32_t natural;
     uint64_t row;
     uint32_t turn;
     uint64_t sampled;
+    uint32_t kept_process;
+    uint64_t kept_heap_start;
+    uint64_t kept_heap;
     uint64_t operations;
     uint64_t remote_frees;
     uint64_t looks;
@@ -99,3 +107,33 @@ typedef struct {
     uint64_t bad_offset;
     ...;
 } hl_player;
+
+#define HL_WATCH_NOTHING ...
+#define HL_WATCH_NO_END ...
+#define HL_WATCH_PAYLOAD ...
+#define HL_WATCH_STORE ...
+#define HL_WATCH_LOAD ...
+#define HL_WATCH_INIT ...
+#define HL_WATCH_SKEWED ...
+#define HL_WATCH_NOT_THERE ...
+#define HL_WATCH_OVERLAP ...
+#define HL_WATCH_NO_REALLOC ...
+#define HL_WATCH_CHECKHEAP ...
+
+typedef struct {
+    uint64_t most;
+    uint64_t refuse;
+    uint64_t align;
+    uint32_t checks;
+    uint32_t why;
+    uint64_t mems;
+    uint64_t growths;
+    uint64_t heap;
+    uint64_t heap_start;
+    uint64_t site;
+    uint64_t address;
+    uint64_t width;
+    uint64_t result;
+    uint64_t subject;
+    ...;
+} hl_watch;

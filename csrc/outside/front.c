@@ -1,0 +1,361 @@
+/* The malloc of programs over an allocator from outside, which is compiled into the same library.
+ *
+ * heaplab/outside/building.py says by macros what the allocator has:
+ *
+ *   OUTSIDE_COURSE           a course's mm.c: mm_init, mm_malloc, ...; else malloc and its kin under the names
+ *                            their_malloc, ...
+ *   OUTSIDE_HAS_CALLOC ...   it has this function; calloc is made of malloc where it has none
+ *   OUTSIDE_INIT_IS_BOOL     mm_init returns a bool, true for success; else an int, 0 or more for success
+ *   OUTSIDE_CHECKHEAP        its mm_checkheap(line) returns a truth value, or OUTSIDE_CHECKHEAP_VOID nothing
+ *   OUTSIDE_WATCHED          hooks.c is there
+ *
+ * What the C library allocates while the allocator is at work (its printf does) comes from a small arena: the
+ * allocator is not entered twice.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../env/lock.h"
+
+#define EXPORT __attribute__((visibility("default")))
+#define JOIN(a, b) a##b
+
+#ifdef OUTSIDE_COURSE
+#define THEIR(name) JOIN(mm_, name)
+#else
+#define THEIR(name) JOIN(their_, name)
+#endif
+
+void *THEIR(malloc)(size_t size);
+void THEIR(free)(void *p);
+void *THEIR(realloc)(void *p, size_t size);
+void *THEIR(calloc)(size_t count, size_t size);
+void *THEIR(memalign)(size_t align, size_t size);
+void *THEIR(aligned_alloc)(size_t align, size_t size);
+int THEIR(posix_memalign)(void **p, size_t align, size_t size);
+size_t THEIR(malloc_usable_size)(void *p);
+
+__thread int lock_passes;
+static lock the_lock;
+static __thread int inside;
+
+/* ---- what the C library needs meanwhile ---- */
+
+static _Alignas(16) uint8_t arena[1u << 18];
+static size_t arena_used;
+
+static void *arena_take(size_t size)
+{
+    size_t whole = (size + 31) & ~(size_t)15;
+    if (whole < size || whole > sizeof arena - arena_used)
+        return NULL;
+    uint8_t *p = arena + arena_used + 16;
+    arena_used += whole;
+    memcpy(p - 16, &size, sizeof size);
+    return p;
+}
+
+static int is_of_arena(const void *p) { return (const uint8_t *)p - arena >= 0 && (const uint8_t *)p - arena < (long)sizeof arena; }
+
+static size_t arena_size(const void *p)
+{
+    size_t size;
+    memcpy(&size, (const uint8_t *)p - 16, sizeof size);
+    return size;
+}
+
+/* ---- judging what the allocator answers ---- */
+
+#ifdef OUTSIDE_WATCHED
+#include "hooks.h"
+
+EXPORT void heaplab_watch(hl_watch *watch)
+{
+    watch->heap = the_watch->heap;
+    watch->heap_start = the_watch->heap_start;
+    the_watch = watch;
+    if (watch->checks)
+        dup2(STDERR_FILENO, STDOUT_FILENO); /* what mm_checkheap prints is to be told */
+}
+
+/* A block that is freed or resized is the allocator's from now on. */
+static void begins(const void *subject)
+{
+    the_watch->result = 0;
+    the_watch->subject = (uintptr_t)subject;
+    if (!the_watch->counting)
+        return;
+    if (subject)
+        hooks_mark((uintptr_t)subject, the_watch->subject_size, 0);
+    watching = 1;
+}
+
+static void judge_place(uintptr_t p, size_t size)
+{
+    if (p % the_watch->align)
+        hooks_note(HL_WATCH_SKEWED, p, size);
+    if (!hooks_owns(p, size))
+        hooks_note(HL_WATCH_NOT_THERE, p, size);
+    uintptr_t taken = hooks_taken(p, size);
+    if (taken)
+        hooks_note(HL_WATCH_OVERLAP, taken, size);
+}
+
+static void ends(const void *result, size_t size)
+{
+    watching = 0;
+    the_watch->result = (uintptr_t)result;
+    if (!the_watch->counting)
+        return;
+    if (result && size)
+        judge_place((uintptr_t)result, size);
+    hooks_verdict();
+    if (result)
+        hooks_mark((uintptr_t)result, size, 1);
+}
+
+/* The request was refused: the block that was to be resized stays. */
+static void stays(void)
+{
+    if (the_watch->counting && the_watch->subject)
+        hooks_mark(the_watch->subject, the_watch->subject_size, 1);
+}
+#else
+static void begins(const void *subject) { (void)subject; }
+static void ends(const void *result, size_t size) { (void)result, (void)size; }
+static void stays(void) {}
+#endif
+
+/* ---- into the allocator and out ---- */
+
+#ifdef OUTSIDE_COURSE
+#ifdef OUTSIDE_INIT_IS_BOOL
+_Bool mm_init(void);
+#define INIT_FAILS() (!mm_init())
+#else
+int mm_init(void);
+#define INIT_FAILS() (mm_init() < 0)
+#endif
+void mem_init(void);
+
+static int initialise(void)
+{
+    static int state; /* 1: it stands, -1: it failed */
+    if (!state) {
+        mem_init();
+        state = INIT_FAILS() ? -1 : 1;
+#ifdef OUTSIDE_WATCHED
+        if (state < 0) {
+            hooks_note(HL_WATCH_INIT, 0, 0);
+            hooks_verdict();
+        }
+#endif
+    }
+    return state > 0;
+}
+#else
+static int initialise(void) { return 1; }
+#endif
+
+#if defined OUTSIDE_COURSE || defined OUTSIDE_WATCHED
+enum { TAKES_TURNS = 1 };
+#else
+enum { TAKES_TURNS = 0 }; /* it sees to its threads itself */
+#endif
+
+/* 1: the allocator may be called, and is to be left; 0: it is at work, or could not begin. */
+static inline int enter(void)
+{
+    if (!TAKES_TURNS)
+        return 1;
+    if (inside)
+        return 0;
+    lock_take(&the_lock);
+    inside = 1;
+    if (initialise())
+        return 1;
+    inside = 0;
+    lock_give(&the_lock);
+    return 0;
+}
+
+static void check_heap(void);
+
+static inline void leave(void)
+{
+    if (!TAKES_TURNS)
+        return;
+    check_heap();
+    inside = 0;
+    lock_give(&the_lock);
+}
+
+#if defined OUTSIDE_WATCHED && defined OUTSIDE_CHECKHEAP
+#ifdef OUTSIDE_CHECKHEAP_VOID
+void mm_checkheap(int line);
+static void check_heap(void)
+{
+    if (the_watch->checks && the_watch->counting)
+        mm_checkheap(__LINE__);
+}
+#else
+int mm_checkheap(int line);
+/* Sound is what it says of the heap before the first request: some return 0 for it, some not. */
+static void check_heap(void)
+{
+    static int sound = -1;
+    if (!the_watch->checks)
+        return;
+    int says = ((OUTSIDE_CHECKHEAP)mm_checkheap(__LINE__)) != 0;
+    if (sound < 0)
+        sound = says;
+    else if (says != sound && the_watch->counting) {
+        fflush(NULL);
+        hooks_note(HL_WATCH_CHECKHEAP, 0, 0);
+        hooks_verdict();
+    }
+}
+#endif
+#else
+static void check_heap(void) {}
+#endif
+
+static void *answer(void *p, size_t size)
+{
+    if (!p && size)
+        errno = ENOMEM;
+    return p;
+}
+
+/* ---- the family ---- */
+
+EXPORT void *malloc(size_t size)
+{
+    if (!enter())
+        return answer(inside ? arena_take(size) : NULL, size);
+    begins(NULL);
+    void *p = THEIR(malloc)(size);
+    ends(p, size);
+    leave();
+    return answer(p, size);
+}
+
+EXPORT void free(void *p)
+{
+    if (is_of_arena(p) || !enter())
+        return;
+    begins(p);
+    THEIR(free)(p);
+    ends(NULL, 0);
+    leave();
+}
+
+static void *zeroed(size_t count, size_t size)
+{
+#ifdef OUTSIDE_HAS_CALLOC
+    return THEIR(calloc)(count, size);
+#else
+    void *p = THEIR(malloc)(count * size);
+    return p ? memset(p, 0, count * size) : p;
+#endif
+}
+
+EXPORT void *calloc(size_t count, size_t size)
+{
+    size_t bytes;
+    if (__builtin_mul_overflow(count, size, &bytes))
+        return answer(NULL, 1);
+    if (!enter()) {
+        void *p = inside ? arena_take(bytes) : NULL; /* which was never used before */
+        return answer(p, bytes);
+    }
+    begins(NULL);
+    void *p = zeroed(count, size);
+    ends(p, bytes);
+    leave();
+    return answer(p, bytes);
+}
+
+static void *resized(void *old, size_t size)
+{
+#ifdef OUTSIDE_HAS_REALLOC
+    return THEIR(realloc)(old, size);
+#else
+#ifdef OUTSIDE_WATCHED
+    hooks_note(HL_WATCH_NO_REALLOC, 0, 0);
+#endif
+    (void)old, (void)size;
+    return NULL;
+#endif
+}
+
+EXPORT void *realloc(void *old, size_t size)
+{
+    if (is_of_arena(old) || !enter()) {
+        void *p = inside || is_of_arena(old) ? arena_take(size) : NULL;
+        if (p && old)
+            memcpy(p, old, arena_size(old) < size ? arena_size(old) : size);
+        return answer(p, size);
+    }
+    begins(old);
+    void *p = resized(old, size);
+    ends(p, size);
+    if (!p && size)
+        stays();
+    leave();
+    return answer(p, size);
+}
+
+#if defined OUTSIDE_HAS_MEMALIGN || defined OUTSIDE_HAS_ALIGNED_ALLOC || defined OUTSIDE_HAS_POSIX_MEMALIGN
+static void *aligned(size_t align, size_t size)
+{
+#if defined OUTSIDE_HAS_MEMALIGN
+    return THEIR(memalign)(align, size);
+#elif defined OUTSIDE_HAS_ALIGNED_ALLOC
+    return THEIR(aligned_alloc)(align, size);
+#else
+    void *p = NULL;
+    return THEIR(posix_memalign)(&p, align, size) ? NULL : p;
+#endif
+}
+
+EXPORT void *memalign(size_t align, size_t size)
+{
+    if (!enter())
+        return answer(NULL, size);
+    begins(NULL);
+    void *p = aligned(align, size);
+    ends(p, size);
+    leave();
+    return answer(p, size);
+}
+
+EXPORT void *aligned_alloc(size_t align, size_t size) { return memalign(align, size); }
+
+EXPORT int posix_memalign(void **p, size_t align, size_t size)
+{
+    void *got = memalign(align, size);
+    if (!got && size)
+        return ENOMEM;
+    *p = got;
+    return 0;
+}
+#endif
+
+#ifdef OUTSIDE_HAS_MALLOC_USABLE_SIZE
+EXPORT size_t malloc_usable_size(void *p)
+{
+    if (is_of_arena(p))
+        return arena_size(p);
+    if (!enter())
+        return 0;
+    size_t size = THEIR(malloc_usable_size)(p);
+    leave();
+    return size;
+}
+#endif

@@ -1,0 +1,23 @@
+/* What memlib.c tells of its heap: to the hooks where there are any. */
+#ifndef HL_OUTSIDE_MEMORY_H
+#define HL_OUTSIDE_MEMORY_H
+
+#include <stdint.h>
+
+#ifdef OUTSIDE_WATCHED
+#include "hooks.h"
+
+/* Whether this growth of the heap is to be refused. */
+static inline int memory_refused(void) { return ++the_watch->growths == the_watch->refuse; }
+
+static inline void memory_grown(uintptr_t start, uintptr_t old, uintptr_t end)
+{
+    the_watch->heap_start = start;
+    hooks_own(old, end - old);
+}
+#else
+static inline int memory_refused(void) { return 0; }
+static inline void memory_grown(uintptr_t start, uintptr_t old, uintptr_t end) { (void)start, (void)old, (void)end; }
+#endif
+
+#endif
