@@ -16,9 +16,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-#: a heap in each language, and a bundled trace
+#: a heap in each language, a bundled trace, and a design in a file
 SCRIPT = """
 from heaplab import allocators
+from heaplab.csrc import c_sources
 from heaplab.kernel import Kernel
 from heaplab.traces import corpus
 
@@ -31,6 +32,10 @@ for language in allocators.LANGUAGES:
         heap.attach(child).free(p)
         heap.check()
 assert corpus.names()
+outside = "./mine.c"
+with open(outside, "w") as file:
+    file.write((c_sources() / "designs" / "buddy.c").read_text())
+assert allocators.create(outside, Kernel(ram="16 MiB", seed=1).init.fork()).malloc(100)
 """
 
 #: below the wheel's or the sdist's root

@@ -71,7 +71,7 @@ def design_of_file(path: str | Path) -> type[CAllocator]:
             general, usual = pool.map(partial(_library, source, files), ([], ["-DHL_USUAL"]))
     except NotCompiled as error:
         said = error.said.replace(str(source), str(path))
-        raise UsageError(f"{path} cannot be compiled: {said}") from error
+        raise UsageError(f"{path} cannot be compiled: {said}") from None
     return _loaded(source, str(path), general, usual)
 
 

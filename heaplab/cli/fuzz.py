@@ -19,7 +19,7 @@ OK, FOUND_WRONG = 0, 1
 
 
 @click.command()
-@click.argument("design", metavar="SPEC|FILE.py")
+@click.argument("design", metavar="SPEC|FILE")
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),

@@ -1,6 +1,7 @@
 """Designs as the malloc of real programs: one library for each spec, compiled from the design's C file."""
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,9 +79,12 @@ def design_of(spec: Spec) -> type[CAllocator]:
 
 
 def short_name(spec: Spec) -> str:
-    """Return what files that are made of a spec are called after: the design, or the file it stands in."""
+    """Return what files that are made of a spec are called after: the design, or the file it stands in.
+
+    LD_PRELOAD can name what is called so.
+    """
     design = design_of(spec)
-    return design.FILE.stem if design.FILE else design.NAME
+    return re.sub(r"[^\w.-]", "_", design.FILE.stem) if design.FILE else design.NAME
 
 
 def spec_header(spec: Spec, *, check: bool = False) -> str:

@@ -18,7 +18,7 @@ def preloadable(path: Path) -> Iterator[Path]:
         yield path
         return
     with tempfile.TemporaryDirectory(dir="/tmp") as directory:
-        link = Path(directory) / path.name
+        link = Path(directory) / path.name.translate({ord(" "): "_", ord(":"): "_"})
         link.symlink_to(path)
         yield link
 

@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="SPEC",
-        help="Run the contract on this design: a name with parameters, or the path of a Python file.  "
+        help="Run the contract on this design: a name with parameters, or the path of a Python or C file.  "
         "May be given several times.",
     )
     group.addoption(

@@ -31,6 +31,18 @@ def script() -> ModuleType:
     return module
 
 
+def test_nothing_differs_for_a_design_from_outside_the_tree(
+    script: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(SCRIPT.with_name("lifo.c"))
+    assert script.main(["lua", "dot", "--no-huge", "--json", "--allocators", path]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["trace"], row["allocator"], row["differs"]) for row in rows] == [
+        ("lua", path, "0"),
+        ("dot", path, "0"),
+    ]
+
+
 def test_nothing_differs_on_traces_with_forks_execs_and_threads(
     script: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
