@@ -11,7 +11,7 @@ from heaplab.allocators.core import CAllocator
 from heaplab.allocators.stated import places
 from heaplab.allocators.written import SOURCES as COMMON
 from heaplab.allocators.written import design_flags, included_by
-from heaplab.compiling import compile_c
+from heaplab.compiling import NotCompiled, compile_c
 from heaplab.errors import Rule, UsageError
 from heaplab.files import replacing
 
@@ -54,14 +54,19 @@ def compile_heap(
     """Compile a design's malloc and the sources `others` into the file `name`; return its path.
 
     flags: the compiler's, beside those that all of heaplab's C is compiled with here.
-    Raises: as `compile_c`.
+    Raises: as `compile_c`; UsageError for a design outside csrc that does not compile here.
     """
     sources = ["entry/preload.c", *SOURCES, *others]
     header = {"spec.h": spec_header(spec, check=check)}
     own = design_of(spec).FILE
-    included = [own, *included_by(own)] if own else []
     flags = [*_FLAGS, *design_flags(), *flags, "-include", "spec.h"]
-    return compile_c(name, sources, flags, header, included)
+    if own is None:
+        return compile_c(name, sources, flags, header)
+    try:
+        return compile_c(name, sources, flags, header, [own, *included_by(own)])
+    except NotCompiled as error:
+        said = error.said.replace(str(own), spec.name)
+        raise UsageError(f"{spec.name} cannot be compiled with {sources[0]}: {said}") from None
 
 
 def design_in_c(spec: str | Spec) -> Spec:

@@ -4,12 +4,15 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from heaplab import lab
 from heaplab.allocators import parse, written
 from heaplab.allocators.written import registers_design
+from heaplab.cli import main
 from heaplab.errors import HeapCorruption, Rule, UsageError
 from heaplab.kernel import Kernel
+from heaplab.testing import contract
 from heaplab.testing.fuzz import fuzz
 from heaplab.traces import synthetic
 
@@ -102,6 +105,7 @@ def test_parameters_are_named_as_in_other_designs(file):
 
 
 SPLIT = "    if (rest)\n        push(h, p - HEADER + need, rest);\n"
+LOST_SPLIT = "    if (rest)\n        heap_store(h, p - HEADER + need, rest | USED);\n"
 #: what is wrong: the text, what is said of it, and the line that is named, by what stands in it
 WRONG = {
     "it does not compile": (
@@ -204,7 +208,25 @@ def test_a_planted_lost_split_is_found_and_made_short(file):
     """The rest of a split block counts as allocated, and nobody has it."""
     whole = fuzz(file(LIFO), steps=2000, seconds=60)
     assert whole.first is None
-    lost_split = "    if (rest)\n        heap_store(h, p - HEADER + need, rest | USED);\n"
-    lost = fuzz(file(LIFO.replace(SPLIT, lost_split)), steps=2000, seconds=60)
+    lost = fuzz(file(LIFO.replace(SPLIT, LOST_SPLIT)), steps=2000, seconds=60)
     assert lost.minimal is not None
     assert [str(step) for step in lost.minimal.failure.steps] == ["malloc 0 0"]
+
+
+def test_it_keeps_the_contract(file):
+    path = file(LIFO)
+    factory = contract.HeapFactory(path)
+    clauses = contract.applying(path)
+    assert len(clauses) > 20
+    for clause in clauses:
+        clause(factory)
+
+
+def test_what_fuzz_finds_is_shrunk_from_a_trace_too(file, monkeypatch):
+    """Blocks are 8 bytes too small, so that a payload runs into the next block's header."""
+    monkeypatch.chdir(Path(file(LIFO.replace("size + HEADER,", "size,"))).parent)
+    run = CliRunner().invoke
+    assert run(main, ["fuzz", "mine.c", "--steps", "500", "-o", "small", "--quiet"]).exit_code == 1
+    shrunk = run(main, ["shrink", "small.rep", "--allocators", "mine.c", "--quiet"])
+    assert shrunk.exit_code == 1
+    assert "What broke: " in shrunk.stdout

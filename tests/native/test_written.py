@@ -53,6 +53,12 @@ def test_what_is_built_is_called_after_the_file_and_made_anew_when_it_changes(fo
     assert build("my lifo.c") != first
 
 
+def test_a_name_that_preload_c_has_too_is_said(folder: Path) -> None:
+    Path("same.c").write_text(LIFO.replace("push(", "is_power("))
+    with pytest.raises(UsageError, match=r"^same\.c cannot be compiled with entry/preload\.c: .*is_power"):
+        build("same.c")
+
+
 def test_a_class_without_a_name_can_be_built(folder: Path) -> None:
     assert build(Spec.of(design_of_file("my lifo.c"))).name == "libheaplab-my_lifo.so"
 
