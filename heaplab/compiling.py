@@ -60,15 +60,17 @@ def compile_c(
     """Compile `sources` and return the file `name` made of them.
 
     sources: paths; relative ones are below csrc.  flags: the compiler's.
-    written: headers to be written, text by name; the compiler finds them, and csrc, by #include "...".
+    written: headers to be written, text by name; the compiler finds them, and csrc, by #include "...".  A
+    source may be one of them.
     included: files outside csrc that the sources include.
     The cache's key is all of this, the compiler, and every file of csrc.
     Raises: UsageError without a compiler or a place for the cache; NotCompiled when it refuses the sources.
     """
     command, root = [*compiler(), *flags], c_sources()
-    paths = [str(root / source) for source in sources]
-    files = _text(root, [*paths, *included])
-    key = hashlib.sha256(repr((command, paths, sorted((written or {}).items()), files)).encode())
+    written = written or {}
+    paths = [str(source) if source in written else str(root / source) for source in sources]
+    files = _text(root, [*(path for path in paths if path not in written), *included])
+    key = hashlib.sha256(repr((command, paths, sorted(written.items()), files)).encode())
     target = cache() / key.hexdigest()[:24] / name
     if target.is_file():
         return target
@@ -81,7 +83,7 @@ def compile_c(
             "folder that you may write in"
         ) from None
     with draft as folder:
-        for header, text in (written or {}).items():
+        for header, text in written.items():
             Path(folder, header).write_text(text)
         made = Path(folder, "made")
         line = [*command, f"-I{folder}", f"-I{root}", *paths, "-o", str(made)]

@@ -36,6 +36,16 @@ int watching;
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 extern char _end[];
 
+/* What --wrap leads here is the C library's under this name. */
+void *__real_sbrk(intptr_t increment);
+int __real_brk(void *end);
+void *__real_mmap(void *at, size_t size, int rights, int flags, int file, off_t offset);
+int __real_munmap(void *at, size_t size);
+void *__real_mremap(void *at, size_t size, size_t wanted, int flags, ...);
+void *__real_memcpy(void *to, const void *from, size_t n);
+void *__real_memmove(void *to, const void *from, size_t n);
+void *__real_memset(void *to, int byte, size_t n);
+
 /* ---- live payloads ---- */
 
 enum { LEAF_SHIFT = 21, BRANCH_SHIFT = 13 };
@@ -45,7 +55,7 @@ static uint64_t **root[BRANCHES];
 
 static void *pages(size_t size)
 {
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p = __real_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
         abort();
     return p;
@@ -303,10 +313,6 @@ HOOK __tsan_atomic_signal_fence(int order) { (void)order; }
 
 /* ---- bytes in bulk: the linker leads the allocator's calls here (--wrap) ---- */
 
-void *__real_memcpy(void *to, const void *from, size_t n);
-void *__real_memmove(void *to, const void *from, size_t n);
-void *__real_memset(void *to, int byte, size_t n);
-
 /* No references, but so many units of the limit, that a loop of it ends; and a place to be judged. */
 static inline void refer_bulk(void *to, size_t n, const void *where)
 {
@@ -338,12 +344,6 @@ void *__wrap_memset(void *to, int byte, size_t n)
 }
 
 /* ---- the system's memory, for allocators that ask for it themselves ---- */
-
-void *__real_sbrk(intptr_t increment);
-int __real_brk(void *end);
-void *__real_mmap(void *at, size_t size, int rights, int flags, int file, off_t offset);
-int __real_munmap(void *at, size_t size);
-void *__real_mremap(void *at, size_t size, size_t wanted, int flags, ...);
 
 /* Whether this growth is to be refused. */
 static int refused(void)

@@ -21,8 +21,8 @@ void mem_init(void)
     if (start)
         return;
     void *at = (void *)(uintptr_t)RESERVE_START;
-    void *got = mmap(at, RESERVE_END - RESERVE_START, PROT_NONE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    void *got = memory_reserve(at, RESERVE_END - RESERVE_START, PROT_NONE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
     if (got == at)
         start = end = writable = RESERVE_START;
 }

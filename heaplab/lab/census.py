@@ -13,7 +13,6 @@ from heaplab.allocators.base import ALIGN
 from heaplab.allocators.core import SPAN, CAllocator
 from heaplab.errors import HeaplabError
 from heaplab.lab.record import HeapMap
-from heaplab.native.stage import SLOT
 
 #: the most cells of a map
 CELLS = 4096
@@ -170,13 +169,28 @@ def draw(census: Census, slots: Array, *, process: int, event: int) -> HeapMap:
 
     slots: of the replay: the payloads that live in it.  process, event: as HeapMap says.
     """
+    return _map(census, _payloads(slots), process, event)
+
+
+def draw_payloads(payloads: Array, start: int, size: int, *, event: int) -> HeapMap:
+    """Return the map of a heap of which nothing is known but its place and the payloads in it.
+
+    payloads: rows (address, bytes) in address order.  start, size: of the heap, bytes.
+    """
+    spans = np.stack((payloads[:, 0], payloads[:, 0] + payloads[:, 1]), axis=1).astype(np.int64)
+    some = spans[spans[:, 0] < spans[:, 1]]
+    region = np.array([[start, start + size]], np.int64)
+    return _map(Census(some, np.empty((0, 2), np.int64), region), some, 0, event)
+
+
+def _map(census: Census, payloads: Array, process: int, event: int) -> HeapMap:
     regions = census.regions
     sizes = regions[:, 1] - regions[:, 0]
     total = int(sizes.sum())
     cell = max(16, -(-total // CELLS // 16) * 16)
     edges = np.minimum(np.arange(-(-total // cell) + 1) * cell, total)
 
-    payload = _covered(_payloads(slots), regions, edges)
+    payload = _covered(payloads, regions, edges)
     occupied = _covered(census.blocks, regions, edges) + _covered(census.metadata, regions, edges)
     return HeapMap(
         process=process,

@@ -103,6 +103,19 @@ class Mems:
             return cls(total, None, None, None)
         return cls(total, total / operations, min(percentile(counts, 0.99), most), most)
 
+    @classmethod
+    def of_each(cls, mems: npt.NDArray[np.uint32]) -> "Mems":
+        """Return what the operations needed, one number each.
+
+        >>> Mems.of_each(np.array([1, 2, 3, 6], np.uint32))
+        Mems(total=12, mean=3.0, p99=6, max=6)
+        """
+        if not len(mems):
+            return cls(0, None, None, None)
+        total = int(mems.sum(dtype=np.uint64))
+        p99 = int(np.quantile(mems, 0.99, method="inverted_cdf"))
+        return cls(total, total / len(mems), p99, int(mems.max()))
+
 
 def percentile(counts: npt.NDArray[np.uint64], share: float) -> int:
     """Return the least number of mems (a bucket's top) that `share` of the operations do not exceed.

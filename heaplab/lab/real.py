@@ -5,11 +5,13 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 
+from heaplab.lab import census
 from heaplab.lab.metrics import Mems, utilisation
 from heaplab.lab.record import CRASHED, FINISHED, HUNG, NATIVE, Run, Seconds, Timeline
 from heaplab.native.peers import Peer
 from heaplab.native.playing import Space, play_latency, play_space, play_times
 from heaplab.native.stage import Stage
+from heaplab.outside import Judged, Outside, judge
 from heaplab.traces import Trace
 
 
@@ -28,19 +30,28 @@ def real_runs(
     *,
     seed: int,
     max_seconds: float | None,
+    max_mems: int | None = None,
     progress: Callable[[int, int], None] = lambda place, done: None,
 ) -> Iterator[Run]:
     """Play `trace` on each allocator; yield the records, in their order, when all are timed.
 
     Those that finish the pass that looks at memory are timed together, in rounds.  seed: for the record
-    alone.  max_seconds: as `play_space`.  progress: called now and then with the place of an allocator and
+    alone.  max_seconds: as `play_space`.  max_mems: as `heaplab.outside.judge`: an allocator from outside is
+    judged first, and measured if it keeps the contract.  progress: called now and then with the place of an allocator and
     the number of its events that are done.
     """
     with closing(Stage(trace)) as stage:
         runs = []
         for place, peer in enumerate(peers):
+            judged = None
+            if isinstance(peer, Outside) and peer.hooked:
+                judged = judge(stage, peer, max_mems=max_mems, max_seconds=max_seconds)
+            if judged is not None and judged.end.outcome != FINISHED:
+                runs.append(_refuted(trace, peer, judged, seed))
+                continue
             space = play_space(stage, peer, max_seconds=max_seconds, progress=partial(progress, place))
-            runs.append(_record(trace, peer, space, seed))
+            run = _record(trace, peer, space, seed)
+            runs.append(run if judged is None else _with(run, judged))
         _add_times(stage, peers, runs, timing.rounds, max_seconds)
         if timing.latency:
             _add_latency(stage, peers, runs, max_seconds)
@@ -107,3 +118,38 @@ def _record(trace: Trace, peer: Peer, space: Space, seed: int) -> Run:
         heap_map=None,
         seconds=Seconds(None, space.seconds),
     )
+
+
+def _refuted(trace: Trace, peer: Outside, judged: Judged, seed: int) -> Run:
+    """The record of a run that ended while the allocator was judged."""
+    lost = Run.lost(
+        trace=trace.header.name,
+        events=trace.header.events,
+        events_done=judged.events_done,
+        allocator=str(peer),
+        language=NATIVE,
+        seed=seed,
+        outcome=judged.end.outcome,
+        reason=judged.end.reason,
+    )
+    if not lost.measured:
+        return lost
+    figures = replace(
+        lost,
+        operations=judged.operations,
+        peak_live=judged.peak_live,
+        peak_heap=judged.peak_heap,
+        utilisation=utilisation(judged.peak_live, judged.peak_heap),
+    )
+    return _with(figures, judged)
+
+
+def _with(run: Run, judged: Judged) -> Run:
+    """The record with what was seen of the allocator's references and of its heap."""
+    mems = run.mems if judged.mems is None else Mems.of_each(judged.mems)
+    start, size = judged.heap
+    if not size:
+        return replace(run, mems=mems)
+    event = run.events_done
+    heap_map = census.draw_payloads(judged.live[:, :2], start, size, event=event)
+    return replace(run, mems=mems, heap_map=heap_map, brk_calls=judged.growths)

@@ -21,6 +21,7 @@ from heaplab.kernel import Kernel
 from heaplab.lab import census
 from heaplab.lab.record import Timeline
 from heaplab.machine import FrameKind
+from heaplab.native.stage import SLOT
 from heaplab.process import Process
 from heaplab.traces import Block, Event, Op, Trace
 from heaplab.traces.raw import raw_events
@@ -372,15 +373,15 @@ class Replay:
         return np.frombuffer(ffi.buffer(self.raw.mems_count), np.uint64).copy()
 
     def slots(self, number: int) -> census.Array:
-        """The slots of a process: address and size of each live payload; `census.SLOT` says how.
+        """The slots of a process: address and size of each live payload; `SLOT` says how.
 
         They are those of the C side itself: good until the replay goes on.
         """
         count = ffi.new("uint64_t *")
         at = lib.hl_replay_slots(self.raw, number, count)
         if not count[0]:
-            return np.empty(0, census.SLOT)
-        return np.frombuffer(ffi.buffer(at, count[0] * census.SLOT.itemsize), census.SLOT)
+            return np.empty(0, SLOT)
+        return np.frombuffer(ffi.buffer(at, count[0] * SLOT.itemsize), SLOT)
 
     def heaps(self) -> Iterator[tuple[int, Allocator]]:
         """The heaps of the living processes, by number."""

@@ -23,6 +23,8 @@ DEBIAN = {
     "tcmalloc": ("libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"),
 }
 NAMES = ("glibc", *DEBIAN)
+#: what blocks of a malloc on Linux are a multiple of, where they are as large
+NATURAL = 16
 _OURS = "heaplab:"
 
 _NEEDED = ("malloc", "calloc", "realloc", "free")
@@ -44,11 +46,13 @@ class Peer:
 
     name: as it was asked for.  library: to be preloaded; None: the C library's own malloc.
     aligned: with which of its functions aligned blocks are asked for, a HL_BY_... of csrc/native/player.h.
+    natural: what every block is a multiple of, if it is as large.
     """
 
     name: str
     library: Path | None
     aligned: int
+    natural: int = NATURAL
 
     def __str__(self) -> str:
         return self.name

@@ -25,7 +25,7 @@ from heaplab.native.peers import Peer, find_peer
 from heaplab.native.stage import PAGE, Pass, Stage
 from heaplab.traces import Event, Trace
 
-FINISHED, FAILED, CRASHED, HUNG = "finished", "failed", "crashed", "hung"
+FINISHED, STOPPED, FAILED, CRASHED, HUNG = "finished", "stopped", "failed", "crashed", "hung"
 
 #: rounds of the passes that take the time
 ROUNDS = 5
@@ -39,7 +39,8 @@ WIDE_SPREAD = 0.1
 class End:
     """How a pass ended.
 
-    outcome: "finished", "failed" (the allocator broke its contract, or gave no memory), "crashed" or "hung".
+    outcome: "finished", "failed" (the allocator broke its contract, or gave no memory), "crashed" or "hung";
+    "stopped" at a limit of references, where they are counted.
     reason: a sentence, "" when finished.
     """
 
@@ -178,13 +179,18 @@ def play_space(
     """Play the pass that looks at memory.  progress: called now and then with the number of events done."""
     start = time.monotonic()
     played = stage.play(
-        lib.HL_PLAY_SPACE, peer.library, aligned=peer.aligned, max_seconds=max_seconds, progress=progress
+        lib.HL_PLAY_SPACE,
+        peer.library,
+        aligned=peer.aligned,
+        natural=peer.natural,
+        max_seconds=max_seconds,
+        progress=progress,
     )
     raw, finished = played.raw, played.why == lib.HL_PLAY_DONE
     timeline = [tuple(column.tolist()) for column in played.samples.T] or [(), (), (), ()]
     event, live, heap, resident = timeline
     return Space(
-        end=_end(stage, played, max_seconds),
+        end=end_of(stage, played, max_seconds),
         events_done=int(raw.row),
         operations=int(raw.operations),
         remote_frees=int(raw.remote_frees),
@@ -231,8 +237,14 @@ def play_times(
             if at in ends:
                 continue
             peer = peers[at]
-            played = stage.play(lib.HL_PLAY_TIME, peer.library, aligned=peer.aligned, max_seconds=max_seconds)
-            end = _end(stage, played, max_seconds)
+            played = stage.play(
+                lib.HL_PLAY_TIME,
+                peer.library,
+                aligned=peer.aligned,
+                natural=peer.natural,
+                max_seconds=max_seconds,
+            )
+            end = end_of(stage, played, max_seconds)
             if end.outcome != FINISHED:
                 ends[at] = end
             taken[at].append(int(played.raw.ns) / operations - floors[-1])
@@ -249,8 +261,10 @@ def play_latency(
     stage: Stage, peer: Peer, *, max_seconds: float | None = MAX_SECONDS
 ) -> tuple[End, Latency | None]:
     """Play the pass with a clock around each call; None when it did not finish, or nothing was called."""
-    played = stage.play(lib.HL_PLAY_LATENCY, peer.library, aligned=peer.aligned, max_seconds=max_seconds)
-    raw, end = played.raw, _end(stage, played, max_seconds)
+    played = stage.play(
+        lib.HL_PLAY_LATENCY, peer.library, aligned=peer.aligned, natural=peer.natural, max_seconds=max_seconds
+    )
+    raw, end = played.raw, end_of(stage, played, max_seconds)
     if end.outcome != FINISHED or not len(played.ticks):
         return end, None
     ns_per_tick = int(raw.wall_ns) / int(raw.wall_ticks)
@@ -261,23 +275,28 @@ def play_latency(
 # ---- how it ended, in words ----
 
 
-def _end(stage: Stage, played: Pass, max_seconds: float | None) -> End:
+def end_of(stage: Stage, played: Pass, max_seconds: float | None) -> End:
+    """Return how a pass ended, in words."""
     raw = played.raw
-    where = _where(stage, int(raw.row))
+    at = where(stage, int(raw.row))
     if played.refused:
         return End(FAILED, played.refused)
     if played.hung:
-        return End(HUNG, f"{where}: no end after {max_seconds:g} s")
+        return End(HUNG, f"{at}: no end after {max_seconds:g} s")
     if played.why is None:
-        return End(CRASHED, f"{where}: {played.said}")
+        return End(CRASHED, f"{at}: {played.said}")
     if played.why == lib.HL_PLAY_DONE:
         return End(FINISHED, "")
     if played.why == lib.HL_PLAY_SIGNAL:
         name = _signal(int(raw.signal))
-        at = f" at {int(raw.bad_address):#x}" if int(raw.signal) in (signal.SIGSEGV, signal.SIGBUS) else ""
+        address = (
+            f" at {int(raw.bad_address):#x}" if int(raw.signal) in (signal.SIGSEGV, signal.SIGBUS) else ""
+        )
         words = played.words
-        return End(CRASHED, f"{where}: the allocator ended with {name}{at}" + (f": {words}" if words else ""))
-    return End(FAILED, f"{where}: {_wrong(played.why, raw)}")
+        return End(
+            CRASHED, f"{at}: the allocator ended with {name}{address}" + (f": {words}" if words else "")
+        )
+    return End(FAILED, f"{at}: {_wrong(played.why, raw)}")
 
 
 def _signal(number: int) -> str:
@@ -304,8 +323,8 @@ def _wrong(why: int, raw: Any) -> str:
     }[why]
 
 
-def _where(stage: Stage, row: int) -> str:
-    """The event at hand, in words."""
+def where(stage: Stage, row: int) -> str:
+    """Return the event at hand, in words."""
     event = _event(stage.trace, row)
     return f"event {row} ({event})" if event is not None else "after the last event"
 

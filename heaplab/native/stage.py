@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from heaplab._core import ffi, lib
 from heaplab.errors import UsageError
+from heaplab.native.peers import NATURAL
 from heaplab.native.preloading import preloadable
 from heaplab.traces import NULL_ID, Block, Op, Trace
 
@@ -39,8 +40,6 @@ _COLUMNS = ("op", "id", "size", "align", "thread", "process")
 _SLOT_SIZE = 16
 #: hl_slot of csrc/replay/slots.h: `address` has the thread in its high 16 bits, and `size` the stamp
 SLOT = np.dtype([("address", "<u8"), ("size", "<u8")])
-#: what blocks of a malloc on Linux are a multiple of, where they are as large
-NATURAL = 16
 _CALLS_SIZE = 4096  # a struct calls without entries is far less
 _NEVER = 2**64 - 1
 
@@ -147,7 +146,8 @@ class Stage:
         """Start the player for one pass, with `library` preloaded, and wait for its end.
 
         pass_: HL_PLAY_...  aligned: HL_BY_...  natural: what every block is a multiple of, if it is as large.
-        watching: for HL_PLAY_WATCHED, where the library has hooks.  max_seconds: after so long without progress it is ended.
+        watching: for HL_PLAY_WATCHED, where the library has hooks.
+        max_seconds: after so long without progress it is ended.
         progress: called now and then with the number of events done.
         """
         with _memory("player") as file, _memory("places") as places:
@@ -182,7 +182,7 @@ class Stage:
         )
 
     def _watched(self, memory: mmap.mmap, raw: Any) -> tuple[Any, Array, Array]:
-        """What was seen of a watched allocator; the slots of the process at hand, and those that were kept."""
+        """The hl_watch of a watched allocator, the slots of the process at hand, and those kept."""
         watch = ffi.new("hl_watch *", ffi.cast("hl_watch *", ffi.cast("char *", raw) + raw.watch_at)[0])
         if getattr(raw, "pass") != lib.HL_PLAY_WATCHED:
             return watch, np.empty(0, SLOT), np.empty(0, SLOT)
@@ -194,9 +194,7 @@ class Stage:
         kept = np.frombuffer(memory, SLOT, int(table[raw.kept_process].slot_count), int(raw.kept_at)).copy()
         return watch, slots, kept
 
-    def _lay_out(
-        self, file: int, pass_: int, aligned: int, natural: int, watching: Watching
-    ) -> mmap.mmap:
+    def _lay_out(self, file: int, pass_: int, aligned: int, natural: int, watching: Watching) -> mmap.mmap:
         """Make the file of the player: its struct, and behind it the arrays that it points to."""
         processes, points = self.trace.header.processes, len(self._sample_at)
         sizes = {

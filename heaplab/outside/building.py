@@ -1,0 +1,118 @@
+"""Compiling allocators from outside: for LD_PRELOAD, and once more with a hook at each access."""
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from heaplab.compiling import NotCompiled, compile_c, compiler, first_error
+from heaplab.csrc import c_sources
+from heaplab.errors import UsageError
+from heaplab.outside.kinds import COURSE, FAMILY, THEIR, Functions, Kind, functions_of
+
+#: the compiler may not take for granted of this malloc what the C library's promises
+_NO_BUILTIN = tuple(f"-fno-builtin-{name}" for name in FAMILY)
+_CODE = ("-std=gnu11", "-O2", "-g", "-fPIC", "-w", *_NO_BUILTIN)
+_HOOKS = ("-fsanitize=thread",)
+_SHARED = (
+    *("-std=gnu11", "-O2", "-g", "-fPIC", "-fvisibility=hidden", "-ftls-model=initial-exec", *_NO_BUILTIN),
+    *("-shared", "-pthread", "-Wl,-z,now"),
+)
+#: calls of the allocator's that hooks.c answers
+_WRAPPED = ("memcpy", "memmove", "memset", "sbrk", "brk", "mmap", "munmap", "mremap")
+#: before an allocator's text: its functions get other names, whatever calls them
+_RENAMED = "".join(
+    f'{result} {name}({arguments}) __asm__("{THEIR}{name}");\n'
+    for name, result, arguments in (
+        ("malloc", "void *", "unsigned long"),
+        ("free", "void", "void *"),
+        ("calloc", "void *", "unsigned long, unsigned long"),
+        ("realloc", "void *", "void *, unsigned long"),
+        ("memalign", "void *", "unsigned long, unsigned long"),
+        ("aligned_alloc", "void *", "unsigned long, unsigned long"),
+        ("posix_memalign", "int", "void **, unsigned long, unsigned long"),
+        ("malloc_usable_size", "unsigned long", "void *"),
+        ("valloc", "void *", "unsigned long"),
+        ("pvalloc", "void *", "unsigned long"),
+        ("reallocarray", "void *", "void *, unsigned long, unsigned long"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Built:
+    """An allocator from outside, compiled.
+
+    plain: for LD_PRELOAD.  hooked: the same with hooks, for the player's pass HL_PLAY_WATCHED.
+    """
+
+    functions: Functions
+    plain: Path
+    hooked: Path
+
+
+def build_outside(name: str, sources: Sequence[Path], flags: Sequence[str] = ()) -> Built:
+    """Compile an allocator of the C files `sources`; `name`: what the user calls it.
+
+    flags: the compiler's, beside those that heaplab needs.
+    Raises: UsageError for a file that is not there, does not compile, or is no allocator; as `compile_c`.
+    Cost: half a second for a new text, some 30 ms for a known one.
+    """
+    try:
+        texts = [_preprocessed(source, flags) for source in sources]
+        plain = [_object(source, text, flags, ()) for source, text in zip(sources, texts, strict=True)]
+        functions = functions_of(plain)
+        if functions is None:
+            raise UsageError(
+                f"{name} is no allocator: it defines neither mm_malloc, nor malloc, nor a design of "
+                "heaplab's (HEAP_DESIGN)"
+            )
+        if functions.missing:
+            prefix = COURSE if functions.kind is Kind.COURSE else ""
+            missing = ", ".join(prefix + each for each in functions.missing)
+            raise UsageError(f"{name} does not define {missing}")
+        hooked = [_object(source, text, flags, _HOOKS) for source, text in zip(sources, texts, strict=True)]
+        return Built(functions, _linked(sources, plain, functions), _linked(sources, hooked, functions, True))
+    except NotCompiled as error:
+        raise UsageError(f"{name} cannot be compiled: {error.said}") from error
+
+
+def _preprocessed(source: Path, flags: Sequence[str]) -> str:
+    """The text of a C file with all that it includes.
+
+    The preprocessor reads it from standard input, so that heaplab's memlib.h comes before one beside it.
+    """
+    if not source.is_file():
+        raise UsageError(f"there is no file {source} to take an allocator from")
+    first, last, command = c_sources() / "outside" / "first", c_sources() / "outside" / "last", compiler()
+    line = [*command, *_CODE, "-DDRIVER", *flags, "-E", "-x", "c", "-"]
+    line += [f"-iquote{first}", f"-iquote{source.parent}", f"-I{last}", f"-I{first}"]
+    text = f'# 1 "{source.name}"\n'.encode() + source.read_bytes()
+    done = subprocess.run(line, cwd=first, input=text, capture_output=True, check=False)
+    if done.returncode:
+        said = subprocess.CompletedProcess(line, done.returncode, "", done.stderr.decode(errors="replace"))
+        raise NotCompiled(command[0], source.name, first_error(said))
+    return _RENAMED + done.stdout.decode(errors="replace")
+
+
+def _object(source: Path, text: str, flags: Sequence[str], hooks: Sequence[str]) -> Path:
+    name = f"{source.stem}.i"
+    return compile_c(f"{source.stem}.o", [name], [*_CODE, *flags, *hooks, "-c"], {name: text})
+
+
+def _linked(
+    sources: Sequence[Path], objects: Sequence[Path], functions: Functions, hooked: bool = False
+) -> Path:
+    defined = [f"-DOUTSIDE_HAS_{name.upper()}" for name in sorted(functions.has) if name in FAMILY]
+    if functions.kind is Kind.COURSE:
+        defined.append("-DOUTSIDE_COURSE")
+    if functions.init_is_bool:
+        defined.append("-DOUTSIDE_INIT_IS_BOOL")
+    if functions.checkheap is not None:
+        defined.append(f"-DOUTSIDE_CHECKHEAP={functions.checkheap or 'void'}")
+        defined += ["-DOUTSIDE_CHECKHEAP_VOID"] * (not functions.checkheap)
+    ours = ["outside/front.c", "outside/memlib.c"]
+    if hooked:
+        ours.append("outside/hooks.c")
+        defined += ["-DOUTSIDE_WATCHED", *(f"-Wl,--wrap={name}" for name in _WRAPPED)]
+    return compile_c(f"lib{sources[0].stem}.so", [*ours, *objects], [*_SHARED, *defined])
