@@ -73,6 +73,8 @@ class Rule(IntEnum):
     UNCOALESCED = 8
     NO_PROGRESS = 9
     UNREADABLE = 10
+    FREED_REALLOC = 11
+    FREED_USABLE_SIZE = 12
 
     @property
     def text(self) -> str:
@@ -91,6 +93,8 @@ _RULE_TEXT = {
     Rule.UNCOALESCED: "free neighbours: two free blocks side by side were not made one",
     Rule.NO_PROGRESS: "no progress: the heap's metadata lead round in a circle, back to this place",
     Rule.UNREADABLE: "unreadable: the heap's metadata lead to this place, where nothing may be read",
+    Rule.FREED_REALLOC: "use of a freed block by realloc: the block is free already",
+    Rule.FREED_USABLE_SIZE: "use of a freed block by usable_size: the block is free already",
 }
 
 

@@ -13,6 +13,7 @@
 #define ENTER(h, result)                                                                               \
     jmp_buf escape;                                                                                    \
     (h)->env->escape = &escape;                                                                        \
+    (h)->freed_rule = 0; /* the call before may have broken off */                                     \
     if (setjmp(escape)) {                                                                              \
         (h)->env->escape = NULL;                                                                       \
         return result;                                                                                 \

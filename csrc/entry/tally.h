@@ -61,7 +61,7 @@ static void tally_given(hl_heap *h, uint64_t p, int kind)
 static void tally_taken(hl_heap *h, uint64_t p, int kind)
 {
     tally_call(h, kind);
-    told.live -= heap_usable_size(h, p);
+    told.live -= usable_in(h, p, HEAP_DOUBLE_FREE);
     told.blocks--;
 }
 
@@ -69,7 +69,7 @@ static void tally_taken(hl_heap *h, uint64_t p, int kind)
 static uint64_t tally_resized(hl_heap *h, uint64_t p)
 {
     tally_call(h, TALLY_REALLOC);
-    return heap_usable_size(h, p);
+    return usable_in(h, p, HEAP_FREED_REALLOC);
 }
 
 /* `p` is what became of a block of `before` bytes, or of none. */

@@ -7,7 +7,8 @@
 _Noreturn void heap_corrupt(hl_heap *h, uint64_t address, int rule)
 {
     h->corrupt_address = address;
-    h->corrupt_rule = rule;
+    h->corrupt_rule = rule == HEAP_DOUBLE_FREE && h->freed_rule ? h->freed_rule : rule;
+    h->freed_rule = 0;
     env_escape(h->env);
 }
 
@@ -35,7 +36,29 @@ void heap_free(hl_heap *h, uint64_t p)
         heap_design(h)->free(h, p);
 }
 
-uint64_t heap_usable_size(hl_heap *h, uint64_t p) { return p ? heap_design(h)->usable(h, p) : 0; }
+/* The usable size of the block at p, which must not be freed: else it breaks the rule `freed`.  0 for p = 0. */
+static uint64_t usable_in(hl_heap *h, uint64_t p, int freed)
+{
+    h->freed_rule = freed;
+    uint64_t usable = p ? heap_design(h)->usable(h, p) : 0;
+    h->freed_rule = 0;
+    return usable;
+}
+
+uint64_t heap_usable_size(hl_heap *h, uint64_t p) { return usable_in(h, p, HEAP_FREED_USABLE_SIZE); }
+
+/* Whether the block at p stays where it is; frees it for size 0, as glibc does. */
+static inline int stays(hl_heap *h, uint64_t p, uint64_t size)
+{
+    int done = 1;
+    h->freed_rule = HEAP_FREED_REALLOC;
+    if (!size)
+        heap_free(h, p);
+    else
+        done = heap_design(h)->resize && heap_design(h)->resize(h, p, size);
+    h->freed_rule = 0;
+    return done;
+}
 
 uint64_t heap_calloc(hl_heap *h, uint64_t n, uint64_t size)
 {
@@ -53,13 +76,9 @@ uint64_t heap_realloc(hl_heap *h, uint64_t p, uint64_t size)
 {
     if (!p)
         return heap_malloc(h, size);
-    if (!size) { /* as glibc does */
-        heap_free(h, p);
-        return 0;
-    }
-    if (heap_design(h)->resize && heap_design(h)->resize(h, p, size))
-        return p;
-    uint64_t usable = heap_design(h)->usable(h, p);
+    if (stays(h, p, size))
+        return size ? p : 0;
+    uint64_t usable = usable_in(h, p, HEAP_FREED_REALLOC);
     uint64_t to = heap_malloc(h, size);
     if (!to)
         return 0;

@@ -38,7 +38,9 @@ enum {
     HEAP_BROKEN_ROOT,
     HEAP_UNCOALESCED,
     HEAP_NO_PROGRESS,
-    HEAP_UNREADABLE /* found by who looks: see heaplab/allocators/looking.py */
+    HEAP_UNREADABLE, /* found by who looks: see heaplab/allocators/looking.py */
+    HEAP_FREED_REALLOC, /* a design says HEAP_DOUBLE_FREE, and heap_corrupt which call it was */
+    HEAP_FREED_USABLE_SIZE
 };
 
 /* What a span is. */
@@ -95,6 +97,8 @@ typedef struct hl_heap {
     uint64_t seal_factor, seal_key;
     /* a malloc's second result: the block is known to be zero */
     int zeroed;
+    /* the rule that a freed block breaks in the call at hand; 0: HEAP_DOUBLE_FREE */
+    int freed_rule;
     /* set by heap_corrupt */
     uint64_t corrupt_address;
     int corrupt_rule;

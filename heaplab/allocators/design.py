@@ -132,12 +132,13 @@ class Design(Allocator):
     def realloc(self, p: int, size: int) -> int:
         if not p:
             return self.malloc(size)
-        if not size:
-            self.free(p)
-            return 0
-        if self._resize(p, size_t(size)):
-            return p
-        usable = self._usable(p)
+        with _freed_breaks(Rule.FREED_REALLOC):
+            if not size:
+                self.free(p)
+                return 0
+            if self._resize(p, size_t(size)):
+                return p
+            usable = self._usable(p)
         to = self.malloc(size)
         if not to:
             return 0
@@ -152,7 +153,8 @@ class Design(Allocator):
         return self._malloc(size_t(size), max(alignment, ALIGN))
 
     def usable_size(self, p: int) -> int:
-        return self._usable(p) if p else 0
+        with _freed_breaks(Rule.FREED_USABLE_SIZE):
+            return self._usable(p) if p else 0
 
     def walk(self) -> Iterator[Span]:
         with self._seen() as heap:
@@ -177,6 +179,17 @@ class Design(Allocator):
 
     def _corrupt(self, address: int, rule: Rule) -> NoReturn:
         raise HeapCorruption(address, rule)
+
+
+@contextmanager
+def _freed_breaks(rule: Rule) -> Iterator[None]:
+    """Name the rule that a freed block breaks in a call other than free: a design says DOUBLE_FREE."""
+    try:
+        yield
+    except HeapCorruption as error:
+        if error.rule is not Rule.DOUBLE_FREE:
+            raise
+        raise HeapCorruption(error.address, rule, error.detail) from None
 
 
 def progressing(walk: Iterator[Span]) -> Iterator[Span]:

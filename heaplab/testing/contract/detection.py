@@ -25,6 +25,26 @@ def a_double_free_is_noticed(factory: HeapFactory) -> None:
     assert raised(heap.free, p) is not None
 
 
+@needs(Trait.DETECTS | Trait.ANY_ORDER)
+def a_use_of_a_freed_block_is_noticed(factory: HeapFactory) -> None:
+    """realloc and usable_size of a freed block say which of them it was; a free of it is a double free."""
+    heap = factory.heap()
+    calls = (
+        (heap.usable_size, Rule.FREED_USABLE_SIZE),
+        (lambda p: heap.realloc(p, 10), Rule.FREED_REALLOC),
+        (lambda p: heap.realloc(p, 5000), Rule.FREED_REALLOC),
+        (lambda p: heap.realloc(p, 0), Rule.FREED_REALLOC),
+        (heap.free, Rule.DOUBLE_FREE),
+    )
+    p, _ = heap.malloc(100), heap.malloc(100)
+    heap.free(p)
+    for call, rule in calls:
+        caught = raised(call, p)
+        assert caught is not None, f"a freed block was used ({rule.name}), and nobody noticed"
+        assert (caught.address, caught.rule) == (p, rule)
+    heap.check()
+
+
 @needs(Trait.DETECTS)
 def a_foreign_pointer_is_noticed(factory: HeapFactory) -> None:
     """Into a block, odd, on the stack, unmapped, below and above the heap: and the heap stays sound."""
@@ -107,6 +127,7 @@ def writing_to_a_freed_block_is_noticed(factory: HeapFactory) -> None:
 
 CLAUSES: tuple[Clause, ...] = (
     a_double_free_is_noticed,
+    a_use_of_a_freed_block_is_noticed,
     a_foreign_pointer_is_noticed,
     an_overflow_by_one_byte_is_noticed,
     a_broken_header_is_named,

@@ -72,6 +72,12 @@ int main(int count, char **word)
     } else if (strcmp(way, "realloc") == 0) {
         free(p);
         next = realloc(named(p), 300);
+    } else if (strcmp(way, "realloc-to-nothing") == 0) {
+        free(p);
+        next = realloc(named(p), 0);
+    } else if (strcmp(way, "usable-freed") == 0) {
+        free(p);
+        return malloc_usable_size(named(p)) == 0;
     } else if (strcmp(way, "usable") == 0) {
         return malloc_usable_size(named(outside + 64)) == 0;
     } else if (strcmp(way, "foreign") == 0) {
