@@ -76,9 +76,8 @@ static size_t arena_size(const void *p)
 
 EXPORT void heaplab_watch(hl_watch *watch)
 {
-    watch->heap = the_watch->heap;
-    watch->heap_start = the_watch->heap_start;
     the_watch = watch;
+    hooks_show();
     if (watch->checks)
         dup2(STDERR_FILENO, STDOUT_FILENO); /* what mm_checkheap prints is to be told */
 }
@@ -86,6 +85,7 @@ EXPORT void heaplab_watch(hl_watch *watch)
 /* A block that is freed or resized is the allocator's from now on. */
 static void begins(const void *subject)
 {
+    hooks_show();
     the_watch->result = 0;
     the_watch->subject = (uintptr_t)subject;
     if (!the_watch->counting)

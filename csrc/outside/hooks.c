@@ -109,11 +109,27 @@ static struct region {
     uintptr_t start, end;
 } regions[MOST_REGIONS];
 static unsigned region_count, latest;
+/* This process's own: the struct is shared by all processes of a trace. */
+static uint64_t owned;
+static uintptr_t break_start;
+
+void hooks_show(void)
+{
+    the_watch->heap = owned;
+    the_watch->heap_start = break_start;
+}
+
+void hooks_break(uintptr_t start, uintptr_t old, uintptr_t end)
+{
+    break_start = start;
+    hooks_own(old, end - old);
+}
 
 void hooks_own(uintptr_t start, size_t size)
 {
     uintptr_t end = start + size;
-    the_watch->heap += size;
+    owned += size;
+    hooks_show();
     for (unsigned i = 0; i < region_count; i++)
         if (regions[i].end == start) {
             regions[i].end = end;
@@ -132,7 +148,7 @@ void hooks_disown(uintptr_t start, size_t size)
         if (old.end <= start || end <= old.start)
             continue;
         uintptr_t from = old.start > start ? old.start : start, to = old.end < end ? old.end : end;
-        the_watch->heap -= to - from;
+        owned -= to - from;
         regions[i].end = from;
         if (to < old.end) {
             if (region_count == MOST_REGIONS)
@@ -143,6 +159,7 @@ void hooks_disown(uintptr_t start, size_t size)
             regions[i--] = regions[--region_count];
     }
     latest = 0;
+    hooks_show();
 }
 
 int hooks_owns(uintptr_t start, size_t size)
@@ -213,8 +230,8 @@ static inline void judge_store(uintptr_t address, size_t width)
 /* A load from the heap's reserve, beyond what the allocator has asked for: real memory would give whatever is there. */
 static inline void judge_load(uintptr_t address, size_t width)
 {
-    uintptr_t end = the_watch->heap_start + the_watch->heap;
-    if (the_watch->heap_start && address + width > end && address < end + (1ull << 30) && !is_variable(address, width))
+    uintptr_t end = break_start + owned;
+    if (break_start && address + width > end && address < end + (1ull << 30) && !is_variable(address, width))
         stop(HL_WATCH_LOAD, address, width);
 }
 

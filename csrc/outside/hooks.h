@@ -15,6 +15,11 @@ void hooks_own(uintptr_t start, size_t size);
 void hooks_disown(uintptr_t start, size_t size);
 int hooks_owns(uintptr_t start, size_t size);
 
+/* A heap that grows at its end has grown. */
+void hooks_break(uintptr_t start, uintptr_t old, uintptr_t end);
+/* Writes into the struct what this process has. */
+void hooks_show(void);
+
 /* The `size` bytes at `p` begin or cease to be a live payload. */
 void hooks_mark(uintptr_t p, size_t size, int live);
 /* The first of these bytes that belongs to a live payload; 0: none. */

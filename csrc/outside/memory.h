@@ -18,8 +18,7 @@ static inline int memory_refused(void) { return ++the_watch->growths == the_watc
 
 static inline void memory_grown(uintptr_t start, uintptr_t old, uintptr_t end)
 {
-    the_watch->heap_start = start;
-    hooks_own(old, end - old);
+    hooks_break(start, old, end);
 }
 #else
 #define memory_reserve mmap

@@ -37,8 +37,8 @@ def real_runs(
 
     Those that finish the pass that looks at memory are timed together, in rounds.  seed: for the record
     alone.  max_seconds: as `play_space`.  max_mems: as `heaplab.outside.judge`: an allocator from outside is
-    judged first, and measured if it keeps the contract.  progress: called now and then with the place of an allocator and
-    the number of its events that are done.
+    judged first, and measured if it keeps the contract.  progress: called now and then with the place of an
+    allocator and the number of its events that are done.
     """
     with closing(Stage(trace)) as stage:
         runs = []
@@ -46,9 +46,9 @@ def real_runs(
             judged = None
             if isinstance(peer, Outside) and peer.hooked:
                 judged = judge(stage, peer, max_mems=max_mems, max_seconds=max_seconds)
-            if judged is not None and judged.end.outcome != FINISHED:
-                runs.append(_refuted(trace, peer, judged, seed))
-                continue
+                if judged.end.outcome != FINISHED:
+                    runs.append(_refuted(trace, peer, judged, seed))
+                    continue
             space = play_space(stage, peer, max_seconds=max_seconds, progress=partial(progress, place))
             run = _record(trace, peer, space, seed)
             runs.append(run if judged is None else _with(run, judged))
