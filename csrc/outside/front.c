@@ -6,7 +6,7 @@
  *                            their_malloc, ...
  *   OUTSIDE_HAS_CALLOC ...   it has this function; calloc is made of malloc where it has none
  *   OUTSIDE_INIT_IS_BOOL     mm_init returns a bool, true for success; else an int, 0 or more for success
- *   OUTSIDE_CHECKHEAP        its mm_checkheap(line) returns a truth value, or OUTSIDE_CHECKHEAP_VOID nothing
+ *   OUTSIDE_CHECKHEAP        the type that its mm_checkheap(line) returns; void with OUTSIDE_CHECKHEAP_VOID
  *   OUTSIDE_WATCHED          hooks.c is there
  *
  * What the C library allocates while the allocator is at work (its printf does) comes from a small arena: the
@@ -204,14 +204,14 @@ static void check_heap(void)
         mm_checkheap(__LINE__);
 }
 #else
-int mm_checkheap(int line);
+OUTSIDE_CHECKHEAP mm_checkheap(int line);
 /* Sound is what it says of the heap before the first request: some return 0 for it, some not. */
 static void check_heap(void)
 {
     static int sound = -1;
     if (!the_watch->checks)
         return;
-    int says = ((OUTSIDE_CHECKHEAP)mm_checkheap(__LINE__)) != 0;
+    int says = mm_checkheap(__LINE__) != 0;
     if (sound < 0)
         sound = says;
     else if (says != sound && the_watch->counting) {

@@ -13,7 +13,8 @@ from heaplab.outside.kinds import COURSE, FAMILY, THEIR, Functions, Kind, functi
 #: the compiler may not take for granted of this malloc what the C library's promises
 _NO_BUILTIN = tuple(f"-fno-builtin-{name}" for name in FAMILY)
 _CODE = ("-std=gnu11", "-O2", "-g", "-fPIC", "-w", *_NO_BUILTIN)
-_HOOKS = ("-fsanitize=thread",)
+#: bytes in bulk are left to functions: what the compiler makes of them itself would have no hooks
+_HOOKS = ("-fsanitize=thread", *(f"-fno-builtin-{name}" for name in ("memcpy", "memmove", "memset")))
 _SHARED = (
     *("-std=gnu11", "-O2", "-g", "-fPIC", "-fvisibility=hidden", "-ftls-model=initial-exec", *_NO_BUILTIN),
     *("-shared", "-pthread", "-Wl,-z,now"),
@@ -109,8 +110,9 @@ def _linked(
     if functions.init_is_bool:
         defined.append("-DOUTSIDE_INIT_IS_BOOL")
     if functions.checkheap is not None:
-        defined.append(f"-DOUTSIDE_CHECKHEAP={functions.checkheap or 'void'}")
-        defined += ["-DOUTSIDE_CHECKHEAP_VOID"] * (not functions.checkheap)
+        kind = {"": "void", "bool": "_Bool", "_Bool": "_Bool"}.get(functions.checkheap, "int")
+        defined.append(f"-DOUTSIDE_CHECKHEAP={kind}")
+        defined += ["-DOUTSIDE_CHECKHEAP_VOID"] * (kind == "void")
     ours = ["outside/front.c", "outside/memlib.c"]
     if hooked:
         ours.append("outside/hooks.c")
