@@ -1,6 +1,7 @@
 """Imports and includes go downwards only, in the order of the rooms in docs/design.md."""
 
 import ast
+import functools
 import re
 import shutil
 import subprocess
@@ -48,13 +49,19 @@ ALLOCATOR_ROOMS = order_of_allocators()
 # ---- Python ----
 
 
+@functools.cache
+def import_statements(source: str) -> list[ast.Import | ast.ImportFrom]:
+    """Those of a source, also under TYPE_CHECKING and in functions."""
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imports_of(module: str, source: str, is_package: bool, known: set[str]) -> Iterator[tuple[int, str]]:
-    """Each (line, module) that `module` imports from heaplab, also under TYPE_CHECKING and in functions."""
+    """Each (line, module) that `module` imports from heaplab."""
     package = module if is_package else module.rpartition(".")[0]
-    for node in ast.walk(ast.parse(source)):
+    for node in import_statements(source):
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = node.module or ""
             if node.level:
                 parents = package.split(".")[: len(package.split(".")) - node.level + 1]
@@ -64,13 +71,12 @@ def imports_of(module: str, source: str, is_package: bool, known: set[str]) -> I
                 for alias in node.names
                 if (base, alias.name) != ("heaplab", "__version__")
             ]
-        else:
-            continue
         for name in found:
             if name.partition(".")[0] == "heaplab":
                 yield node.lineno, name
 
 
+@functools.cache
 def modules_of_package() -> dict[str, tuple[str, bool]]:
     """Every module of heaplab: its source, and whether it is a package."""
     modules = {}
@@ -197,7 +203,7 @@ def test_an_upward_include_is_found(path: str, line: str) -> None:
     assert upward_includes({**c_sources(), path: line})
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cc() -> str:
     found = shutil.which("cc")
     if found is None or shutil.which("nm") is None:
@@ -237,23 +243,32 @@ def sources_of(*rooms: str) -> list[Path]:
     return sorted(source for room in rooms for source in (ROOT / "csrc" / room).glob("*.c"))
 
 
-def calls_past_the_env(cc: str, heap: list[Path], into: Path) -> set[str]:
-    """The symbols that these sources need and neither the env nor the compiler's runtime gives."""
-    env, _ = symbols(cc, [ROOT / "csrc" / "env" / "model.c"], into)
+Symbols = tuple[set[str], set[str]]
+
+
+@pytest.fixture(scope="module")
+def compiled(cc: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Symbols, Symbols]:
+    """The symbols of the env, and of the allocators."""
+    into = tmp_path_factory.mktemp("objects")
+    return symbols(cc, [ROOT / "csrc/env/model.c"], into), symbols(cc, sources_of(*HEAP_ROOMS), into)
+
+
+def calls_past_the_env(env: Symbols, *heap: Symbols) -> set[str]:
+    """The symbols that `heap` needs and neither it nor the env nor the compiler's runtime gives."""
     # the env's inline functions, and the MMU's fast path under them, call a few of the machine's
     inlined = "".join(
         path.read_text() for path in [*(ROOT / "csrc/env").glob("*.h"), ROOT / "csrc/machine/mmu.h"]
     )
-    given = env | RUNTIME | set(re.findall(r"\bhl_\w+", inlined))
-    _, needed = symbols(cc, heap, into)
+    given = env[0].union(RUNTIME, re.findall(r"\bhl_\w+", inlined), *(defined for defined, _ in heap))
+    needed = set().union(*(undefined for _, undefined in heap))
     return {name for name in needed - given if name != "_GLOBAL_OFFSET_TABLE_"}
 
 
-def test_the_allocators_call_nothing_but_the_env(cc: str, tmp_path: Path) -> None:
-    assert calls_past_the_env(cc, sources_of(*HEAP_ROOMS), tmp_path) == set()
+def test_the_allocators_call_nothing_but_the_env(compiled: tuple[Symbols, Symbols]) -> None:
+    assert calls_past_the_env(*compiled) == set()
 
 
-def test_a_call_past_the_env_is_found(cc: str, tmp_path: Path) -> None:
+def test_a_call_past_the_env_is_found(cc: str, compiled: tuple[Symbols, Symbols], tmp_path: Path) -> None:
     planted = tmp_path / "planted.c"
     planted.write_text(
         '#include "heap.h"\n'
@@ -261,8 +276,7 @@ def test_a_call_past_the_env_is_found(cc: str, tmp_path: Path) -> None:
         "void *planted(hl_heap *h);\n"
         "void *planted(hl_heap *h) { hl_flush_space(h->env->space); return malloc(heap_load(h, 8)); }\n"
     )
-    heap = [*sources_of(*HEAP_ROOMS), planted]
-    assert calls_past_the_env(cc, heap, tmp_path) == {"malloc", "hl_flush_space"}
+    assert calls_past_the_env(*compiled, symbols(cc, [planted], tmp_path)) == {"malloc", "hl_flush_space"}
 
 
 # ---- inside heaplab/allocators ----

@@ -1,6 +1,7 @@
 """Where traces come from: pipes, standard input, packed files; and what those may not do to the reader."""
 
 import bz2
+import functools
 import gzip
 import io
 import lzma
@@ -121,6 +122,7 @@ def test_what_is_not_unpacked_is_refused(packed, message):
         unpacked("x", io.BytesIO(packed)).peek(10)
 
 
+@functools.cache
 def zeros(bound):
     """A gzip of `bound` zeros, made part by part."""
     packer = zlib.compressobj(9, wbits=31)
@@ -142,13 +144,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - room)
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "message"),  # what is slow to make is made when its test runs
     [
-        (zeros(1 << 29), "is no trace that heaplab knows"),
-        (zipped(zeros(1 << 29)), "is no trace that heaplab knows"),
-        (gzip.compress(REP + b"a" * (1 << 28), 1), "is too long for a trace"),
+        (lambda: zeros(1 << 29), "is no trace that heaplab knows"),
+        (lambda: zipped(zeros(1 << 29)), "is no trace that heaplab knows"),
+        (lambda: gzip.compress(REP + b"a" * (1 << 28), 1), "is too long for a trace"),
         (
-            zstandard.ZstdCompressor().compress(b"+1," + bytes(1 << 29)),
+            lambda: zstandard.ZstdCompressor().compress(b"+1," + bytes(1 << 29)),
             "an item that is too long for a trace",
         ),
         (b"a 1 " + b"9" * 1_000_000 + b"\n", "is too long for a trace"),
@@ -164,7 +166,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - room)
     ],
 )
 def test_what_is_large_without_end_costs_a_sentence_and_no_memory(tmp_path, content, message):
-    (tmp_path / "x").write_bytes(content)
+    (tmp_path / "x").write_bytes(content() if callable(content) else content)
     done = subprocess.run(
         [sys.executable, "-c", MEMORY, tmp_path / "x"],
         capture_output=True,
