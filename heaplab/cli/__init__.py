@@ -9,6 +9,7 @@ on standard error; 130 when interrupted, 143 when terminated and 141 when standa
 as a shell reports SIGINT, SIGTERM and SIGPIPE.
 """
 
+import ast
 import errno
 import importlib
 import os
@@ -47,6 +48,15 @@ class _Commands(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands as click does, but without importing any of them."""
+        names = self.list_commands(ctx)
+        limit = formatter.width - 6 - max(map(len, names))
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, click.Command(name, help=_help(name)).get_short_help_str(limit)) for name in names]
+            )
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -76,6 +86,15 @@ class _Commands(click.Group):
             status = 2 if isinstance(error, click.ClickException | UsageError | OSError) else 1
         _settle_stdout()
         sys.exit(status)
+
+
+def _help(name: str) -> str:
+    """The help of the command `name`: the docstring of that function in its source, which is only read."""
+    body = ast.parse(Path(__path__[0], f"{name}.py").read_bytes()).body
+    found = [
+        ast.get_docstring(each) for each in body if isinstance(each, ast.FunctionDef) and each.name == name
+    ]
+    return (found and found[0]) or ""
 
 
 def _terminate(_signum: int, _frame: object) -> None:

@@ -14,8 +14,8 @@ from heaplab.testing.contract import HeapFactory
 from heaplab.testing.contract.memory import all_state_is_in_memory
 from heaplab.testing.specs import defaults, tuned, varied
 
-#: clauses of thousands of calls.  In C they are for every spec.  In Python they are for every design, as it is and
-#: tuned: its options are held to what C does, call by call, by test_twins.py
+#: clauses of thousands of calls.  In C they are for every spec.  In Python they are for every design, as it
+#: is and tuned: with its options it is held to what C does, call by call, by test_twins.py
 LONG = {
     "random_steps_break_nothing",
     "random_steps_on_threads_break_nothing",

@@ -201,7 +201,9 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("design", ["freelist", "buddy"])  # a tagged one and the other: Large is the same in all
+@pytest.mark.parametrize(
+    "design", ["freelist", "buddy"]
+)  # a tagged one and the other: Large is the same in all
 @pytest.mark.parametrize("call", CALLS)
 def test_no_word_of_a_large_block_kills_the_process_or_hangs(create, process, design, call):
     """Each of its words, replaced by what points nowhere, or to another block; and check names it."""

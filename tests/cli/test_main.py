@@ -38,6 +38,31 @@ def test_help_and_version():
     assert {run("--help").exit_code, run().exit_code, run("--version").exit_code} == {0}
 
 
+def test_commands_are_listed_as_click_would_list_them_once_imported():
+    ours, clicks = click.HelpFormatter(), click.HelpFormatter()
+    main.format_commands(click.Context(main), ours)
+    click.Group.format_commands(main, click.Context(main), clicks)
+    assert ours.getvalue() == clicks.getvalue()
+    assert ours.getvalue().count("\n") > 6
+
+
+@pytest.mark.parametrize(
+    ("command", "absent"),
+    [
+        (["--help"], {"numpy", "matplotlib", "rich", "elftools", "heaplab._core"}),
+        (["--version"], {"numpy", "matplotlib", "rich", "elftools", "heaplab._core"}),
+        (["trace", "list"], {"matplotlib"}),
+        (["compare", "lua", "--allocators=rbtree", "--jobs=1"], {"matplotlib"}),
+    ],
+)
+def test_a_command_imports_no_more_than_it_needs(command, absent):
+    """Counted, not timed: what it imports is what it takes until it answers."""
+    code = "import sys; from heaplab.cli import main; main(standalone_mode=False); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=True)
+    assert "heaplab.cli" in (modules := set(done.stdout.splitlines()[-1].split()))
+    assert modules.isdisjoint(absent)
+
+
 @pytest.mark.parametrize("args", [["frobnicate"], ["--frobnicate"]])
 def test_a_wrong_command_or_option_is_one_line_and_status_2(args):
     result = run(*args)
