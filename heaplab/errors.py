@@ -2,6 +2,7 @@
 
     HeaplabError
         UsageError          a user's mistake: one sentence that names the place and the mend
+            DamagedTrace    a trace breaks a rule, or its file ends, after its header was read
             WouldBlock      a call made by hand would sleep, and nobody could wake it
         HeapCorruption      an allocator's metadata contradicts itself, or a pointer is not its own
         ProcessDied         a signal ended the process whose access or call this was
@@ -24,6 +25,10 @@ class HeaplabError(Exception):
 
 class UsageError(HeaplabError):
     """A user's mistake: what is wrong, where, and how to mend it, in one sentence."""
+
+
+class DamagedTrace(UsageError):
+    """A trace that could be opened cannot be read to its end."""
 
 
 class WouldBlock(UsageError):

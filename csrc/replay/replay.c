@@ -15,6 +15,7 @@ hl_replay *hl_replay_new(hl_machine *m, hl_heap_fn call)
         return NULL;
     r->machine = m;
     r->call = call;
+    r->payload = 1;
     r->mems_limit = HL_NO_LIMIT;
     r->sample_at = never;
     return r;

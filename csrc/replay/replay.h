@@ -71,6 +71,7 @@ typedef struct hl_replay {
     hl_machine *machine;
     hl_heap_fn call;
     int verify;
+    int payload; /* payloads are written; without it they are not verified either */
     uint64_t mems_limit; /* the reference that would take mems above it is not made: the call breaks off */
     const uint64_t *sample_at; /* numbers of events, rising; the last is UINT64_MAX */
     hl_sample *samples;        /* room for as many */

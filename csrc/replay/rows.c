@@ -176,7 +176,7 @@ static ALWAYS_INLINE int allocate(hl_replay *r, hl_replay_process *p, int op, ui
     r->touching = 1;
     if (op == HL_OP_CALLOC && verify)
         good = write_over_zeros(p->context, address, size, seed);
-    else
+    else if (r->payload)
         write_payload(p->context, address, 0, size, seed);
     r->touching = 0;
     if (good < size)
@@ -206,7 +206,7 @@ static ALWAYS_INLINE int reallocate(hl_replay *r, hl_replay_process *p, uint32_t
     r->touching = 1;
     if (verify)
         good = verify_payload(p->context, address, kept, seed);
-    if (good == kept)
+    if (good == kept && r->payload)
         write_payload(p->context, address, kept, size, seed);
     r->touching = 0;
     if (good < kept)

@@ -12,6 +12,8 @@ def demand_writable_file(option: str, path: str | None) -> None:
         return
     if Path(path).is_dir():
         raise UsageError(f"{option} {path}: this is a directory: name a file")
+    if (Path(path).exists() and not Path(path).is_file()) or path.startswith("/dev/"):
+        raise UsageError(f"{option} {path}: this is no regular file: name one to write")
     _demand_parent(option, path)
 
 

@@ -13,6 +13,7 @@ from heaplab import lab, report
 from heaplab.allocators import parse_list
 from heaplab.allocators.registry import LANGUAGES
 from heaplab.cli._outputs import demand_writable_file, demand_writable_folder
+from heaplab.cli._suggestions import suggestions
 from heaplab.errors import UsageError
 from heaplab.files import replacing
 from heaplab.lab.record import CRASHED, FAILED, HUNG
@@ -66,6 +67,12 @@ OK, FOUND_WRONG, INTERRUPTED = 0, 1, 130
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the kernel's random placement.")
 @click.option("--ram", metavar="SIZE", default=lab.RAM, show_default=True, help="Of the simulated machine.")
+@click.option(
+    "--no-payload",
+    is_flag=True,
+    help="Neither write nor verify payloads: the allocator's own pages alone; traces may outgrow --ram.",
+)
+@click.option("--lenient", is_flag=True, help="Skip what cannot be in a trace, and count it.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Worker processes.  [default: one a core]")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 def compare(
@@ -82,13 +89,16 @@ def compare(
     max_seconds: float,
     seed: int,
     ram: str,
+    no_payload: bool,
+    lenient: bool,
     jobs: int | None,
     quiet: bool,
 ) -> None:
     """Replay traces on allocators and show what they cost, in space and in time.
 
     TRACE is a trace file or the name of a bundled trace; without one, the whole bundled corpus is taken.
-    Payloads are written and verified.  Ctrl-C ends the comparison and shows what is finished.
+    Payloads are written and verified, unless --no-payload says otherwise.  Ctrl-C ends the comparison and
+    shows what is finished.
 
     With --native the traces are also played on real allocators, rows among the others: their memory by the
     same definitions, and the time of replays without clocks.  heaplab:SPEC is a design in C, compiled for
@@ -100,7 +110,11 @@ def compare(
     On a terminal a table that is wider is folded: the other columns stand below.  Into a pipe or a file
     tables are written whole, whatever the terminal.
 
-    Exit status: 1 when an allocator broke the contract, crashed, or did not return; 130 when interrupted.
+    A trace that cannot be read costs its own runs alone.  Below the tables stand, for failures on the model,
+    the commands that make them small.
+
+    Exit status: 1 when an allocator broke the contract, crashed, or did not return, or a trace could not be
+    read; 2 when none could; 130 when interrupted.
     """
     specs = parse_list(allocators, language)
     peers = parse_peers(native) if native is not None else []
@@ -116,6 +130,8 @@ def compare(
             specs,
             max_mems=max_mems,
             max_seconds=max_seconds,
+            payload=not no_payload,
+            lenient=lenient,
             seed=seed,
             ram=ram,
             jobs=jobs,
@@ -132,6 +148,8 @@ def compare(
                     file.write(text(comparison).encode())
     finally:
         report.show(comparison)
+        for line in suggestions(comparison):
+            click.echo(line)
         sys.stdout.flush()
     if report_path is not None:
         click.echo(f"\nfigures: {report.write(comparison, report_path)}")
@@ -146,7 +164,8 @@ def compare(
 def _status(comparison: lab.Comparison) -> int:
     if comparison.interrupted:
         return INTERRUPTED
-    return FOUND_WRONG if any(run.outcome in (FAILED, CRASHED, HUNG) for run in comparison.runs) else OK
+    failed = any(run.outcome in (FAILED, CRASHED, HUNG) for run in comparison.runs)
+    return FOUND_WRONG if failed or comparison.unread else OK
 
 
 @contextmanager

@@ -1,25 +1,24 @@
 """Many runs: every trace on every allocator, on the model in worker processes, then on real allocators."""
 
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from heaplab.allocators import Spec, names, parse
-from heaplab.errors import UsageError
+from heaplab.errors import DamagedTrace, UsageError
 from heaplab.lab.pool import News, Pool
 from heaplab.lab.real import Timing, real_runs
 from heaplab.lab.record import CRASHED, HUNG, Run
+from heaplab.lab.room import fitting_jobs, host_memory, refusal
 from heaplab.lab.run import RAM
+from heaplab.lab.sources import Source, open_sources, placed
 from heaplab.lab.worker import Job
 from heaplab.native.peers import Peer, find_peers
 from heaplab.native.playing import ROUNDS
-from heaplab.traces import Header, Provenance, Trace, TraceWriter, corpus, open_trace
+from heaplab.traces import Header, Trace
 
 #: of freelist the classical fits, and every other design in C
 DEFAULT_ALLOCATORS = (
@@ -39,8 +38,11 @@ DEFAULT_MAX_SECONDS: float = 30
 class Comparison:
     """The runs, in the order of traces and then allocators; those that were interrupted are missing.
 
-    headers: of the traces, by name.  settings: what the runs were asked for, as plain data.
+    headers: of the traces that have runs, by name.  settings: what the runs were asked for, as plain data.
     planned: runs asked for.  left_out: a sentence for each real allocator that is not installed.
+    unread: of each trace without runs, by name, a sentence that says why.  remarks: what the readers skipped,
+    mended or wondered at, and how the comparison differs from what was asked for.
+    again: by name, what opens a trace again; a trace made in memory or read from a pipe is not there.
     """
 
     runs: tuple[Run, ...]
@@ -49,6 +51,9 @@ class Comparison:
     planned: int
     interrupted: bool = False
     left_out: tuple[str, ...] = ()
+    unread: dict[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    again: dict[str, str] = field(default_factory=dict)
 
     def of_trace(self, name: str) -> list[Run]:
         """The runs of one trace."""
@@ -72,13 +77,15 @@ class Progress:
 
 def compare(
     traces: Sequence[str | Path | Trace],
-    allocators: Iterable[str | Spec] = DEFAULT_ALLOCATORS,
+    allocators: Iterable[str | Spec | Peer] = DEFAULT_ALLOCATORS,
     language: str = "c",
     *,
     max_mems: int | None = DEFAULT_MAX_MEMS,
     max_seconds: float | None = DEFAULT_MAX_SECONDS,
     seed: int = 1,
     verify: bool = True,
+    payload: bool = True,
+    lenient: bool = False,
     ram: int | str = RAM,
     jobs: int | None = None,
     native: Iterable[str | Peer] = (),
@@ -88,16 +95,19 @@ def compare(
 ) -> Comparison:
     """Replay every trace on every allocator and return the records.
 
-    traces: names of bundled ones, paths, or Trace objects.  allocators: specs, or their texts, in `language`.
-    max_mems, seed, verify, ram: of each run.  max_seconds: by the clock on the wall; a run ends when one
-    event, or one walk over its heaps, takes longer; None: never.  jobs: worker processes, by default one a
-    core.  progress: called whenever there is news.
+    traces: names of bundled ones, paths, or Trace objects.  allocators: specs, or their texts, in `language`;
+    a Peer among them is played as the real ones are, and stands where it was given.
+    max_mems, seed, verify, payload, ram: of each run.  max_seconds: by the clock on the wall; a run ends when
+    one event, or one walk over its heaps, takes longer; None: never.  jobs: worker processes, by default one a
+    core; fewer when this computer's memory may not suffice.  progress: called whenever there is news.
+    lenient: readers skip what cannot be, and count it.
     native: real allocators, as `heaplab.native.find_peer` takes them; they stand behind the others.  One that
     is known by name and not installed is left out.  rounds, latency: how they are timed, when nothing else
     runs; see `heaplab.native.play`.
     The records do not depend on the number of workers, but for the seconds.  Ctrl-C ends the comparison: what
-    is finished is returned, marked as interrupted.
-    Raises: UsageError for an unknown allocator or a trace that cannot be read.
+    is finished is returned, marked as interrupted.  A trace that cannot be read, or that no machine or computer
+    has the memory for, costs its own runs: `unread` of the result says why.
+    Raises: UsageError for an unknown allocator, or when no trace at all can be read.
 
     >>> from heaplab.traces import synthetic
     >>> comparison = compare([synthetic(2000, seed=1)], ["rbtree"], native=["glibc"], rounds=1)
@@ -111,63 +121,91 @@ def compare(
         raise UsageError(f"rounds={rounds}: a time needs one round at least")
     if max_seconds is not None and not 0 < max_seconds < threading.TIMEOUT_MAX / 4:
         raise UsageError(f"max_seconds={max_seconds} is no time to wait: give seconds above 0, or None")
-    options = {"seed": seed, "verify": verify, "max_mems": max_mems, "ram": ram}
-    specs = [parse(text, language) if isinstance(text, str) else text for text in allocators]
-    opened = [trace if isinstance(trace, Trace) else open_trace(trace) for trace in traces]
+    options = {
+        "seed": seed,
+        "verify": verify and payload,
+        "payload": payload,
+        "max_mems": max_mems,
+        "ram": ram,
+    }
+    entrants = [parse(each, language) if isinstance(each, str) else each for each in allocators]
+    specs = [each for each in entrants if isinstance(each, Spec)]
+    sources = open_sources(traces, lenient=lenient)
     asked = [each if isinstance(each, Peer) else each.strip() for each in native]
-    labels = _labels(opened)
-    _demand_distinct("trace", labels)
-    _demand_distinct("allocator", [str(each) for each in (*specs, *asked)])
-    peers, left_out = find_peers(asked)
-    if not opened or not (specs or peers):
+    _demand_distinct("allocator", [str(each) for each in (*entrants, *asked)])
+    found, left_out = find_peers(asked)
+    entrants += found
+    if not sources or not entrants:
         why = "; ".join(["name at least one trace and one allocator", *left_out])
         raise UsageError(f"there is nothing to compare: {why}")
-    width = len(specs) + len(peers)
-    tally = _Tally([trace.header.events for trace in opened for _ in range(width)], progress)
+    peers = {place: each for place, each in enumerate(entrants) if isinstance(each, Peer)}
+    if peers and not payload:
+        raise UsageError(
+            f"a replay without payloads is of the model alone: leave out {_listed(peers.values())}"
+        )
+    host = host_memory()
+    for source in sources:
+        if source.trace is not None and payload and specs:
+            source.unread = refusal(source.trace.header, ram, host) or ""
+    width = len(entrants)
+    tally = _Tally(
+        [source.trace.header.events if source.trace else 0 for source in sources for _ in entrants], progress
+    )
+    remarks = [remark for source in sources if source.trace for remark in source.trace.remarks]
     interrupted = False
     try:
-        with _sources(opened, traces) as sources:
+        with placed(sources):
             plan = [
                 _Planned(
                     at * width + place,
-                    labels[at],
-                    trace.header,
+                    source,
+                    source.trace.header,
                     spec,
-                    Job(sources[at], str(spec), spec.language, options, max_seconds),
+                    Job(source.path, str(spec), spec.language, options, max_seconds),
                 )
-                for at, trace in enumerate(opened)
-                for place, spec in enumerate(specs)
+                for at, source in enumerate(sources)
+                if source.trace is not None
+                for place, spec in enumerate(entrants)
+                if isinstance(spec, Spec)
             ]
-            _carry_out(plan, jobs or len(os.sched_getaffinity(0)), tally)
-        for at, trace in enumerate(opened) if peers else ():
-            first = at * width + len(specs)
-            real = real_runs(
-                trace,
-                peers,
-                Timing(rounds, latency),
-                seed=seed,
-                max_seconds=max_seconds,
-                progress=partial(tally.advance_from, first),
-            )
-            for place, run in enumerate(real):
-                tally.finish(first + place, replace(run, trace=labels[at]))
+            plan = [planned for planned in plan if not planned.source.unread]
+            wanted = min(jobs or len(os.sched_getaffinity(0)), len(plan))
+            workers = fitting_jobs(wanted, [planned.header for planned in plan], ram, host, payload)
+            if workers < wanted:
+                remarks.append(
+                    f"{workers} run{'s' if workers > 1 else ''} at once, not {wanted}: this computer's memory "
+                    "may not suffice for more"
+                )
+            if plan:
+                _carry_out(plan, workers, tally)
+        for at, source in enumerate(sources) if peers else ():
+            numbers = [at * width + place for place in peers]
+            _play(source, list(peers.values()), numbers, tally, Timing(rounds, latency), seed, max_seconds)
     except KeyboardInterrupt:
         interrupted = True
+    unread = {source.label: source.unread for source in sources if source.unread}
+    if len(unread) == len(sources) and not interrupted:
+        raise UsageError("; ".join(unread.values()))
+    read = {source.label: source for source in sources if not source.unread}
     return Comparison(
-        tuple(run for _, run in sorted(tally.runs.items())),
-        {label: trace.header for label, trace in zip(labels, opened, strict=True)},
+        tuple(run for _, run in sorted(tally.runs.items()) if run.trace in read),
+        {label: source.trace.header for label, source in read.items() if source.trace},
         {
             "languages": sorted({spec.language for spec in specs}),
-            "allocators": [str(spec) for spec in specs],
-            "native": [str(peer) for peer in peers],
+            "allocators": [str(each) for each in entrants[: width - len(found)]],
+            "native": [str(peer) for peer in found],
             "rounds": rounds,
             "latency": latency,
             **options,
+            "lenient": lenient,
             "max_seconds": max_seconds,
         },
-        len(opened) * width,
+        len(sources) * width,
         interrupted,
         tuple(left_out),
+        unread,
+        tuple(remarks),
+        {label: again for label, source in read.items() if (again := source.again) is not None},
     )
 
 
@@ -188,13 +226,10 @@ class _Tally:
         self._done[number] = events
         self._tell(None)
 
-    def advance_from(self, first: int, place: int, events: int) -> None:
-        """The same of the run `place` behind run `first`."""
-        self.advance(first + place, events)
-
-    def finish(self, number: int, run: Run) -> None:
-        """Run `number` is over."""
-        self.runs[number] = run
+    def finish(self, number: int, run: Run | None) -> None:
+        """Run `number` is over, and has this record; None: it cannot be made."""
+        if run is not None:
+            self.runs[number] = run
         self._done[number] = self._events[number]
         self._tell(run)
 
@@ -206,10 +241,10 @@ class _Tally:
 
 @dataclass(frozen=True)
 class _Planned:
-    """A run to come on the model: its number, what it is called, and the job that makes it."""
+    """A run to come on the model: its number, its trace, and the job that makes it."""
 
     number: int
-    label: str
+    source: Source
     header: Header
     spec: Spec
     job: Job
@@ -217,7 +252,7 @@ class _Planned:
     def lost(self, outcome: str, reason: str, events_done: int = 0) -> Run:
         """The record when the job took its worker along."""
         return Run.lost(
-            trace=self.label,
+            trace=self.source.label,
             events=self.header.events,
             events_done=events_done,
             allocator=str(self.spec),
@@ -231,29 +266,63 @@ class _Planned:
         """The record that the news are about."""
         if news.what == "run":
             run: Run = news.value
-            return replace(run, trace=self.label)
+            return replace(run, trace=self.source.label)
         if news.what == "hung":
             return self.lost(HUNG, *news.value)
         return self.lost(CRASHED, news.value)
 
 
 def _carry_out(plan: list[_Planned], workers: int, tally: _Tally) -> None:
-    """Do all of the plan in worker processes."""
-    with Pool(min(workers, len(plan))) as pool:
-        for news in pool.run(planned.job for planned in plan):
-            planned = plan[news.job]
+    """Do all of the plan in worker processes, but for the traces that cannot be read."""
+    begun: list[_Planned] = []
+
+    def jobs() -> Iterator[Job]:
+        for planned in plan:
+            if planned.source.unread:  # as another run of it has found
+                tally.finish(planned.number, None)
+            else:
+                begun.append(planned)
+                yield planned.job
+
+    with Pool(workers) as pool:
+        for news in pool.run(jobs()):
+            planned = begun[news.job]
             if news.what == "progress":
                 tally.advance(planned.number, news.value)
+            elif news.what == "unread":
+                planned.source.unread = news.value
+                tally.finish(planned.number, None)
             else:
                 tally.finish(planned.number, planned.record(news))
 
 
-def _labels(traces: Sequence[Trace]) -> list[str]:
-    """What to call the traces: their names, or where names are not distinct their sources."""
-    names = [trace.header.name for trace in traces]
-    return [
-        trace.source if names.count(name) > 1 else name for name, trace in zip(names, traces, strict=True)
-    ]
+def _play(
+    source: Source,
+    peers: Sequence[Peer],
+    numbers: Sequence[int],
+    tally: _Tally,
+    timing: Timing,
+    seed: int,
+    max_seconds: float | None,
+) -> None:
+    """Do the runs of these numbers, of a trace on real allocators, unless the trace cannot be read."""
+    if source.trace is not None and not source.unread:
+        try:
+            real = real_runs(
+                source.trace,
+                peers,
+                timing,
+                seed=seed,
+                max_seconds=max_seconds,
+                progress=lambda place, done: tally.advance(numbers[place], done),
+            )
+            for number, run in zip(numbers, real, strict=True):
+                tally.finish(number, replace(run, trace=source.label))
+        except DamagedTrace as error:
+            source.unread = str(error)
+    if source.unread:
+        for number in numbers:
+            tally.finish(number, None)
 
 
 def _demand_distinct(what: str, names: Sequence[str]) -> None:
@@ -262,22 +331,5 @@ def _demand_distinct(what: str, names: Sequence[str]) -> None:
             raise UsageError(f"the {what} {name} is given twice")
 
 
-@contextmanager
-def _sources(opened: Sequence[Trace], given: Sequence[str | Path | Trace]) -> Iterator[list[str]]:
-    """Where workers find the traces; what is in memory, or slow to read, is written to a file first."""
-    with tempfile.TemporaryDirectory(prefix="heaplab-") as folder:
-        sources = []
-        for number, (trace, what) in enumerate(zip(opened, given, strict=True)):
-            source = trace.source
-            if isinstance(what, Trace) or not (source in corpus.names() or source.endswith(".hlt")):
-                source = str(Path(folder, f"{number}.hlt"))
-                _copy(trace, source)
-            sources.append(source)
-        yield sources
-
-
-def _copy(trace: Trace, path: str) -> None:
-    provenance = Provenance(**{field.name: getattr(trace.header, field.name) for field in fields(Provenance)})
-    with TraceWriter.create(path, provenance, level=1) as writer:
-        for block in trace:
-            writer.write(block)
+def _listed(peers: Iterable[Peer]) -> str:
+    return ", ".join(map(str, peers))

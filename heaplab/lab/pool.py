@@ -101,7 +101,7 @@ class Pool:
     def run(self, jobs: Iterable[Job]) -> Iterator[News]:
         """Do the jobs, started in their order; yield what is heard of them, as it comes.
 
-        Raises: UsageError when a job says so; HeaplabError when no worker can start.
+        Raises: UsageError when a job says so, but for "unread"; HeaplabError when no worker can start.
         """
         waiting = iter(enumerate(jobs))
         for _ in range(self.size):

@@ -94,7 +94,7 @@ class Replay:
     """A trace being carried out on heaps of one design; `advance` does the work.
 
     trace: whose blocks are read as they are needed.  kernel: whose processes it runs in; nobody else's.
-    verify: compare payloads with what was written.  max_mems: stop before the reference that takes the total
+    verify: compare payloads with what was written.  payload: write them.  max_mems: stop before the reference that takes the total
     above it.
 
     watch: called with this object before the first call of the allocator.
@@ -110,6 +110,7 @@ class Replay:
         kernel: Kernel,
         *,
         verify: bool = True,
+        payload: bool = True,
         max_mems: int | None = None,
         samples: int = SAMPLES,
         watch: Callable[["Replay"], None] = lambda replay: None,
@@ -130,6 +131,7 @@ class Replay:
             raise MemoryError("this computer has no memory for the replay")
         self.raw: Any = ffi.gc(raw, lib.hl_replay_delete)
         self.raw.verify = verify
+        self.raw.payload = payload
         self.raw.mems_limit = _NO_LIMIT if max_mems is None else max_mems
         events = max(trace.header.events, 1)
         points = np.linspace(1, events, min(samples, events)).astype(np.uint64)

@@ -2,6 +2,7 @@
 
 Messages to it: Job, or None to end.  Messages from it: (what, value), "ready" first and once:
     "ready", None     "progress", events done     "run", Run     "usage", a UsageError's sentence
+    "unread", why the trace cannot be read
     "error", what was raised     "hung", (where it stood, events done): the worker ends itself
 """
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from heaplab.errors import UsageError
+from heaplab.errors import DamagedTrace, UsageError
 from heaplab.lab.replay import Replay
 from heaplab.lab.run import run
 from heaplab.lab.watchdog import Watchdog
@@ -67,6 +68,8 @@ def serve(connection: Connection) -> None:
             return
         try:
             answer: tuple[str, Any] = ("run", _do(job, parent))
+        except DamagedTrace as error:
+            answer = ("unread", str(error))
         except UsageError as error:
             answer = ("usage", str(error))
         except Exception:
@@ -85,7 +88,10 @@ def _do(job: Job, parent: _Parent) -> Any:
             parent.tell("progress", done)
 
     with _watched(job.max_seconds, parent) as watch:
-        trace = open_trace(job.source)
+        try:
+            trace = open_trace(job.source)
+        except (UsageError, OSError) as error:
+            raise DamagedTrace(str(error)) from error
         return run(trace, job.allocator, job.language, progress=progress, watch=watch, **job.options)
 
 

@@ -29,6 +29,8 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
         "heaplab": __version__,
         "settings": comparison.settings,
         "interrupted": comparison.interrupted,
+        "unread": comparison.unread,
+        "remarks": [*comparison.remarks, *comparison.left_out],
         "traces": {name: vars(header) for name, header in comparison.headers.items()},
         "runs": [run.as_dict() for run in comparison.runs],
     }

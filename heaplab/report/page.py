@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 from heaplab import __version__
 from heaplab.files import replacing
 from heaplab.lab import Comparison, Run
+from heaplab.lab.record import NATIVE
 from heaplab.report import figures
 from heaplab.report.columns import Column, shown_columns
 from heaplab.report.means import MEMS, Summary
-from heaplab.report.tables import heading, legend, notes, summary_rows
+from heaplab.report.tables import heading, legend, notes, remarks, summary_rows
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #222 }
@@ -94,11 +95,16 @@ def write(comparison: Comparison, directory: str | os.PathLike[str]) -> Path:
             ]
             if any(run.operations for run in runs):
                 parts += [
-                    _figure(partial(draw, runs), folder, f"{slug}-{what}.png", f"{caption} {seed}")
+                    _figure(
+                        partial(draw, runs),
+                        folder,
+                        f"{slug}-{what}.png",
+                        f"{caption} {seed}{_without(runs, shows)}",
+                    )
                     for what, draw, shows, caption in _FIGURES
                     if any(map(shows, runs))
                 ]
-    parts += [f"<p class=note>{escape(sentence)}</p>" for sentence in comparison.left_out]
+    parts += [f"<p class=note>{escape(sentence)}</p>" for sentence in remarks(comparison)]
     parts.append(f"<h2>Definitions</h2><pre>{escape(legend(comparison))}</pre>")
     page = folder / "index.html"
     with replacing(page) as file:
@@ -123,7 +129,9 @@ def _opening(comparison: Comparison) -> str:
         f"heaplab {__version__}",
         f"allocators in {' and '.join(language.capitalize() for language in settings['languages'])}",
         f"seed {settings['seed']}",
-        f"payloads {'verified' if settings['verify'] else 'not verified'}",
+        "no payloads"
+        if not settings.get("payload", True)
+        else f"payloads {'verified' if settings['verify'] else 'not verified'}",
         f"a run stops above {limit:,} memory references" if limit else "no limit of memory references",
     ]
     if comparison.interrupted:
@@ -134,9 +142,9 @@ def _opening(comparison: Comparison) -> str:
 def _summary(comparison: Comparison, folder: Path) -> str:
     summary = Summary(comparison)
     titles, rows = summary_rows(summary)
-    remarks = "".join(f"<p class=note>{escape(text)}</p>\n" for text in summary.notes())
+    said = "".join(f"<p class=note>{escape(text)}</p>\n" for text in summary.notes())
     whole = f"<h2>Over all traces</h2>\n<p class=note>{escape(summary.title)}.</p>\n"
-    whole += _html_table(titles, rows) + remarks
+    whole += _html_table(titles, rows) + said
     if not summary.shown:
         return whole
     if not any(map(MEMS.is_of, comparison.runs)):
@@ -145,6 +153,8 @@ def _summary(comparison: Comparison, folder: Path) -> str:
         "Small marks are traces, large ones geometric means over the traces that every allocator finished. "
         "Better is up and left."
     )
+    if real := dict.fromkeys(run.allocator for run in comparison.runs if run.language == NATIVE):
+        caption += f" Not shown, for real allocators have no memory references: {', '.join(real)}."
     return whole + _figure(partial(figures.summary, comparison), folder, "summary.png", caption)
 
 
@@ -158,6 +168,14 @@ def _html_table(titles: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
     head = "".join(f"<th>{escape(title)}</th>" for title in titles)
     body = "\n".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f"<div class=wide><table>\n<tr>{head}</tr>\n{body}\n</table></div>\n"
+
+
+def _without(runs: Sequence[Run], shows: Callable[[Run], bool]) -> str:
+    """A sentence on the real allocators that a figure cannot show."""
+    missing = [run.allocator for run in runs if run.language == NATIVE and run.operations and not shows(run)]
+    return (
+        f" Not shown, for nobody can walk a real allocator's heap: {', '.join(missing)}." if missing else ""
+    )
 
 
 def _notes(runs: Sequence[Run]) -> list[str]:

@@ -52,10 +52,18 @@ ns p50, ...  of single calls, from a pass of its own with a clock around each,
              the clock's cost taken off: no finer than its tick of some 10 ns"""
 
 
+NO_PAYLOAD_LEGEND = """no payload   (--no-payload) payloads are neither written nor verified. Resident
+             memory, page faults and ns/op are then the allocator's own: a page
+             that it never touches has no frame, so resident may be below live"""
+
+
 def legend(comparison: Comparison) -> str:
     """Return what the tables' words mean."""
     has_native = any(run.language == NATIVE for run in comparison.runs)
-    return f"{LEGEND}\n{NATIVE_LEGEND}" if has_native else LEGEND
+    parts = [LEGEND, *([NATIVE_LEGEND] if has_native else [])]
+    if not comparison.settings.get("payload", True):
+        parts.append(NO_PAYLOAD_LEGEND)
+    return "\n".join(parts)
 
 
 def show(comparison: Comparison, console: Console | None = None) -> None:
@@ -80,11 +88,18 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
         summary = Summary(comparison)
         console.print(Text(summary.title), style="bold")
         _print(console, _summary_sheet(summary), summary.notes())
-    for sentence in comparison.left_out:
+    below = remarks(comparison)
+    for sentence in below:
         console.print(Text(sentence))
-    if comparison.left_out:
+    if below:
         console.print()
     console.print(_folded(legend(comparison), console.width), style="dim", highlight=False)
+
+
+def remarks(comparison: Comparison) -> list[str]:
+    """What is to be said below all tables: traces without runs, what readers skipped, who is not there."""
+    unread = (f"! no runs: {sentence}" for sentence in comparison.unread.values())
+    return [*unread, *comparison.remarks, *comparison.left_out]
 
 
 def _folded(text: str, width: int) -> str | Table:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 
-from heaplab.errors import UsageError
+from heaplab.errors import DamagedTrace, UsageError
 from heaplab.traces.event import Block, Event, in_blocks
 from heaplab.traces.ledger import Counts, Ledger
 
@@ -94,6 +94,14 @@ class Trace:
         return cls(Header.of(provenance, ledger.counts()), provenance.name, read)
 
     def __iter__(self) -> Iterator[Block]:
+        try:
+            yield from self._checked()
+        except UsageError as error:
+            raise DamagedTrace(str(error)) from error
+        except OSError as error:
+            raise DamagedTrace(f"{self.source}: cannot be read: {error.strerror or error}") from error
+
+    def _checked(self) -> Iterator[Block]:
         ledger = Ledger(self.source)
         for block in self.read():
             ledger.apply(block)

@@ -49,6 +49,7 @@ typedef struct {
 
 typedef struct {
     int verify;
+    int payload;
     uint64_t mems_limit;
     const uint64_t *sample_at;
     hl_sample *samples;

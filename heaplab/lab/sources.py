@@ -1,0 +1,90 @@
+"""The traces of a comparison: opened, named, and where worker processes find them."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from heaplab.errors import UsageError
+from heaplab.traces import Trace, TraceWriter, corpus, open_trace
+
+
+@dataclass
+class Source:
+    """A trace that was asked for.
+
+    given: what was asked for.  trace: None when it cannot be opened.  label: what to call it.
+    unread: why it has no runs, in a sentence; "" while it may have some.
+    """
+
+    given: str | Path | Trace
+    trace: Trace | None
+    label: str
+    unread: str = ""
+    path: str = field(default="", init=False)
+
+    @property
+    def again(self) -> str | None:
+        """What a command line opens the trace with again; None when nothing does."""
+        if isinstance(self.given, Trace) or self.trace is None:
+            return None
+        return self.trace.source if self.trace.source == os.fspath(self.given) else None
+
+
+def open_sources(given: Sequence[str | Path | Trace], *, lenient: bool = False) -> list[Source]:
+    """Open the traces; one that cannot be opened costs itself alone.
+
+    lenient: as of `open_trace`.  Raises: UsageError when one is given twice.
+    """
+    sources = [_open(what, lenient) for what in given]
+    names = [source.label for source in sources]
+    for source, name in zip(sources, names, strict=True):
+        if source.trace is not None and names.count(name) > 1:
+            source.label = source.trace.source
+    labels = [source.label for source in sources]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UsageError(f"the trace {label} is given twice")
+    return sources
+
+
+def _open(what: str | Path | Trace, lenient: bool) -> Source:
+    if isinstance(what, Trace):
+        return Source(what, what, what.header.name)
+    try:
+        trace = open_trace(what, lenient=lenient)
+    except UsageError as error:
+        return Source(what, None, os.fspath(what), str(error))
+    except OSError as error:
+        return Source(what, None, os.fspath(what), f"{os.fspath(what)}: {error.strerror or error}")
+    return Source(what, trace, trace.header.name)
+
+
+@contextmanager
+def placed(sources: Sequence[Source]) -> Iterator[None]:
+    """Give every trace a `path` that a worker opens, until the end of the `with`.
+
+    What is in memory, or slow to read, is written to a file first.  A trace that cannot is unread.
+    """
+    with tempfile.TemporaryDirectory(prefix="heaplab-") as folder:
+        for number, source in enumerate(sources):
+            trace = source.trace
+            if trace is None or source.unread:
+                continue
+            source.path = trace.source
+            in_memory = isinstance(source.given, Trace)
+            if in_memory or not (trace.source in corpus.names() or trace.source.endswith(".hlt")):
+                source.path = str(Path(folder, f"{number}.hlt"))
+                try:
+                    _copy(trace, source.path)
+                except UsageError as error:
+                    source.unread = str(error)
+        yield
+
+
+def _copy(trace: Trace, path: str) -> None:
+    with TraceWriter.create(path, trace.header.provenance(), level=1) as writer:
+        for block in trace:
+            writer.write(block)
