@@ -1,6 +1,7 @@
 """`heaplab fuzz`: look for steps on which a design breaks its contract."""
 
 import time
+from functools import partial
 
 import click
 
@@ -12,6 +13,7 @@ from heaplab.testing.authors import WRITTEN, kinds_of
 from heaplab.testing.failure import report
 from heaplab.testing.fuzz import Fuzzed, fresh_heap
 from heaplab.testing.fuzz import fuzz as look_for_failures
+from heaplab.testing.isolation import seen_apart
 from heaplab.testing.limits import FEW_SECONDS
 from heaplab.testing.saving import demand_ending, save
 
@@ -95,7 +97,8 @@ def fuzz(
         click.echo(f"no failure: {done}")
         return
     failure = fuzzed.minimal.failure
-    click.echo(report(failure, fresh_heap(spec, FEW_SECONDS), of=len(fuzzed.first.steps)))
+    seen = seen_apart(partial(fresh_heap, spec, FEW_SECONDS), FEW_SECONDS)
+    click.echo(report(failure, seen, of=len(fuzzed.first.steps)))
     click.echo(f"\nfound after {done}; {fuzzed.minimal.attempts:,} attempts to find fewer steps")
     if not fuzzed.minimal.finished:
         click.echo("there may be fewer: the time (--shrink-seconds) or the attempts were over")

@@ -6,17 +6,17 @@ import click
 
 from heaplab import lab
 from heaplab.allocators import parse_list
-from heaplab.allocators.base import Trait
 from heaplab.allocators.registry import LANGUAGES
 from heaplab.cli._outputs import demand_writable_file
 from heaplab.cli._progress import status_line
 from heaplab.errors import UsageError
 from heaplab.testing.checked_heap import CheckedHeap
 from heaplab.testing.failure import report
+from heaplab.testing.isolation import seen_apart
 from heaplab.testing.limits import FEW_MEMS, FEW_SECONDS
-from heaplab.testing.minimise import minimise
 from heaplab.testing.saving import demand_ending, save
-from heaplab.testing.trials import Replayed, failing
+from heaplab.testing.shrinking import shrink as find_shortest
+from heaplab.testing.trials import Replayed
 from heaplab.traces import open_trace
 from heaplab.units import parse_size
 
@@ -84,28 +84,24 @@ def shrink(
     [spec] = specs
     opened = open_trace(trace)
     began = time.monotonic()
-    first = Replayed(spec, most=max_mems, seconds=max_seconds, seed=seed, ram=ram)
+    trial = Replayed(spec, most=max_mems, seconds=max_seconds, seed=seed, ram=ram)
     with status_line("replaying the trace", quiet=quiet) as show:
-        found = failing(opened, first)
-        if found is None:
-            click.echo(f"{spec} does not fail on {trace}: there is nothing to shrink")
-            return
-        failure, trial = found
-        minimal = minimise(
-            failure,
+        shrunk = find_shortest(
+            opened,
             trial,
-            newest_first=Trait.ANY_ORDER not in spec.design.TRAITS,
             seconds=seconds,
             tell=lambda fewer: show(f"{len(fewer.steps):,} steps fail: looking for fewer"),
         )
-        shortest = minimal.failure
-        if trial is not first:  # it was impatient
-            shortest = first(shortest.steps) or failure
-    heap = CheckedHeap(spec, spec.language, ram=ram, seed=seed, mems=FEW_MEMS, seconds=FEW_SECONDS)
-    click.echo(report(shortest, heap, of=opened.header.events))
-    click.echo(f"\n{minimal.attempts:,} attempts, {time.monotonic() - began:.1f} s")
-    if not minimal.finished:
+    if shrunk is None:
+        click.echo(f"{spec} does not fail on {trace}: there is nothing to shrink")
+        return
+    seen = seen_apart(
+        lambda: CheckedHeap(spec, ram=ram, seed=seed, mems=FEW_MEMS, seconds=FEW_SECONDS), FEW_SECONDS
+    )
+    click.echo(report(shrunk.shortest, seen, of=opened.header.events))
+    click.echo(f"\n{shrunk.minimal.attempts:,} attempts, {time.monotonic() - began:.1f} s")
+    if not shrunk.minimal.finished:
         click.echo("there may be fewer: the time (--seconds) or the attempts were over")
     if output is not None:
-        click.echo(f"saved: {', '.join(save(shortest, output, str(spec)))}")
+        click.echo(f"saved: {', '.join(save(shrunk.shortest, output, str(spec)))}")
     click.get_current_context().exit(FOUND_WRONG)

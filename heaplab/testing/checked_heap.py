@@ -5,6 +5,7 @@ step on the Python and on the C version of a design.
 """
 
 import errno
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from heaplab.allocators import Allocator, Spec, Trait
@@ -72,6 +73,8 @@ class CheckedHeap:
         self.heaps: dict[int, Allocator] = {0: self.spec.create(self.kernel.init.fork())}
         self.live: dict[int, dict[int, Payload]] = {0: {}}
         self.steps: list[Step] = []
+        #: called with the number of steps that have begun, before each step and each verification
+        self.note: Callable[[int], None] = lambda at: None
         self._limits: dict[str, Any] = {"mems": mems, "seconds": seconds}
 
     @property
@@ -92,6 +95,7 @@ class CheckedHeap:
     def carry_out(self, step: Step) -> None:
         """Carry out a step, and verify what it returns."""
         self.steps.append(step)
+        self.note(len(self.steps))
         process = self.process(step.process)
         process.context.thread = step.thread
         process.errno = 0  # a refusal has to set it
@@ -157,6 +161,7 @@ class CheckedHeap:
     def verify(self, number: int) -> None:
         """Check a process's heap, that it consists of the blocks that live, and what they contain."""
         heap, live = self.heaps[number], self.live[number]
+        self.note(len(self.steps))
         with limited(heap.process, f"after {self.steps[-1] if self.steps else 'the start'}", **self._limits):
             heap.check()
             allocated, end = {}, 0

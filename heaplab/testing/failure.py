@@ -3,7 +3,7 @@
 import difflib
 import re
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,28 +108,35 @@ def picture(heap: Allocator, live: dict[int, Payload]) -> list[str]:
     return lines
 
 
-def before_and_after(heap: CheckedHeap, steps: Sequence[Step]) -> tuple[list[str], list[str]]:
-    """Carry out the steps on a new heap; return its picture before the last one and after it.
+#: gives the picture of a process's heap after these steps on a new heap
+Seen = Callable[[Sequence[Step], int], list[str]]
+
+
+def seen_on(fresh: Callable[[], CheckedHeap]) -> Seen:
+    """Return what carries steps out on the heap that `fresh` makes, and draws it."""
+
+    def seen(steps: Sequence[Step], process: int) -> list[str]:
+        heap = fresh()
+        with suppress(Exception):  # what is wrong is told apart; here it ends what can be shown
+            for step in steps:
+                heap.carry_out(step)
+        if process not in heap.heaps:
+            return ["the process is gone"]
+        return picture(heap.heaps[process], heap.live[process])
+
+    return seen
+
+
+def before_and_after(seen: Seen, steps: Sequence[Step]) -> tuple[list[str], list[str]]:
+    """Return the picture of a heap before the last step and after it.
 
     Of a long picture only what lies around the differences is left.
     """
-    *before, last = steps
-    with suppress(Exception):  # what is wrong is told apart; here it ends what can be shown
-        for step in before:
-            heap.carry_out(step)
-    first = _seen(heap, last.process)
-    with suppress(Exception):
-        heap.carry_out(last)
-    second = _seen(heap, last.process)
+    process = steps[-1].process
+    first, second = seen(steps[:-1], process), seen(steps, process)
     if max(len(first), len(second)) > _WHOLE:
         first, second = (_cut(lines) for lines in _around_changes(first, second))
     return first, second
-
-
-def _seen(heap: CheckedHeap, process: int) -> list[str]:
-    if process not in heap.heaps:
-        return ["the process is gone"]
-    return picture(heap.heaps[process], heap.live[process])
 
 
 def _around_changes(first: list[str], second: list[str]) -> Iterator[list[str]]:
@@ -160,21 +167,23 @@ def _left_out(n: int) -> list[str]:
     return [f"... {n} more"] if n else []
 
 
-def report(failure: Failure, heap: CheckedHeap, *, of: int | None = None, shortest: bool = True) -> str:
+def report(failure: Failure, seen: Seen | None, *, of: int | None = None) -> str:
     """Return a failure as text: the steps, what broke, and the heap before and after the last of them.
 
-    heap: a new one.  of: how many steps there were at first.  shortest: whether the steps were made few.
+    seen: draws the heap; None where there is no picture of it.  of: how many steps there were at first.
     """
     steps = failure.steps
-    before, after = before_and_after(heap, steps)
-    count = f"{len(steps):,} step" + "s" * (len(steps) != 1)
-    heading = f"The shortest steps found that fail, {count}" if shortest else f"The steps, {count}"
+    heading = f"The shortest steps found that fail, {len(steps):,} step" + "s" * (len(steps) != 1)
     if of is not None and of > len(steps):
         heading += f" of {of:,}"
     parts = [
         [f"{heading}:", *(f"    {step}" for step in steps)],
         [f"What broke: {failure.sentence}"],
-        ["The heap before the last step:", *(f"    {line}" for line in before)],
-        ["The heap after it:", *(f"    {line}" for line in after)],
     ]
+    if seen is not None and steps:
+        before, after = before_and_after(seen, steps)
+        parts += [
+            ["The heap before the last step:", *(f"    {line}" for line in before)],
+            ["The heap after it:", *(f"    {line}" for line in after)],
+        ]
     return "\n\n".join("\n".join(part) for part in parts)

@@ -3,11 +3,15 @@
 Half of the scripts begin as one did that brought something new.  What is new is told by what costs nothing in
 either language: how many memory references, roughly, a step of each kind made, a fingerprint of the way that
 it took through the design; and by the shape of the heap, how many blocks of each state it has, roughly.
+
+All of it happens in child processes: a script that crashes its process, or loops in C, has failed at the step
+that it was at.
 """
 
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
 from typing import Final
 
@@ -16,6 +20,7 @@ from heaplab.allocators.base import State, Trait
 from heaplab.testing.authors import Author, usual_kinds
 from heaplab.testing.checked_heap import CheckedHeap
 from heaplab.testing.failure import NO_END, Failure, failure_of
+from heaplab.testing.isolation import MOST_STEPS, Apart, Child, Journal, Lost
 from heaplab.testing.limits import FEW_SECONDS, MOST_MEMS
 from heaplab.testing.minimise import Minimal, minimise
 from heaplab.testing.steps import Step, spec_of
@@ -68,32 +73,57 @@ def fuzz(
     >>> fuzz("freelist", steps=500, seconds=60).first is None
     True
     """
-    search = _Fuzz(spec_of(design, language), kinds, Random(seed), step_seconds)
+    spec = spec_of(design, language)
+    search = _Search(spec, kinds, Random(seed), step_seconds)
+    fuzzed = Fuzzed(spec)
     deadline = time.monotonic() + seconds
-    fuzzed = search.fuzzed
-    while fuzzed.first is None and time.monotonic() < deadline and (steps is None or fuzzed.steps < steps):
-        search.one_script()
-        tell(fuzzed)
+    with Child(search.one_script, step_seconds) as child:
+        while (
+            fuzzed.first is None and time.monotonic() < deadline and (steps is None or fuzzed.steps < steps)
+        ):
+            _add(fuzzed, child.ask(None), child)
+            tell(fuzzed)
     if fuzzed.first is not None:
-        fuzzed.minimal = search.minimal(fuzzed.first, shrink_seconds)
+        fuzzed.minimal = _minimal(spec, fuzzed.first, step_seconds, shrink_seconds)
     return fuzzed
 
 
-class _Fuzz:
+@dataclass(frozen=True)
+class _Script:
+    """What came of one script.  failing: the steps that fail, if they do."""
+
+    steps: int
+    ways: frozenset[Feature]
+    failing: Failure | None
+
+
+def _add(fuzzed: Fuzzed, script: _Script | Lost, child: Child) -> None:
+    """Count a script; one that ended its process counts as far as it came."""
+    fuzzed.scripts += 1
+    if isinstance(script, Lost):
+        fuzzed.steps += script.at
+        fuzzed.first = script.failure(child.journal.steps())
+    else:
+        fuzzed.steps += script.steps
+        fuzzed.ways |= script.ways
+        fuzzed.first = script.failing
+
+
+class _Search:
+    """Writes scripts and plays them, one when asked; lives in a process of its own."""
+
     def __init__(
         self, spec: Spec, kinds: Iterable[type[Step]] | None, chance: Random, step_seconds: float
     ) -> None:
-        self.fuzzed = Fuzzed(spec)
         self._spec = spec
         self._kinds = tuple(kinds) if kinds is not None else usual_kinds(spec.design.TRAITS)
         self._chance = chance
         self._step_seconds = step_seconds
+        self._ways: set[Feature] = set()
+        self._new: set[Feature] = set()
         self._kept: list[list[Step]] = []
 
-    def _fresh(self) -> CheckedHeap:
-        return fresh_heap(self._spec, self._step_seconds)
-
-    def one_script(self) -> None:
+    def one_script(self, _: object, journal: Journal) -> _Script:
         """Play one script, and keep it if it brought something new."""
         chance = self._chance
         beginning: Sequence[Step] = ()
@@ -101,17 +131,17 @@ class _Fuzz:
             parent = chance.choice(self._kept)
             beginning = parent[: chance.randrange(len(parent)) + 1]
         author = Author.drawn(chance, self._kinds)
-        length = len(beginning) + chance.choice(_LENGTHS)
+        length = min(MOST_STEPS, len(beginning) + chance.choice(_LENGTHS))
         script: list[Step] = []
-        known = len(self.fuzzed.ways)
-        self.fuzzed.scripts += 1
+        self._new = set()
         try:
-            heap = self._fresh()
+            heap = fresh_heap(self._spec, self._step_seconds)
+            heap.note = journal.note
             unverified = 0
             while len(script) < length:
                 step = beginning[len(script)] if len(script) < len(beginning) else author.step(heap)
                 script.append(step)
-                self.fuzzed.steps += 1
+                journal.append(step)
                 before = heap.process(step.process).context.mems
                 heap.carry_out(step)
                 self._note_way(step, heap, before)
@@ -123,10 +153,11 @@ class _Fuzz:
             for number in heap.heaps:
                 heap.verify(number)
         except Exception as error:
-            self.fuzzed.first = self._precisely(failure_of(error, script))
-            return
-        if len(self.fuzzed.ways) > known:
+            failure = self._precisely(failure_of(error, script), journal)
+            return _Script(len(script), frozenset(self._new), failure)
+        if self._new:
             self._keep(script)
+        return _Script(len(script), frozenset(self._new), None)
 
     def _keep(self, script: list[Step]) -> None:
         if len(self._kept) < _KEPT:
@@ -134,38 +165,40 @@ class _Fuzz:
         else:
             self._kept[self._chance.randrange(_KEPT)] = script
 
-    def _precisely(self, failure: Failure) -> Failure:
+    def _precisely(self, failure: Failure, journal: Journal) -> Failure:
         """The failure of the same steps when all is verified after each: it may be an earlier one."""
-        return played(self._impatient)(failure.steps) or failure
-
-    def minimal(self, failure: Failure, seconds: float) -> Minimal:
-        """Make a failure minimal; a step that has no end is waited for in full at last."""
-        minimal = minimise(
-            failure,
-            played(self._impatient),
-            newest_first=Trait.ANY_ORDER not in self._spec.design.TRAITS,
-            seconds=seconds,
-        )
-        if failure.kind != NO_END:
-            return minimal
-        confirmed = played(self._fresh)(minimal.failure.steps)
-        return replace(minimal, failure=confirmed or failure)
-
-    def _impatient(self) -> CheckedHeap:
-        return fresh_heap(self._spec, min(self._step_seconds, FEW_SECONDS))
+        fresh = partial(fresh_heap, self._spec, min(self._step_seconds, FEW_SECONDS))
+        return played(fresh)(failure.steps, journal.note) or failure
 
     # ---- what is new ----
 
     def _note_way(self, step: Step, heap: CheckedHeap, before: int) -> None:
         process = heap.process(step.process)
         mems = process.context.mems - before
-        self.fuzzed.ways.add(("way", type(step), _roughly(mems)))
+        self._found(("way", type(step).__name__, _roughly(mems)))
 
     def _note_shape(self, heap: Allocator) -> None:
         counts = dict.fromkeys(State, 0)
         for span in heap.walk():
             counts[span.state] += 1
-        self.fuzzed.ways.add(("shape", *(count.bit_length() for count in counts.values())))
+        self._found(("shape", *(count.bit_length() for count in counts.values())))
+
+    def _found(self, feature: Feature) -> None:
+        if feature not in self._ways:
+            self._ways.add(feature)
+            self._new.add(feature)
+
+
+def _minimal(spec: Spec, failure: Failure, step_seconds: float, seconds: float) -> Minimal:
+    """Make a failure minimal; a step that has no end is waited for in full at last."""
+    soon = min(step_seconds, FEW_SECONDS)
+    with Apart(played(partial(fresh_heap, spec, soon)), soon) as trial:
+        newest_first = Trait.ANY_ORDER not in spec.design.TRAITS
+        minimal = minimise(failure, trial, newest_first=newest_first, seconds=seconds)
+    if failure.kind != NO_END:
+        return minimal
+    with Apart(played(partial(fresh_heap, spec, step_seconds)), step_seconds) as trial:
+        return replace(minimal, failure=trial(minimal.failure.steps) or failure)
 
 
 def fresh_heap(spec: Spec, seconds: float) -> CheckedHeap:

@@ -22,7 +22,7 @@ from heaplab.allocators import Allocator, Spec, State, Trait
 from heaplab.testing.authors import USUAL, some_size
 from heaplab.testing.checked_heap import CheckedHeap
 from heaplab.testing.contract.factory import HeapFactory
-from heaplab.testing.failure import failure_of, report
+from heaplab.testing.failure import failure_of, report, seen_on
 from heaplab.testing.limits import FEW_MEMS, FEW_SECONDS, MOST_SECONDS
 from heaplab.testing.minimise import minimise
 from heaplab.testing.steps import (
@@ -150,7 +150,7 @@ class HeapMachine(RuleBasedStateMachine):
             newest_first=Trait.ANY_ORDER not in self.spec.design.TRAITS,
             seconds=self.shrink_seconds,
         )
-        shown = CheckedHeap(self.spec, self.spec.language, mems=self.mems, seconds=seconds)
+        shown = seen_on(lambda: CheckedHeap(self.spec, mems=self.mems, seconds=seconds))
         text = report(minimal.failure, shown, of=len(failure.steps))
         self._found[tuple(self._draws)] = _Found(error, error.__traceback__, text)
 

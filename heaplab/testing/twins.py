@@ -1,7 +1,7 @@
 """A design in Python and in C, step by step: equal in every address, count, reference and byte."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from heaplab.allocators import Allocator, Trait
 from heaplab.machine import Pte
@@ -47,6 +47,7 @@ class Twins:
             CheckedHeap(design, language, ram=ram, page_size=page_size, mems=mems, seconds=seconds)
             for language in ("python", "c")
         )
+        self.note: Callable[[int], None] = lambda at: None
 
     @property
     def heaps(self) -> dict[int, Allocator]:
@@ -65,6 +66,7 @@ class Twins:
 
     def do(self, step: Step) -> None:
         """Carry out the step on both, and compare all that can be counted."""
+        self.note(len(self.python.steps) + 1)
         for heap in (self.python, self.c):
             heap.process(step.process).context.observe(True, keep=MOST_MEMS // 4)
             heap.carry_out(step)

@@ -11,11 +11,12 @@ from heaplab.allocators.designs.freelist import FreeList
 from heaplab.allocators.designs.rbtree import RBTree
 from heaplab.testing.authors import Author
 from heaplab.testing.checked_heap import CheckedHeap
-from heaplab.testing.failure import report
+from heaplab.testing.failure import report, seen_on
 from heaplab.testing.minimise import minimise
 from heaplab.testing.renumbering import lives, named_apart, renumbered
+from heaplab.testing.shrinking import shrink
 from heaplab.testing.steps import Exit, Fork, Free, Malloc, Realloc, random_step, step_of
-from heaplab.testing.trials import Replayed, failing, played
+from heaplab.testing.trials import Replayed, played
 from heaplab.traces import Op, open_trace
 
 
@@ -214,17 +215,15 @@ class Tells(Buddy):
     ],
 )
 def test_a_trace_shrinks_whatever_fails(design, steps, sentence):
-    found = failing(open_trace("lua"), Replayed(Spec.of(design), most=3_000_000, seconds=1))
-    assert found is not None
-    failure, trial = found
-    assert len(failure.steps) > 100
-    minimal = minimise(failure, trial)
-    assert lines(minimal.failure) == steps
-    assert sentence in minimal.failure.sentence
+    shrunk = shrink(open_trace("lua"), Replayed(Spec.of(design), most=3_000_000, seconds=1))
+    assert shrunk is not None
+    assert len(shrunk.first.steps) > 100
+    assert lines(shrunk.shortest) == steps
+    assert sentence in shrunk.shortest.sentence
 
 
 def test_a_trace_that_does_not_fail_is_none():
-    assert failing(open_trace("lua"), Replayed(Spec.of(Buddy))) is None
+    assert shrink(open_trace("lua"), Replayed(Spec.of(Buddy))) is None
 
 
 # ---- what is shown ----
@@ -233,7 +232,7 @@ def test_a_trace_that_does_not_fail_is_none():
 def test_the_report_has_the_steps_once_what_broke_and_the_heap_before_and_after():
     trial = played(lambda: CheckedHeap(Strays))
     failure = trial([Malloc(0, 6000), Malloc(1, 24), Free(0)])
-    text = report(failure, CheckedHeap(Strays), of=396)
+    text = report(failure, seen_on(lambda: CheckedHeap(Strays)), of=396)
     assert text.startswith(
         "The shortest steps found that fail, 3 steps of 396:\n    malloc 0 6000\n    malloc 1 24"
     )
@@ -247,7 +246,8 @@ def test_the_report_has_the_steps_once_what_broke_and_the_heap_before_and_after(
 def test_of_a_large_heap_what_changes_is_shown():
     steps = [Malloc(slot, 24) for slot in range(200)]
     text = report(
-        played(lambda: CheckedHeap(Strays))([*steps, Malloc(200, 9000), Free(200)]), CheckedHeap(Strays)
+        played(lambda: CheckedHeap(Strays))([*steps, Malloc(200, 9000), Free(200)]),
+        seen_on(lambda: CheckedHeap(Strays)),
     )
     picture = text.partition("The heap before the last step:")[2]
     assert "more" in picture
