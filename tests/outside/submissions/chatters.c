@@ -1,0 +1,3 @@
+/* Correct, and prints a hundred lines for each malloc. */
+#define CHATTERS
+#include "implicit.c"

@@ -1,0 +1,3 @@
+/* Goes on with NULL when no block fits. */
+#define CRASHES
+#include "implicit.c"

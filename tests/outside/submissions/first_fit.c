@@ -1,0 +1,2 @@
+/* Correct: the first block that fits. */
+#include "implicit.c"
