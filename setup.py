@@ -1,4 +1,4 @@
-"""The parts of the build that pyproject.toml cannot say: cffi's extension, recorder, agent and player."""
+"""The parts of the build that pyproject.toml cannot say: cffi's extension, recorder, and programs."""
 
 import os
 import platform
@@ -75,7 +75,13 @@ PLAYER = Extension(  # a program, like the agent
     extra_link_args=["-pthread", "-Wl,-z,now", "-Wl,-z,dynamic-undefined-weak"],
     py_limited_api=True,
 )
-PROGRAMS = (AGENT, MONITOR, PLAYER)
+CONFINE = Extension(  # a program: it starts foreign code so that it may do no harm
+    "heaplab._confine",
+    sources=["csrc/native/confine.c"],
+    extra_compile_args=["-std=gnu11", "-O2"],
+    py_limited_api=True,
+)
+PROGRAMS = (AGENT, CONFINE, MONITOR, PLAYER)
 ON_LINUX = sys.platform == "linux" and platform.machine() == "x86_64"
 
 
@@ -131,6 +137,6 @@ class BuildExt(build_ext):
 
 setup(
     cffi_modules=["heaplab/_core/build.py:ffibuilder"],
-    ext_modules=[RECORDER, MONITOR, *([AGENT, PLAYER] if ON_LINUX else [])],
+    ext_modules=[RECORDER, MONITOR, *([AGENT, CONFINE, PLAYER] if ON_LINUX else [])],
     cmdclass={"build_ext": BuildExt, "build_py": BuildPy},
 )

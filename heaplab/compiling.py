@@ -7,13 +7,19 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from heaplab.confining import Limits, run
 from heaplab.csrc import c_sources
 from heaplab.errors import HeaplabError, UsageError
 
 #: in the first line that names a cause: the compiler's, the linker's
 _ERRORS = ("error: ", "undefined reference to ", "multiple definition of ")
+#: seconds that a confined compiler has
+MAX_SECONDS = 60
+_MOST_WRITTEN = 64 << 20  # bytes of a file that it writes
+_STAGES = 16  # processes that a compiler starts: preprocessor, assembler, linker
 
 
 class NotCompiled(HeaplabError):
@@ -56,6 +62,8 @@ def compile_c(
     flags: Sequence[str],
     written: Mapping[str, str] | None = None,
     included: Sequence[Path] = (),
+    *,
+    confined: Limits | None = None,
 ) -> Path:
     """Compile `sources` and return the file `name` made of them.
 
@@ -63,6 +71,7 @@ def compile_c(
     written: headers to be written, text by name; the compiler finds them, and csrc, by #include "...".  A
     source may be one of them.
     included: files outside csrc that the sources include.
+    confined: what the compiler may have, if nobody vouches for the sources; it reads their folders too.
     The cache's key is all of this, the compiler, and every file of csrc.
     Raises: UsageError without a compiler or a place for the cache; NotCompiled when it refuses the sources.
     """
@@ -87,17 +96,43 @@ def compile_c(
             Path(folder, header).write_text(text)
         made = Path(folder, "made")
         line = [*command, f"-I{folder}", f"-I{root}", *paths, "-o", str(made)]
-        done = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise NotCompiled(command[0], name, first_error(done))
+        status, told = _run(line, Path(folder), confined, [root, *(Path(path).parent for path in paths)])
+        if status is None:
+            raise NotCompiled(command[0], name, f"no end after {MAX_SECONDS} s")
+        if status or not made.is_file():
+            raise NotCompiled(command[0], name, first_error(status, told))
         made.replace(target)
     return target
 
 
-def first_error(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the line that says why a compiler, or its linker, has failed."""
-    said = done.stderr.splitlines() or [f"it ends with status {done.returncode} and says nothing"]
+def first_error(status: int, told: str) -> str:
+    """Return the line that says why a compiler, or its linker, has ended with `status`."""
+    said = told.splitlines() or [f"it ends with status {status} and says nothing"]
     return next((line for line in said if any(mark in line for mark in _ERRORS)), said[0])
+
+
+def _run(
+    line: list[str], folder: Path, limits: Limits | None, read: Sequence[Path]
+) -> tuple[int | None, str]:
+    """Run the compiler; return its status (None: it did not end) and what it said."""
+    if limits is None:
+        done = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+    found = Path(shutil.which(line[0]) or line[0])
+    wide = replace(
+        limits,
+        read=[*limits.read, *read, *(_installed(path) for path in (found, found.resolve()))],
+        write=[*limits.write, folder],
+        file_size=max(limits.file_size, _MOST_WRITTEN),
+        children=max(limits.children, _STAGES),
+    )
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}
+    return run([found, *line[1:]], wide, environment=environment, folder=folder, max_seconds=MAX_SECONDS)
+
+
+def _installed(compiler: Path) -> Path:
+    """Return what a compiler reads of its own: all that is installed beside its bin."""
+    return compiler.parent.parent if compiler.parent.name == "bin" else compiler
 
 
 def _text(root: Path, paths: Sequence[str | Path]) -> list[tuple[str, str]]:

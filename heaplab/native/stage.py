@@ -7,9 +7,9 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from heaplab import confining
 from heaplab._core import ffi, lib
+from heaplab.confining import Limits
 from heaplab.errors import UsageError
 from heaplab.native.peers import NATURAL
 from heaplab.native.preloading import preloadable
@@ -40,6 +42,8 @@ _COLUMNS = ("op", "id", "size", "align", "thread", "process")
 _SLOT_SIZE = 16
 #: hl_slot of csrc/replay/slots.h: `address` has the thread in its high 16 bits, and `size` the stamp
 SLOT = np.dtype([("address", "<u8"), ("size", "<u8")])
+_STACK = 64 << 10  # PLAY_STACK
+_PLAYER_SPACE = 64 << 20  # addresses of the player, of its libraries and of its stack
 _CALLS_SIZE = 4096  # a struct calls without entries is far less
 _NEVER = 2**64 - 1
 
@@ -142,6 +146,7 @@ class Stage:
         watching: Watching | None = None,
         max_seconds: float | None = None,
         progress: Callable[[int], None] = lambda row: None,
+        confined: Limits | None = None,
     ) -> Pass:
         """Start the player for one pass, with `library` preloaded, and wait for its end.
 
@@ -149,6 +154,7 @@ class Stage:
         watching: for HL_PLAY_WATCHED, where the library has hooks.
         max_seconds: after so long without progress it is ended.
         progress: called now and then with the number of events done.
+        confined: what the library may have, if it is not to be trusted; the player's own memory comes on top.
         """
         with _memory("player") as file, _memory("places") as places:
             memory = self._lay_out(file, pass_, aligned, natural, watching or Watching())
@@ -156,7 +162,7 @@ class Stage:
                 os.ftruncate(places, 1 << 36)
             raw = ffi.cast("hl_player *", ffi.from_buffer(memory))
             files = (file, self._file, places)
-            hung, status, told = self._run(raw, library, files, max_seconds, progress)
+            hung, status, told = self._run(raw, library, files, max_seconds, progress, confined)
             why = int(raw.why)
             kept = ffi.new("hl_player *", raw[0])
             samples = (
@@ -247,21 +253,30 @@ class Stage:
         files: tuple[int, int, int],
         max_seconds: float | None,
         progress: Callable[[int], None],
+        confined: Limits | None,
     ) -> tuple[bool, int | None, str]:
         """Start the player and wait; return whether it hung, its status if it ended, and what it said."""
         over, theirs = os.pipe()
-        environment = {
-            "HEAPLAB_BREAK": "kernel",
-            **os.environ,
-        }  # a design of ours grows by brk, as on the model
-        environment.pop("LD_PRELOAD", None)
+        environment = {"HEAPLAB_BREAK": "kernel"}  # a design of ours grows by brk, as on the model
+        if confined is None:
+            environment.update(os.environ)
+            environment.pop("LD_PRELOAD", None)
         environment["LD_BIND_NOW"] = "1"  # no function is looked up when it is called first
         with _closing(over), tempfile.TemporaryFile() as told, preloadable(library or Path()) as preload:
             if library is not None:
                 environment["LD_PRELOAD"] = str(preload)
+            command = [str(program()), "0", *map(str, files), str(theirs)]
+            if confined is not None:
+                command = confining.confined(
+                    command,
+                    self._with_room(confined, files, preload),
+                    environment=environment,
+                    keep=[*files, theirs],
+                )
+                environment = {}
             with _closing(theirs):
                 process = subprocess.Popen(
-                    [str(program()), "0", *map(str, files), str(theirs)],
+                    command,
                     pass_fds=[*files, theirs],
                     env=environment,
                     stdin=subprocess.DEVNULL,
@@ -278,6 +293,20 @@ class Stage:
                 process.wait()
             told.seek(0)
             return hung, status, told.read(_MOST_TOLD).decode(errors="replace")
+
+    def _with_room(self, limits: Limits, files: Sequence[int], library: Path) -> Limits:
+        """What the player needs itself, beside what the library may have."""
+        many = self.trace.header.processes > 1
+        space = limits.address_space
+        if space is not None:
+            space += sum(os.fstat(file).st_size for file in files) + self.threads * _STACK + _PLAYER_SPACE
+        tasks = len(self._actors) + self.trace.header.processes
+        return replace(
+            limits,
+            read=[*limits.read, library, Path("/proc" if many else "/proc/self")],
+            address_space=space,
+            children=limits.children + (tasks if tasks > 2 else 0),
+        )
 
 
 def _watch(
