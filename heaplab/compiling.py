@@ -96,7 +96,9 @@ def compile_c(
             Path(folder, header).write_text(text)
         made = Path(folder, "made")
         line = [*command, f"-I{folder}", f"-I{root}", *paths, "-o", str(made)]
-        status, told = _run(line, Path(folder), confined, [root, *(Path(path).parent for path in paths)])
+        status, told = _run(
+            line, Path(folder), confined, [root, *(Path(path).parent for path in (*paths, *included))]
+        )
         if status is None:
             raise NotCompiled(command[0], name, f"no end after {MAX_SECONDS} s")
         if status or not made.is_file():

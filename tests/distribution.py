@@ -42,7 +42,7 @@ assert allocators.create(outside, Kernel(ram="16 MiB", seed=1).init.fork()).mall
 IN_BOTH = ["heaplab/py.typed", "heaplab/_core/_heaplab.pyi", "heaplab/traces/corpus/sqlite.hlt"]
 #: without the suffix that the Python at hand gives them
 BUILT = ["heaplab/_core/_heaplab", "heaplab/native/_recorder", "heaplab/native/_monitor"]
-BUILT += ["heaplab/native/_player", "heaplab/testing/conform/_agent"]
+BUILT += ["heaplab/_confine", "heaplab/native/_player", "heaplab/testing/conform/_agent"]
 IN_SDIST = ["csrc/heap/heap.h", "csrc/record/recorder.c", "heaplab/_core/cdef/10_machine.h", "Makefile"]
 IN_SDIST += ["tests/test_layering.py", "docs/design.md", "LICENSE", "CHANGELOG.md", "setup.py"]
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from heaplab import confining
 from heaplab._core import lib
+from heaplab.compiling import compile_c
+from heaplab.confining import Limits, confined
 from heaplab.errors import HeaplabError
-from heaplab.native import confining
-from heaplab.native.compiling import compile_c
-from heaplab.native.confining import Limits, confined
 from heaplab.native.stage import Stage
 from heaplab.traces import Event, Op, Trace
 
@@ -289,7 +289,7 @@ def test_the_compiler_does_not_fill_the_disk(compiled):
 
 
 def test_the_compiler_ends(compiled, tmp_path, monkeypatch):
-    monkeypatch.setattr("heaplab.native.compiling.MAX_SECONDS", 0.2)
+    monkeypatch.setattr("heaplab.compiling.MAX_SECONDS", 0.2)
     (tmp_path / "mine").mkdir()
     os.mkfifo(tmp_path / "mine" / "never.h")  # nobody writes it
     with pytest.raises(HeaplabError, match=r"no end after 0.2 s"):
