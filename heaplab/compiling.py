@@ -97,7 +97,7 @@ def compile_c(
         made = Path(folder, "made")
         line = [*command, f"-I{folder}", f"-I{root}", *paths, "-o", str(made)]
         status, told = _run(
-            line, Path(folder), confined, [root, *(Path(path).parent for path in (*paths, *included))]
+            line, Path(folder), confined, [root, *(path.parent for path in (*map(Path, paths), *included))]
         )
         if status is None:
             raise NotCompiled(command[0], name, f"no end after {MAX_SECONDS} s")

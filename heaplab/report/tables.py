@@ -1,22 +1,17 @@
 """A comparison as tables for the terminal, wide or narrow, and for whoever reads a pipe."""
 
-import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from heaplab.lab import Comparison, Run
 from heaplab.lab.record import CRASHED, FAILED, FINISHED, HUNG, NATIVE, STOPPED
-from heaplab.report.columns import COST, SPACE, Column, foreign_clock, shown_columns
+from heaplab.report.columns import COST, Column, foreign_clock, shown_columns
 from heaplab.report.columns import WIDE as UNRANKED
 from heaplab.report.means import Summary
+from heaplab.report.sheets import Figures, Sheet, folded_legend, make_console, print_sheet
 from heaplab.traces import Header
-
-#: the width of what is not shown on a terminal: nothing is folded
-WIDE = 10_000
 
 LEGEND = """\
 peak         the most after any operation. live: payload requested and not yet
@@ -79,7 +74,7 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
         if not runs:
             continue
         console.print(heading(name, header), style="bold")
-        _print(
+        print_sheet(
             console,
             _run_sheet(runs, shown_columns(comparison)),
             [f"{mark} {text}" for mark, text in notes(runs)],
@@ -87,35 +82,19 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
     if len(comparison.headers) > 1 and comparison.runs:
         summary = Summary(comparison)
         console.print(Text(summary.title), style="bold")
-        _print(console, _summary_sheet(summary), summary.notes())
+        print_sheet(console, _summary_sheet(summary), summary.notes())
     below = remarks(comparison)
     for sentence in below:
         console.print(Text(sentence))
     if below:
         console.print()
-    console.print(_folded(legend(comparison), console.width), style="dim", highlight=False)
+    console.print(folded_legend(legend(comparison), console.width), style="dim", highlight=False)
 
 
 def remarks(comparison: Comparison) -> list[str]:
     """What is to be said below all tables: traces without runs, what readers skipped, who is not there."""
     unread = (f"! no runs: {sentence}" for sentence in comparison.unread.values())
     return [*unread, *comparison.remarks, *comparison.left_out]
-
-
-def _folded(text: str, width: int) -> str | Table:
-    """The legend, its sentences folded beside their words where the terminal is narrow."""
-    if width >= max(map(len, text.splitlines())):
-        return text
-    table = Table.grid(padding=(0, 1, 0, 0))
-    for word, first, *more in re.findall(r"(.{13})(.*)((?:\n {13}.*)*)", text):
-        table.add_row(word.strip(), " ".join([first, *"".join(more).split()]))
-    return table
-
-
-def make_console() -> Console:
-    """Return a console on standard output that is as wide as its reader allows."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=WIDE)
 
 
 def heading(name: str, header: Header) -> Text:
@@ -125,109 +104,22 @@ def heading(name: str, header: Header) -> Text:
     return Text(f"{name}{': ' + program if program else ''}, {header.events:,} events{processes}")
 
 
-# ---- sheets: a table before it is folded ----
-
-
-@dataclass(frozen=True)
-class _Figures:
-    """One column of a sheet.  cells: one a row; group: columns that stand together where all cannot."""
-
-    title: str
-    cells: Sequence[Text]
-    group: str
-
-    @property
-    def width(self) -> int:
-        return max(map(len, [*self.title.splitlines(), *map(str, self.cells)]))
-
-
-@dataclass(frozen=True)
-class _Sheet:
-    """Rows with a name and a mark, and columns of figures."""
-
-    names: Sequence[str]
-    marks: Sequence[str]
-    columns: Sequence[_Figures]
-
-    def folded(self, width: int) -> list[Table]:
-        """Return tables that have all columns between them, none wider than `width` if one column fits."""
-        names = [fold_name(name, max(width // 2 - 3, 10)) for name in self.names]
-        first = max(len(line) for name in ["allocator", *names] for line in name.splitlines())
-        room = width - first - 1 - max(map(len, self.marks), default=0)
-        blocks = [list(self.columns)]
-        if _width(blocks[0]) > room:
-            groups = (SPACE, COST)
-            blocks = [[column for column in self.columns if column.group == group] for group in groups]
-        if not all(0 < _width(block) <= room for block in blocks):
-            blocks = _filled(self.columns, room)
-        return [self._table(names, block) for block in blocks]
-
-    def _table(self, names: Sequence[str], columns: Sequence[_Figures]) -> Table:
-        table = Table(box=None, padding=(0, 0, 0, 1), pad_edge=False, header_style="dim")
-        table.add_column("allocator", no_wrap=True)
-        table.add_column("", no_wrap=True)
-        for column in columns:
-            table.add_column(column.title, justify="right", no_wrap=True)
-        cells = (column.cells for column in columns)
-        for name, mark, *row in zip(names, self.marks, *cells, strict=True):
-            table.add_row(Text(name), Text(mark), *row)
-        return table
-
-
-def _width(columns: Sequence[_Figures]) -> int:
-    return sum(column.width + 1 for column in columns)
-
-
-def _filled(columns: Sequence[_Figures], room: int) -> list[list[_Figures]]:
-    """Return the columns in their order, as many together as there is room for."""
-    blocks: list[list[_Figures]] = [[]]
-    for column in columns:
-        if blocks[-1] and _width([*blocks[-1], column]) > room:
-            blocks.append([])
-        blocks[-1].append(column)
-    return blocks
-
-
-def fold_name(name: str, width: int) -> str:
-    """Return a spec or a path in lines of at most `width` characters, none of them lost.
-
-    >>> fold_name("freelist:fit=first:order=address", 20)
-    'freelist:fit=first:\\norder=address'
-    """
-    lines = [""]
-    for piece in re.findall(rf"[^:/]{{1,{width - 1}}}[:/]?|[:/]", name):
-        if len(lines[-1]) + len(piece) > width:
-            lines.append("")
-        lines[-1] += piece
-    return "\n".join(lines)
-
-
-def _print(console: Console, sheet: _Sheet, remarks: Iterable[str]) -> None:
-    for number, table in enumerate(sheet.folded(console.width)):
-        if number:
-            console.print()
-        console.print(table)
-    for remark in remarks:
-        console.print(Text(remark))
-    console.print()
-
-
-def _run_sheet(runs: Sequence[Run], columns: Sequence[Column]) -> _Sheet:
+def _run_sheet(runs: Sequence[Run], columns: Sequence[Column]) -> Sheet:
     marks = _marks(runs)
-    figures = [_Figures(column.title, _cells(column, runs), column.group) for column in columns]
-    return _Sheet([run.allocator for run in runs], [marks[run.allocator] for run in runs], figures)
+    figures = [Figures(column.title, _cells(column, runs), column.group) for column in columns]
+    return Sheet([run.allocator for run in runs], [marks[run.allocator] for run in runs], figures)
 
 
-def _summary_sheet(summary: Summary) -> _Sheet:
+def _summary_sheet(summary: Summary) -> Sheet:
     titles, rows = summary_rows(summary)
     columns = [
-        _Figures(title, [Text(row[number]) for row in rows], COST)
+        Figures(title, [Text(row[number]) for row in rows], COST)
         for number, title in enumerate(titles)
         if number
     ]
     marks = _marks([run for run in summary.comparison.runs if run.outcome == FINISHED])
     nothing = dict.fromkeys(set(summary.allocators) - set(summary.shown), "!")
-    return _Sheet(summary.allocators, [{**marks, **nothing}[name] for name in summary.allocators], columns)
+    return Sheet(summary.allocators, [{**marks, **nothing}[name] for name in summary.allocators], columns)
 
 
 def _cells(column: Column, runs: Sequence[Run]) -> list[Text]:

@@ -11,7 +11,8 @@ from heaplab import report
 from heaplab.lab.metrics import Mems, geometric_mean
 from heaplab.report.columns import COLUMNS, shown_columns
 from heaplab.report.means import MEANS, MEMS, UTILISATION, Summary
-from heaplab.report.tables import LEGEND, WIDE, fold_name
+from heaplab.report.sheets import WIDE, fold_name
+from heaplab.report.tables import LEGEND
 
 
 def shown(comparison, width):
