@@ -96,40 +96,50 @@ def compile_c(
             Path(folder, header).write_text(text)
         made = Path(folder, "made")
         line = [*command, f"-I{folder}", f"-I{root}", *paths, "-o", str(made)]
-        status, told = _run(
-            line, Path(folder), confined, [root, *(path.parent for path in (*map(Path, paths), *included))]
-        )
-        if status is None:
-            raise NotCompiled(command[0], name, f"no end after {MAX_SECONDS} s")
-        if status or not made.is_file():
-            raise NotCompiled(command[0], name, first_error(status, told))
+        done = run_compiler(line, Path(folder), confined, [*map(Path, paths), *included])
+        if done.returncode or not made.is_file():
+            raise NotCompiled(command[0], name, first_error(done))
         made.replace(target)
     return target
 
 
-def first_error(status: int, told: str) -> str:
-    """Return the line that says why a compiler, or its linker, has ended with `status`."""
-    said = told.splitlines() or [f"it ends with status {status} and says nothing"]
-    return next((line for line in said if any(mark in line for mark in _ERRORS)), said[0])
+def run_compiler(
+    line: Sequence[str | Path],
+    folder: Path,
+    limits: Limits | None,
+    sources: Sequence[Path],
+    text: bytes = b"",
+) -> subprocess.CompletedProcess[str]:
+    """Run a compiler in `folder`, with `text` on standard input, and return how it ended and what it said.
 
-
-def _run(
-    line: list[str], folder: Path, limits: Limits | None, read: Sequence[Path]
-) -> tuple[int | None, str]:
-    """Run the compiler; return its status (None: it did not end) and what it said."""
+    limits: what it may have, if nobody vouches for the sources; it reads csrc, the folders of `sources` and
+    what is installed with it, and writes into `folder`.  None: it is not confined.
+    """
     if limits is None:
-        done = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=False)
-        return done.returncode, done.stderr
+        done = subprocess.run(line, cwd=folder, input=text, capture_output=True, check=False)
+        return subprocess.CompletedProcess(line, done.returncode, "", done.stderr.decode(errors="replace"))
     found = Path(shutil.which(line[0]) or line[0])
+    own = [c_sources(), *(_installed(path) for path in (found, found.resolve()))]
     wide = replace(
         limits,
-        read=[*limits.read, *read, *(_installed(path) for path in (found, found.resolve()))],
+        read=[*limits.read, *own, *(path.parent for path in sources)],
         write=[*limits.write, folder],
         file_size=max(limits.file_size, _MOST_WRITTEN),
         children=max(limits.children, _STAGES),
     )
     environment = {"PATH": os.environ.get("PATH", os.defpath), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}
-    return run([found, *line[1:]], wide, environment=environment, folder=folder, max_seconds=MAX_SECONDS)
+    status, told = run(
+        [found, *line[1:]], wide, environment=environment, folder=folder, max_seconds=MAX_SECONDS, given=text
+    )
+    if status is None:
+        told, status = f"error: no end after {MAX_SECONDS} s", -1
+    return subprocess.CompletedProcess(line, status, "", told)
+
+
+def first_error(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the line that says why a compiler, or its linker, has failed."""
+    said = done.stderr.splitlines() or [f"it ends with status {done.returncode} and says nothing"]
+    return next((line for line in said if any(mark in line for mark in _ERRORS)), said[0])
 
 
 def _installed(compiler: Path) -> Path:

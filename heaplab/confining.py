@@ -97,22 +97,25 @@ def run(
     environment: Mapping[str, str] | None = None,
     folder: Path | None = None,
     max_seconds: float = 60,
+    given: bytes = b"",
 ) -> tuple[int | None, str]:
     """Run a confined command to its end; return its status (None: no end in time) and what it said.
 
-    folder: the current one.  max_seconds: of the clock, for all that it starts.
+    folder: the current one.  max_seconds: of the clock, for all that it starts.  given: its standard input.
     What it said is the beginning of its standard output and error, of MOST_TOLD bytes at most.
 
     >>> run(["/usr/bin/echo", "hello"], Limits())
     (0, 'hello\\n')
     """
     line = confined(command, limits, environment=environment)
-    with tempfile.TemporaryFile() as told:
+    with tempfile.TemporaryFile() as told, tempfile.TemporaryFile() as stdin:
+        stdin.write(given)
+        stdin.seek(0)
         process = subprocess.Popen(
             line,
             cwd=folder,
             env={},
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=told,
             stderr=told,
             start_new_session=True,  # what it starts cannot leave this group, and ends with it

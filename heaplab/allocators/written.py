@@ -104,7 +104,7 @@ def _preprocessed(source: Path) -> str:
     line = [*command, *_FLAGS[:1], "-E", *design_flags(), f"-I{c_sources()}", str(source)]
     done = subprocess.run(line, capture_output=True, text=True, check=False, errors="replace")
     if done.returncode:
-        raise NotCompiled(command[0], source.name, first_error(done.returncode, done.stderr))
+        raise NotCompiled(command[0], source.name, first_error(done))
     return done.stdout
 
 

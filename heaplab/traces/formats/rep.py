@@ -29,6 +29,29 @@ _LETTERS = {Op.MALLOC: "a", Op.CALLOC: "a", Op.ALIGNED: "a", Op.REALLOC: "r", Op
 
 Heading = Literal["newer", "classic"]
 
+#: weights that a header can state: of nothing, of both, of utilisation, of throughput
+_WEIGHTS = range(4)
+
+
+def weight_in(start: bytes) -> int | None:
+    """Return the weight in the header of a .rep file that begins with `start`; None where it has none.
+
+    The newer header begins with the weight, the classic one ends with it: its first number is a heap's size.
+
+    >>> weight_in(b"2\\n1\\n2\\n900\\na 0 900\\n"), weight_in(b"20000\\n1\\n2\\n3\\na 0 900\\n")
+    (2, 3)
+    """
+    lines = (line.partition(b"#")[0].split() for line in start.removeprefix(b"\xef\xbb\xbf").splitlines())
+    numbers = []
+    for words in filter(None, lines):
+        if len(words) != 1 or not words[0].isdigit():
+            break
+        numbers.append(int(words[0]))
+    if len(numbers) != 4 or not Rep.recognises(start):
+        return None
+    first, *_, last = numbers
+    return first if first in _WEIGHTS else last if last in _WEIGHTS else None
+
 
 class Rep(Format):
     """The grammar of .rep in its variants."""
