@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+import os
 import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -151,7 +152,7 @@ def shown_names(texts: Sequence[str]) -> list[str]:
 
 def _parts(text: str) -> list[str]:
     file, sign, rest = re.fullmatch(r"([^:+]*)([:+]?)(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
-    parts = list(Path(file).absolute().parts)
+    parts = list(Path(os.path.abspath(file)).parts)
     if parts[-1] == "mm.c":
         del parts[-1]
     parts[-1] += sign + rest

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from heaplab._core import lib
+from heaplab.confining import Limits
 from heaplab.native.peers import Peer, find_peer
 from heaplab.native.stage import PAGE, Pass, Stage
 from heaplab.traces import Event, Trace
@@ -218,11 +219,12 @@ def play_times(
     rounds: int = ROUNDS,
     max_seconds: float | None = MAX_SECONDS,
     progress: Callable[[int], None] = lambda passes: None,
+    confined: Limits | None = None,
 ) -> list[tuple[End, Times | None]]:
     """Time all allocators, in rounds: each round plays the floor and every allocator once, in another order.
 
     Returns what became of each, in their order; one that fails in a round is left out of the next.
-    progress: called with the number of passes done.
+    progress: called with the number of passes done.  confined: what the allocators may have, as `Stage.play`.
     """
     ends: dict[int, End] = {}
     taken: list[list[float]] = [[] for _ in peers]
@@ -243,6 +245,7 @@ def play_times(
                 aligned=peer.aligned,
                 natural=peer.natural,
                 max_seconds=max_seconds,
+                confined=confined,
             )
             end = end_of(stage, played, max_seconds)
             if end.outcome != FINISHED:

@@ -1,11 +1,12 @@
 """Compiling allocators from outside: for LD_PRELOAD, and once more with a hook at each access."""
 
-import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from heaplab.compiling import NotCompiled, compile_c, compiler, first_error
+from heaplab.compiling import NotCompiled, compile_c, compiler, first_error, run_compiler
+from heaplab.confining import Limits
 from heaplab.csrc import c_sources
 from heaplab.errors import UsageError
 from heaplab.outside.kinds import COURSE, FAMILY, THEIR, Functions, Kind, functions_of
@@ -52,16 +53,20 @@ class Built:
     hooked: Path
 
 
-def build_outside(name: str, sources: Sequence[Path], flags: Sequence[str] = ()) -> Built:
+def build_outside(
+    name: str, sources: Sequence[Path], flags: Sequence[str] = (), *, confined: Limits | None = None
+) -> Built:
     """Compile an allocator of the C files `sources`; `name`: what the user calls it.
 
     flags: the compiler's, beside those that heaplab needs.
+    confined: what the compiler may have, if nobody vouches for the sources; it reads their folders too.
     Raises: UsageError for a file that is not there, does not compile, or is no allocator; as `compile_c`.
     Cost: half a second for a new text, some 30 ms for a known one.
     """
     try:
-        texts = [_preprocessed(source, flags) for source in sources]
-        plain = [_object(source, text, flags, ()) for source, text in zip(sources, texts, strict=True)]
+        texts = [_preprocessed(source, flags, confined) for source in sources]
+        named = list(zip(sources, texts, strict=True))
+        plain = [_object(source, text, flags, (), confined) for source, text in named]
         functions = functions_of(plain)
         if functions is None:
             raise UsageError(
@@ -72,13 +77,13 @@ def build_outside(name: str, sources: Sequence[Path], flags: Sequence[str] = ())
             prefix = COURSE if functions.kind is Kind.COURSE else ""
             missing = ", ".join(prefix + each for each in functions.missing)
             raise UsageError(f"{name} does not define {missing}")
-        hooked = [_object(source, text, flags, _HOOKS) for source, text in zip(sources, texts, strict=True)]
+        hooked = [_object(source, text, flags, _HOOKS, confined) for source, text in named]
         return Built(functions, _linked(sources, plain, functions), _linked(sources, hooked, functions, True))
     except NotCompiled as error:
         raise UsageError(f"{name} cannot be compiled: {error.said}") from error
 
 
-def _preprocessed(source: Path, flags: Sequence[str]) -> str:
+def _preprocessed(source: Path, flags: Sequence[str], confined: Limits | None) -> str:
     """The text of a C file with all that it includes.
 
     The preprocessor reads it from standard input, so that heaplab's memlib.h comes before one beside it.
@@ -89,16 +94,20 @@ def _preprocessed(source: Path, flags: Sequence[str]) -> str:
     line = [*command, *_CODE, "-DDRIVER", *flags, "-E", "-x", "c", "-"]
     line += [f"-iquote{first}", f"-iquote{source.parent}", f"-I{last}", f"-I{first}"]
     text = f'# 1 "{source.name}"\n'.encode() + source.read_bytes()
-    done = subprocess.run(line, cwd=first, input=text, capture_output=True, check=False)
-    if done.returncode:
-        said = subprocess.CompletedProcess(line, done.returncode, "", done.stderr.decode(errors="replace"))
-        raise NotCompiled(command[0], source.name, first_error(said))
-    return _RENAMED + done.stdout.decode(errors="replace")
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder, "text.i")
+        done = run_compiler([*line, "-o", str(made)], Path(folder), confined, [source], text)
+        if done.returncode:
+            raise NotCompiled(command[0], source.name, first_error(done))
+        return _RENAMED + made.read_bytes().decode(errors="replace")
 
 
-def _object(source: Path, text: str, flags: Sequence[str], hooks: Sequence[str]) -> Path:
+def _object(
+    source: Path, text: str, flags: Sequence[str], hooks: Sequence[str], confined: Limits | None
+) -> Path:
     name = f"{source.stem}.i"
-    return compile_c(f"{source.stem}.o", [name], [*_CODE, *flags, *hooks, "-c"], {name: text})
+    command = [*_CODE, *flags, *hooks, "-c"]
+    return compile_c(f"{source.stem}.o", [name], command, {name: text}, confined=confined)
 
 
 def _linked(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from heaplab._core import lib
 from heaplab.allocators.written import registers_design
+from heaplab.confining import Limits
 from heaplab.errors import UsageError
 from heaplab.native.peers import NATURAL, Peer, find_peer
 from heaplab.outside.building import build_outside
@@ -41,9 +42,11 @@ class Outside(Peer):
     sources: tuple[Path, ...] = ()
 
 
-def find_outside(text: str) -> Outside | None:
+def find_outside(text: str, *, confined: Limits | None = None) -> Outside | None:
     """Return the allocator from outside that `text` names; None when it names none, or a design of heaplab's.
 
+    confined: what the compiler may have, if nobody vouches for the files; it reads their folders too.  No
+    design is looked for then.
     Raises: UsageError for a file that is not there, does not compile, or is no allocator; for a wrong option.
 
     >>> find_outside("buddy:checks=links") is None
@@ -58,10 +61,10 @@ def find_outside(text: str) -> Outside | None:
     for path in paths:
         if not path.is_file():
             raise UsageError(f"there is no file {path} to take an allocator from")
-    if len(paths) == 1 and registers_design(paths[0]):
+    if len(paths) == 1 and confined is None and registers_design(paths[0]):
         return None
     align, flags = _options(text, options)
-    built = build_outside("+".join(files), paths, flags)
+    built = build_outside("+".join(files), paths, flags, confined=confined)
     how = next((how for name, how in _ALIGNED.items() if name in built.functions.has), lib.HL_BY_NONE)
     return Outside(
         name=text,

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heaplab._core import lib
+from heaplab.confining import Limits
 from heaplab.native.playing import FAILED, FINISHED, HUNG, MAX_SECONDS, STOPPED, End, end_of, where
 from heaplab.native.stage import Pass, Stage, Watching
 from heaplab.outside.finding import Outside
@@ -52,13 +53,14 @@ def judge(
     max_seconds: float | None = MAX_SECONDS,
     refuse: int = 0,
     checkheap: bool = False,
+    confined: Limits | None = None,
 ) -> Judged:
     """Play a trace on an allocator from outside, in a process of its own.
 
     max_mems: the references that it may make in all; what makes more has no end.  max_seconds: for one event.
     refuse: the growth of its heap with this number, from 1 on, is refused.  checkheap: its mm_checkheap is
     called after each request, and has to be satisfied.
-    Of a shared library nothing is counted.
+    Of a shared library nothing is counted.  confined: what it may have, if nobody vouches for it.
     Raises: UsageError for a damaged trace.
     """
     if isinstance(trace, Trace):
@@ -70,6 +72,7 @@ def judge(
                 max_seconds=max_seconds,
                 refuse=refuse,
                 checkheap=checkheap,
+                confined=confined,
             )
     played = trace.play(
         lib.HL_PLAY_WATCHED,
@@ -78,6 +81,7 @@ def judge(
         natural=outside.natural,
         watching=Watching(max_mems, refuse, checkheap),
         max_seconds=max_seconds,
+        confined=confined,
     )
     return _judged(trace, outside, played, max_seconds)
 
