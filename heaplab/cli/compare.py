@@ -10,7 +10,6 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from heaplab import lab, report
-from heaplab.allocators import parse_list
 from heaplab.allocators.registry import LANGUAGES
 from heaplab.cli._outputs import demand_writable_file, demand_writable_folder
 from heaplab.cli._suggestions import suggestions
@@ -19,6 +18,7 @@ from heaplab.files import replacing
 from heaplab.lab.record import CRASHED, FAILED, HUNG
 from heaplab.native.peers import NAMES, parse_peers
 from heaplab.native.playing import ROUNDS
+from heaplab.outside import find_allocators
 from heaplab.traces import corpus
 from heaplab.units import parse_size
 
@@ -116,7 +116,7 @@ def compare(
     Exit status: 1 when an allocator broke the contract, crashed, or did not return, or a trace could not be
     read; 2 when none could; 130 when interrupted.
     """
-    specs = parse_list(allocators, language)
+    specs = find_allocators(allocators, language)
     peers = parse_peers(native) if native is not None else []
     if latency and native is None:
         raise UsageError("--latency is of real allocators alone: name some with --native")

@@ -2,12 +2,12 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from heaplab.allocators import Spec, names, parse
+from heaplab.allocators import Spec, names
 from heaplab.errors import DamagedTrace, UsageError
 from heaplab.lab.pool import News, Pool
 from heaplab.lab.real import Timing, real_runs
@@ -18,6 +18,7 @@ from heaplab.lab.sources import Source, open_sources, placed
 from heaplab.lab.worker import Job
 from heaplab.native.peers import Peer, find_peers
 from heaplab.native.playing import ROUNDS
+from heaplab.outside import find_allocator, find_outside
 from heaplab.traces import Header, Trace
 
 #: of freelist the classical fits, and every other design in C
@@ -96,17 +97,17 @@ def compare(
     """Replay every trace on every allocator and return the records.
 
     traces: names of bundled ones, paths, or Trace objects.  allocators: specs, or their texts, in `language`;
-    a Peer among them is played as the real ones are, and stands where it was given.
+    an allocator from outside (mm.c) and any Peer among them is played as the real ones are.
     max_mems, seed, verify, payload, ram: of each run.  max_seconds: by the clock on the wall; a run ends when
-    one event, or one walk over its heaps, takes longer; None: never.  jobs: worker processes, by default one a
-    core; fewer when this computer's memory may not suffice.  progress: called whenever there is news.
+    one event, or one walk over its heaps, takes longer; None: never.  jobs: worker processes, by default one
+    a core; fewer when this computer's memory may not suffice.  progress: called whenever there is news.
     lenient: readers skip what cannot be, and count it.
     native: real allocators, as `heaplab.native.find_peer` takes them; they stand behind the others.  One that
     is known by name and not installed is left out.  rounds, latency: how they are timed, when nothing else
     runs; see `heaplab.native.play`.
     The records do not depend on the number of workers, but for the seconds.  Ctrl-C ends the comparison: what
-    is finished is returned, marked as interrupted.  A trace that cannot be read, or that no machine or computer
-    has the memory for, costs its own runs: `unread` of the result says why.
+    is finished is returned, marked as interrupted.  A trace that cannot be read, or that there is not the
+    memory for, costs its own runs: `unread` of the result says why.
     Raises: UsageError for an unknown allocator, or when no trace at all can be read.
 
     >>> from heaplab.traces import synthetic
@@ -128,10 +129,10 @@ def compare(
         "max_mems": max_mems,
         "ram": ram,
     }
-    entrants = [parse(each, language) if isinstance(each, str) else each for each in allocators]
+    entrants = [find_allocator(each, language) if isinstance(each, str) else each for each in allocators]
     specs = [each for each in entrants if isinstance(each, Spec)]
     sources = open_sources(traces, lenient=lenient)
-    asked = [each if isinstance(each, Peer) else each.strip() for each in native]
+    asked = [_asked(each) for each in native]
     _demand_distinct("allocator", [str(each) for each in (*entrants, *asked)])
     found, left_out = find_peers(asked)
     entrants += found
@@ -173,14 +174,14 @@ def compare(
             workers = fitting_jobs(wanted, [planned.header for planned in plan], ram, host, payload)
             if workers < wanted:
                 remarks.append(
-                    f"{workers} run{'s' if workers > 1 else ''} at once, not {wanted}: this computer's memory "
-                    "may not suffice for more"
+                    f"{workers} run{'s' if workers > 1 else ''} at once, not {wanted}: this computer's "
+                    "memory may not suffice for more"
                 )
             if plan:
                 _carry_out(plan, workers, tally)
         for at, source in enumerate(sources) if peers else ():
             numbers = [at * width + place for place in peers]
-            _play(source, list(peers.values()), numbers, tally, Timing(rounds, latency), seed, max_seconds)
+            _play(source, list(peers.values()), numbers, tally, Timing(rounds, latency), options, max_seconds)
     except KeyboardInterrupt:
         interrupted = True
     unread = {source.label: source.unread for source in sources if source.unread}
@@ -207,6 +208,14 @@ def compare(
         tuple(remarks),
         {label: again for label, source in read.items() if (again := source.again) is not None},
     )
+
+
+def _asked(each: str | Peer) -> str | Peer:
+    """A real allocator, or its name; a C file becomes an allocator from outside."""
+    if isinstance(each, Peer):
+        return each
+    name = each.strip()
+    return find_outside(name) or name
 
 
 class _Tally:
@@ -302,7 +311,7 @@ def _play(
     numbers: Sequence[int],
     tally: _Tally,
     timing: Timing,
-    seed: int,
+    options: Mapping[str, Any],
     max_seconds: float | None,
 ) -> None:
     """Do the runs of these numbers, of a trace on real allocators, unless the trace cannot be read."""
@@ -312,8 +321,9 @@ def _play(
                 source.trace,
                 peers,
                 timing,
-                seed=seed,
+                seed=options["seed"],
                 max_seconds=max_seconds,
+                max_mems=options["max_mems"],
                 progress=lambda place, done: tally.advance(numbers[place], done),
             )
             for number, run in zip(numbers, real, strict=True):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from heaplab._core import lib
+from heaplab.allocators import Spec, names, parse
 from heaplab.allocators.written import registers_design
 from heaplab.confining import Limits
 from heaplab.errors import UsageError
@@ -109,3 +110,23 @@ def _options(text: str, options: Sequence[str]) -> tuple[int, list[str]]:
                 f"{text} has no parameter {key!r}: a C file from outside has align=8 and cflags=..."
             )
     return align, flags
+
+
+def find_allocator(text: str, language: str = "python") -> Spec | Outside:
+    """Return the design of heaplab's, or the allocator from outside, that `text` names.
+
+    Raises: UsageError as `find_outside` and `heaplab.allocators.parse`.
+
+    >>> str(find_allocator("buddy:checks=links"))
+    'buddy:checks=links'
+    """
+    found = find_outside(text)
+    return parse(text, language) if found is None else found
+
+
+def find_allocators(text: str, language: str = "python") -> list[Spec | Outside]:
+    """Return the allocators in a list separated by commas.  Raises: UsageError as above, or when empty."""
+    found = [find_allocator(part.strip(), language) for part in text.split(",") if part.strip()]
+    if not found:
+        raise UsageError(f"{text!r} names no allocator: write one of {', '.join(names(language))}")
+    return found
