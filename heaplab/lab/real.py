@@ -139,6 +139,9 @@ def _refuted(trace: Trace, peer: Outside, judged: Judged, seed: int) -> Run:
         operations=judged.operations,
         peak_live=judged.peak_live,
         peak_heap=judged.peak_heap,
+        peak_resident=None,
+        faults=None,
+        mmap_calls=None,
         utilisation=utilisation(judged.peak_live, judged.peak_heap),
     )
     return _with(figures, judged)

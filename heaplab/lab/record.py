@@ -69,7 +69,8 @@ class Run:
     remote_frees: see `metrics`.  processes: that ever lived.  peak_live, peak_heap, peak_resident: bytes.
     freed_heap, freed_resident: bytes, when all is freed; None when the trace was not finished.
     utilisation: None without a heap.  fragmentation, heap_map: None when the heap could not be walked; the
-    reason says why.  brk_calls, mmap_calls: None where they could not be counted.
+    reason says why.  brk_calls, mmap_calls: None where they could not be counted; so are peak_resident and
+    faults of an allocator from outside that was stopped while it was judged.
     """
 
     trace: str
@@ -85,12 +86,12 @@ class Run:
     processes: int
     peak_live: int
     peak_heap: int
-    peak_resident: int
+    peak_resident: int | None
     freed_heap: int | None
     freed_resident: int | None
     utilisation: float | None
     fragmentation: Fragmentation | None
-    faults: int
+    faults: int | None
     brk_calls: int | None
     mmap_calls: int | None
     mems: Mems

@@ -21,7 +21,8 @@ class Mean:
     """A figure whose mean is taken.
 
     title: as of a column.  value: None where a run has none.  undefined: why not, for the note.
-    clock: it is a time of the model's.  world: MODEL or NATIVE if only such runs have it.
+    clock: it is a time of the model's.  world: MODEL or NATIVE if only such runs have it.  counted: it is of
+    references, which allocators from outside have too.
     """
 
     title: str
@@ -30,9 +31,12 @@ class Mean:
     undefined: str
     clock: bool = False
     world: str | None = None
+    counted: bool = False
 
     def is_of(self, run: Run) -> bool:
         """Return True if runs of this one's world have the figure."""
+        if self.counted and run.mems.total is not None:
+            return True
         return self.world is None or self.world == (NATIVE if run.language == NATIVE else MODEL)
 
     @property
@@ -46,17 +50,21 @@ def _of_live(value: Callable[[Run], float | None]) -> Callable[[Run], float | No
 
 
 UTILISATION = Mean("utili-\nsation", _of_live(lambda run: run.utilisation), percent, "nothing was live")
-MEMS = Mean("mems/op\nmean", lambda run: run.mems.mean, rate, "there were no operations", world=MODEL)
+MEMS = Mean(
+    "mems/op\nmean", lambda run: run.mems.mean, rate, "there were no operations", world=MODEL, counted=True
+)
 MEANS = (
     UTILISATION,
     Mean(
         "resident\n/ live",
-        _of_live(lambda run: run.peak_resident / run.peak_live),
+        _of_live(lambda run: (run.peak_resident or 0) / run.peak_live),
         lambda value: f"{value:.2f}",
         "nothing was live",
     ),
     MEMS,
-    Mean("mems/op\np99", lambda run: run.mems.p99, rate, "there were no operations", world=MODEL),
+    Mean(
+        "mems/op\np99", lambda run: run.mems.p99, rate, "there were no operations", world=MODEL, counted=True
+    ),
     Mean(
         "ns\n/op",
         lambda run: run.seconds.ns_per_op,
