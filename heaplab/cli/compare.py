@@ -32,7 +32,7 @@ OK, FOUND_WRONG, INTERRUPTED = 0, 1, 130
     metavar="SPEC,...",
     default=",".join(lab.DEFAULT_ALLOCATORS),
     show_default=True,
-    help="Designs with their parameters: name[:key=value]...",
+    help="Designs with their parameters: name[:key=value]...; files: NAME.py, mm.c, NAME.so.",
 )
 @click.option(
     "--native",
@@ -104,8 +104,12 @@ def compare(
     same definitions, and the time of replays without clocks.  heaplab:SPEC is a design in C, compiled for
     Linux.
 
-    A design in a file of its own is named by the file's path, NAME.py.  Nothing else is imported from its
-    folder, nor from the working directory: what the file imports is installed, or found by PYTHONPATH.
+    A design in a file of its own is named by the file's path, NAME.py or NAME.c.  Nothing else is imported
+    from its folder, nor from the working directory: what the file imports is installed, or found by
+    PYTHONPATH.
+
+    An allocator from outside is named so too: a course's mm.c (mm.c:align=8 for labs with 8 bytes), a C file
+    that defines malloc, a library.  It is played as a real allocator, and its references are counted.
 
     On a terminal a table that is wider is folded: the other columns stand below.  Into a pipe or a file
     tables are written whole, whatever the terminal.
