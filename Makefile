@@ -30,7 +30,7 @@ compare: $(STAMP)
 
 # What Python compiles is kept, whatever the environment says: hundreds of tests start heaplab anew.
 test: $(STAMP) lint
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -43,7 +43,7 @@ build: $(STAMP)
 # to C are known; what Python never gives back is not a leak of ours.
 SANITIZED_TESTS ?= tests/machine tests/kernel tests/allocators tests/lab/test_replay.py tests/traces
 sanitize: $(ENVIRONMENT)
-	$(call variant,sanitized,-g -O1 -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,-fsanitize=address$(comma)undefined)
+	$(call variant,sanitized,-g -O0 -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,-fsanitize=address$(comma)undefined)
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	$(call with,sanitized) -m pytest -p no:cacheprovider --capture=sys $(SANITIZED_TESTS)

