@@ -58,7 +58,7 @@ _FIGURES = (
         lambda run: run.heap_map is not None,
         "The largest heap at the same moment, all to one scale: rows from left to right, addresses from top "
         "to bottom, first the brk heap, then the mappings of large blocks. A pixel has the mean colour of "
-        "its bytes.",
+        "its bytes.  Of an allocator from outside the payloads alone are known: free is all else.",
     ),
     (
         "cost",
