@@ -59,14 +59,13 @@ def design_of_file(path: str | Path) -> type[CAllocator]:
     """
     source = _existing(path)
     _verify_headers()
+    if not registers_design(source):
+        raise UsageError(
+            f"{path} is no design of heaplab's: it registers none (HEAP_DESIGN); an mm.c, or a C file that "
+            "defines malloc, is for heaplab compare, check, fuzz, shrink and grade"
+        )
     try:
-        text = _preprocessed(source)
-        if not _REGISTERED.search(text):
-            raise UsageError(
-                f"{path} is no design of heaplab's: it registers none (HEAP_DESIGN); heaplab compare also "
-                "takes a course's mm.c and C files that define malloc"
-            )
-        files = included(text)
+        files = included_by(source)
         with ThreadPoolExecutor() as pool:
             general, usual = pool.map(partial(_library, source, files), ([], ["-DHL_USUAL"]))
     except NotCompiled as error:
