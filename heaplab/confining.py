@@ -133,8 +133,10 @@ def run(
 
 
 def _tasks_of_user() -> int:
-    """How many processes and threads this user has: RLIMIT_NPROC counts them all."""
+    """How many processes and threads this user has, all of which RLIMIT_NPROC counts; 0 for root."""
     mine, tasks = os.getuid(), 0
+    if mine == 0:
+        return 0
     for folder in Path("/proc").iterdir():
         try:
             if folder.name.isdigit() and folder.stat().st_uid == mine:

@@ -92,6 +92,7 @@ def _preprocessed(source: Path, flags: Sequence[str], confined: Limits | None) -
         raise UsageError(f"there is no file {source} to take an allocator from")
     first, last, command = c_sources() / "outside" / "first", c_sources() / "outside" / "last", compiler()
     line = [*command, *_CODE, "-DDRIVER", *flags, "-E", "-x", "c", "-"]
+    line.append("-fno-working-directory")  # the text is a key of the cache
     line += [f"-iquote{first}", f"-iquote{source.parent}", f"-I{last}", f"-I{first}"]
     text = f'# 1 "{source.name}"\n'.encode() + source.read_bytes()
     with tempfile.TemporaryDirectory() as folder:

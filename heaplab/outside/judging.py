@@ -119,10 +119,10 @@ def _live(slots: Array) -> Array:
 
 def _end(stage: Stage, outside: Outside, played: Pass, max_seconds: float | None) -> End:
     watch, why = played.watch, int(played.watch.why)
-    at = where(stage, int(played.raw.row))
-    line = line_of(outside.hooked, int(watch.site)) if outside.hooked else ""
     if played.refused or not (why or played.why != lib.HL_PLAY_DONE):
         return end_of(stage, played, max_seconds)
+    at = where(stage, int(played.raw.row))
+    line = line_of(outside.hooked, int(watch.site)) if outside.hooked else ""
     if why == lib.HL_WATCH_NO_END:
         return End(
             STOPPED,

@@ -41,7 +41,8 @@ def weight_in(start: bytes) -> int | None:
     >>> weight_in(b"2\\n1\\n2\\n900\\na 0 900\\n"), weight_in(b"20000\\n1\\n2\\n3\\na 0 900\\n")
     (2, 3)
     """
-    lines = (line.partition(b"#")[0].split() for line in start.removeprefix(b"\xef\xbb\xbf").splitlines())
+    start = start.removeprefix(b"\xef\xbb\xbf")
+    lines = (line.partition(b"#")[0].split() for line in start.splitlines())
     numbers = []
     for words in filter(None, lines):
         if len(words) != 1 or not words[0].isdigit():
