@@ -48,7 +48,8 @@ def show_grades(grading: Grading, console: Console | None = None) -> None:
     console = console or make_console()
     rows = [*grading.grades, grading.reference]
     if grading.grades:
-        console.print(Text(f"Submissions on {len(grading.exams)} traces"), style="bold")
+        number = len(grading.exams)
+        console.print(Text(f"Submissions on {number} trace" + "s" * (number != 1)), style="bold")
         print_sheet(console, _summary(rows), _said_of_all(grading.grades))
     for at, exam in enumerate(grading.exams):
         if grading.grades:
