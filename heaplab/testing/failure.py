@@ -16,6 +16,9 @@ from heaplab.testing.steps import Step
 
 #: the kind of every failure that is a step without an end, by the clock or by its memory references
 NO_END: Final = "no end"
+_ROOT: Final = Path(__file__).parents[1]
+#: the folders of heaplab where designs in Python stand
+_DESIGNS: Final = ("designs", "families")
 #: a heap of more spans than this is shown where it changes
 _WHOLE = 24
 #: lines shown around a change
@@ -27,12 +30,14 @@ class Failure:
     """Steps that end in a failure.
 
     steps: the last one fails, or the heap is wrong after it.  kind: equal for two failures of one cause, as
-    far as can be told.  sentence: what is wrong, for a person.
+    far as can be told.  sentence: what is wrong, for a person.  place: the line of the allocator's source
+    where it went wrong, as "mine.py:47", if it is known.
     """
 
     steps: tuple[Step, ...]
     kind: str
     sentence: str
+    place: str = ""
 
     def __str__(self) -> str:
         return self.sentence
@@ -62,7 +67,17 @@ def failure_of(error: Exception, steps: Sequence[Step]) -> Failure:
         text = f"{type(error).__name__}: {text} ({place})" if text else kind
     if last not in text:
         text = f"{last}: {text}"
-    return Failure(tuple(steps), kind, text)
+    return Failure(tuple(steps), kind, text, place_of(error))
+
+
+def place_of(error: BaseException) -> str:
+    """Return the innermost line of a design in Python that an exception came through, or nothing."""
+    told = error.__cause__ or error
+    for frame in reversed(traceback.extract_tb(told.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_file() and (_ROOT not in path.parents or path.parent.name in _DESIGNS):
+            return f"{path.name}:{frame.lineno}"
+    return ""
 
 
 def without_numbers(text: str) -> str:

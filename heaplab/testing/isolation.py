@@ -34,6 +34,8 @@ from heaplab.testing.trials import Note, Trial
 MOST_STEPS: Final = 100_000
 #: a clock within the child ends most loops by itself, and knows more to tell: it gets this much longer
 _GRACE: Final = 0.3
+#: seconds that a child has to start, and to read a question: nothing of a design runs
+_READING: Final = 60.0
 #: seconds between two looks at the notes, at most
 _LOOK_EVERY: Final = 0.25
 _PR_SET_PDEATHSIG: Final = 1  # Linux, include/uapi/linux/prctl.h
@@ -102,6 +104,7 @@ class Journal:
     def begin(self) -> None:
         """Forget the script."""
         self._written = 0
+        self._beats = self.beats  # the other side has counted too
         self.note(0)
 
 
@@ -160,9 +163,10 @@ class Child:
         if self._connection is None:
             self._connection = self._start()
         self.journal.begin()
+        begun = self.journal.beats
         try:
             self._connection.send(question)
-            if not self._wait(self._connection):
+            if not self._wait(self._connection, begun):
                 at = self.journal.at
                 self._end()
                 return Lost(at, f"{NO_END} after {self._seconds:g} s", True)
@@ -173,15 +177,19 @@ class Child:
             raise answer
         return answer
 
-    def _wait(self, connection: Connection) -> bool:
-        """Wait for an answer, or the end of the child; False when nothing goes on any more."""
-        beats, since = self.journal.beats, time.monotonic()
+    def _wait(self, connection: Connection, begun: int) -> bool:
+        """Wait for an answer, or the end of the child; False when nothing goes on any more.
+
+        begun: the beats before the child had the question.
+        """
+        beats, since = begun, time.monotonic()
         look = min(_LOOK_EVERY, self._seconds / 4)
         while not connection.poll(look):
             now = time.monotonic()
+            allowed = _READING if beats == begun else self._seconds + _GRACE
             if (seen := self.journal.beats) != beats:
                 beats, since = seen, now
-            elif now - since >= self._seconds + _GRACE:
+            elif now - since >= allowed:
                 return False
         return True
 
@@ -266,11 +274,16 @@ class Apart:
     """
 
     def __init__(self, trial: Trial, seconds: float) -> None:
-        def work(steps: Sequence[Step], journal: Journal) -> tuple[int, str, str] | None:
+        def work(steps: Sequence[Step], journal: Journal) -> tuple[int, str, str, str] | None:
             failure = trial(steps, journal.note)
             if failure is None:
                 return None
-            return len(failure.steps), failure.kind, failure.sentence  # the parent has the steps
+            return (
+                len(failure.steps),
+                failure.kind,
+                failure.sentence,
+                failure.place,
+            )  # the parent has the steps
 
         self._child = Child(work, seconds)
 
@@ -286,8 +299,8 @@ class Apart:
             return None
         if isinstance(answer, Lost):
             return answer.failure(steps)
-        at, kind, sentence = answer
-        return Failure(tuple(steps[:at]), kind, sentence)
+        at, kind, sentence, place = answer
+        return Failure(tuple(steps[:at]), kind, sentence, place)
 
 
 def seen_apart(fresh: Callable[[], CheckedHeap], seconds: float) -> Seen:

@@ -7,7 +7,7 @@ A trial says how far it is (`note`), so that someone can tell at which step it c
 isolation.py carries trials out in a process of their own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Protocol
 
 from heaplab.allocators import Spec
@@ -20,7 +20,7 @@ from heaplab.testing.failure import NO_END, Failure, failure_of, without_numbers
 from heaplab.testing.limits import FEW_MEMS, FEW_SECONDS, MOST_SECONDS, progress_demanded
 from heaplab.testing.steps import Step
 from heaplab.testing.twins import Twins
-from heaplab.traces import Trace
+from heaplab.traces import Event, Trace
 
 #: called with the number of steps that have begun, before each step and each verification
 Note = Callable[[int], None]
@@ -65,6 +65,14 @@ def played(fresh: Callable[[], CheckedHeap | Twins]) -> Trial:
     return trial
 
 
+def _events(steps: Sequence[Step], note: Note) -> Iterator[Event]:
+    """The steps as events; of many this takes a while."""
+    for done, step in enumerate(steps):
+        if done % STRETCH == 0:
+            note(0)
+        yield step.event()
+
+
 class Replayed:
     """The trial that `heaplab compare` is: a replay in one go, payloads verified, the heap walked at the end.
 
@@ -103,7 +111,7 @@ class Replayed:
         self._singly_from = (
             singly_from if singly_from is not None else 0 if len(steps) <= _FEW else len(steps)
         )
-        trace = Trace.of((step.event() for step in steps), "the steps")
+        trace = Trace.of(_events(steps, note), "the steps")
         kernel = Kernel(ram=self.ram, seed=self.seed)
         replay = Replay(trace, self.spec, kernel, max_mems=self.most, samples=1)
         self._advance(replay, walk_at, note)
