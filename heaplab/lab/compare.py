@@ -12,7 +12,7 @@ from heaplab.errors import DamagedTrace, UsageError
 from heaplab.lab.pool import News, Pool
 from heaplab.lab.real import Timing, real_runs
 from heaplab.lab.record import CRASHED, HUNG, Run
-from heaplab.lab.room import fitting_jobs, host_memory, refusal
+from heaplab.lab.room import fitting_jobs, host_memory, host_refusal, machine_refusal
 from heaplab.lab.run import RAM
 from heaplab.lab.sources import Source, open_sources, placed
 from heaplab.lab.worker import Job
@@ -147,7 +147,8 @@ def compare(
     host = host_memory()
     for source in sources:
         if source.trace is not None and payload and specs:
-            source.unread = refusal(source.trace.header, ram, host) or ""
+            header = source.trace.header
+            source.unread = machine_refusal(header, ram) or host_refusal(header, ram, host) or ""
     width = len(entrants)
     tally = _Tally(
         [source.trace.header.events if source.trace else 0 for source in sources for _ in entrants], progress

@@ -16,7 +16,7 @@ import numpy as np
 from heaplab._core import ffi, lib
 from heaplab.allocators import Allocator, Spec
 from heaplab.allocators.core import CAllocator
-from heaplab.errors import BusError, HeaplabError, OutOfFuel, SegmentationFault
+from heaplab.errors import BusError, HeaplabError, KernelPanic, OutOfFuel, OutOfMemory, SegmentationFault
 from heaplab.kernel import Kernel
 from heaplab.lab import census
 from heaplab.lab.record import Timeline
@@ -25,9 +25,12 @@ from heaplab.native.stage import SLOT
 from heaplab.process import Process
 from heaplab.traces import Block, Event, Op, Trace
 from heaplab.traces.raw import raw_events
+from heaplab.units import format_size
 
 #: events carried out in one call: between two calls Ctrl-C is heard
 _STRETCH = 8192
+#: a machine with less than this part of its frames free is exhausted
+_FEW = 32
 #: points of the timeline
 SAMPLES = 500
 _NO_LIMIT = 2**64 - 1
@@ -94,8 +97,8 @@ class Replay:
     """A trace being carried out on heaps of one design; `advance` does the work.
 
     trace: whose blocks are read as they are needed.  kernel: whose processes it runs in; nobody else's.
-    verify: compare payloads with what was written.  payload: write them.  max_mems: stop before the reference that takes the total
-    above it.
+    verify: compare payloads with what was written.  payload: write them.  max_mems: stop before the
+    reference that takes the total above it.
 
     watch: called with this object before the first call of the allocator.
 
@@ -225,7 +228,7 @@ class Replay:
             try:
                 reason = self._process_event(event)
             except Exception as error:
-                reason = _told(error)
+                reason = self._told(error)
             if reason is None:
                 lib.hl_replay_passed(self.raw)
                 return
@@ -237,7 +240,7 @@ class Replay:
                     limit = int(self.raw.mems_limit)
                     self.end = End(False, f"more than {limit:,} mems at event {self.done} ({event})")
                     return
-                reason = _told(raised)
+                reason = self._told(raised)
             else:
                 reason = self._explain(why, member)
         self.end = End(True, f"event {self.done} ({event}): {reason}")
@@ -265,11 +268,11 @@ class Replay:
             error = self._raised(member)
             if isinstance(error, SegmentationFault | BusError):
                 return f"{block} is not memory that can be read and written: {_told(error)}"
-            return _told(error)
+            return self._told(error)
         if why == lib.HL_REPLAY_KILLED or member is None:
             return f"process {raw.bad_process} is dead, though the trace does not say so"
         return {
-            lib.HL_REPLAY_NO_MEMORY: "the allocator gave no memory",
+            lib.HL_REPLAY_NO_MEMORY: f"the allocator gave no memory{self._want()}",
             lib.HL_REPLAY_MISALIGNED: f"the block at {at:#x} is not a multiple of {offset}",
             lib.HL_REPLAY_NOWHERE: f"the block at {at:#x} is in no address space",
             lib.HL_REPLAY_OVERLAP: f"{block} overlaps "
@@ -280,6 +283,26 @@ class Replay:
             f"from byte {offset} on",
             lib.HL_REPLAY_HOST_MEMORY: "this computer has no memory for the replay",
         }[why]
+
+    def _told(self, error: Exception) -> str:
+        """The error in words; that the machine's memory is exhausted comes first, for it is the cause."""
+        if isinstance(error, OutOfMemory | KernelPanic):
+            return f"{self._exhausted()}: {_told(error)}"
+        return _told(error)
+
+    def _want(self) -> str:
+        """Why the kernel may have refused the allocator: the end of a sentence, "" when it had memory."""
+        machine, size = self.kernel.machine, int(self.raw.bad_size)
+        whole = machine.frame_count * machine.page_size
+        if machine.free_frames < machine.frame_count // _FEW:
+            return f": {self._exhausted()}"
+        if size > whole:
+            return f": the machine has {format_size(whole)} (--ram)"
+        return ""
+
+    def _exhausted(self) -> str:
+        live = format_size(int(self.raw.now.live))
+        return f"the machine's memory (--ram) is exhausted, with {live} live"
 
     def _raised(self, member: _Member) -> Exception:
         """What an allocator, the kernel or the MMU raised."""

@@ -50,27 +50,32 @@ def _read(path: Path) -> str:
         return ""
 
 
-def refusal(header: Header, ram: int | str, host: int | None) -> str | None:
-    """Return why no run of the trace that writes payloads can fit, in a sentence; None when one may.
+def machine_refusal(header: Header, ram: int | str) -> str | None:
+    """Return why a machine with `ram` cannot hold the trace's payloads, in a sentence; None when it may.
 
-    ram: of the machine.  host: what `host_memory` says.
-    What is live in several processes may be shared after a fork, so those traces are not judged.
+    What is live in several processes may be shared after a fork, so their traces are not judged.
     """
-    if header.processes > 1:
+    pages = -(-header.peak_live // USUAL_PAGE)
+    if header.processes > 1 or (pages + pages // _MAPPED) * USUAL_PAGE <= parse_size(ram):
         return None
-    size, live = parse_size(ram), header.peak_live
-    pages = -(-live // USUAL_PAGE)
-    if (pages + pages // _MAPPED) * USUAL_PAGE > size:
-        return (
-            f"{header.name}: the machine has too little memory (--ram {ram}) for this trace: "
-            f"{format_size(live)} are live at its peak"
-        )
-    if host is not None and live + _SLOT * header.slots > host:
-        return (
-            f"{header.name}: a run needs {format_size(live)} of this computer's memory, and "
-            f"{format_size(host)} are available: --no-payload needs far less"
-        )
-    return None
+    return (
+        f"{header.name}: the machine has too little memory (--ram {ram}) for this trace: "
+        f"{format_size(header.peak_live)} are live at its peak"
+    )
+
+
+def host_refusal(header: Header, ram: int | str, host: int | None) -> str | None:
+    """Return why a run with payloads cannot fit in this computer's memory, in a sentence; None when it may.
+
+    host: what `host_memory` says.  A run takes no more than the machine has.
+    """
+    need = min(header.peak_live, parse_size(ram)) + _SLOT * header.slots
+    if header.processes > 1 or host is None or need <= host:
+        return None
+    return (
+        f"{header.name}: a run needs {format_size(need)} of this computer's memory, and "
+        f"{format_size(host)} are available: --no-payload needs far less"
+    )
 
 
 def fitting_jobs(wanted: int, headers: list[Header], ram: int | str, host: int | None, payload: bool) -> int:

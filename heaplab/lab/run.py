@@ -9,7 +9,7 @@ from heaplab.kernel import Kernel
 from heaplab.lab import census, metrics
 from heaplab.lab.record import FAILED, FINISHED, STOPPED, HeapMap, Run, Seconds
 from heaplab.lab.replay import Replay
-from heaplab.lab.room import host_memory, refusal
+from heaplab.lab.room import host_memory, host_refusal
 from heaplab.traces import Trace
 
 #: of the simulated machine; committed as it is touched
@@ -34,14 +34,13 @@ def run(
     """Replay `trace` on a new machine and return the record.
 
     allocator: a spec, or its text, in `language`.  seed: of the kernel: where it places heaps.
-    verify: payloads are compared with what was written.  payload: without it payloads are neither written nor
-    verified, so pages are touched by the allocator alone, and a trace may have more live than the machine's
-    memory.  max_mems: stop before the reference that takes the
-    total above it.  progress: called now and then with the number of events done.  watch: called with the
-    replay before it begins.
+    verify: payloads are compared with what was written.  payload: without it payloads are neither written
+    nor verified, so pages are touched by the allocator alone, and a trace may have more live than the
+    machine's memory.  max_mems: stop before the reference that takes the total above it.  progress: called
+    now and then with the number of events done.  watch: called with the replay before it begins.
     An allocator that never returns hangs this process: `compare`, with its `max_seconds`, ends such a run.
-    Raises: UsageError for an unknown allocator, a trace that turns out to be damaged, or one that the machine
-    or this computer has no memory for.
+    Raises: UsageError for an unknown allocator, a trace that turns out to be damaged, or one that this
+    computer has no memory for.
 
     >>> from heaplab.traces import Event, Op
     >>> trace = Trace.of([Event(Op.MALLOC, 0, 1000), Event(Op.FREE, 0)], "two")
@@ -52,7 +51,7 @@ def run(
     spec = parse(allocator, language) if isinstance(allocator, str) else allocator
     verify = verify and payload
     kernel = Kernel(ram=ram, seed=seed)
-    if payload and (why := refusal(trace.header, ram, host_memory())):
+    if payload and (why := host_refusal(trace.header, ram, host_memory())):
         raise UsageError(why)
     replay = Replay(trace, spec, kernel, verify=verify, payload=payload, max_mems=max_mems, watch=watch)
     _advance(replay, replay.peak, progress)
