@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -114,7 +115,7 @@ def test_a_heap_that_breaks_the_contract_is_status_1(trace, tmp_path):
         (["--language=cobol"], "Invalid value for '--language'"),
         (["--max-mems=0"], "Invalid value for '--max-mems'"),
         (["--ram=much"], "'much' is not a size"),
-        (["--ram=1"], "no machine has 1 bytes"),
+        (["--ram=1"], "the machine has too little memory (--ram 1) for this trace: "),
         (["--max-seconds=0"], "Invalid value for '--max-seconds'"),
         (["--max-seconds=nan"], "max_seconds=nan is no time to wait"),
         (["--jobs=0"], "Invalid value for '--jobs'"),
@@ -122,9 +123,8 @@ def test_a_heap_that_breaks_the_contract_is_status_1(trace, tmp_path):
         (["--json={tmp}/no/x.json"], "there is no directory {tmp}/no: make it first"),
         (["--csv=/proc/self/x.csv"], "--csv /proc/self/x.csv: you may not write"),
         (["--report={trace}"], "--report {trace}: this is no directory"),
-        (["{tmp}/nowhere.hlt"], "nowhere.hlt: there is no such file"),
-        (["{tmp}"], "{tmp}: is not a file: name a trace"),
-        (["sqllite"], "did you mean sqlite?"),
+        (["--csv=/dev/stdout"], "--csv /dev/stdout: this is no regular file: name one to write"),
+        (["--no-payload", "--native=glibc"], "of the model alone: leave out glibc"),
         (["{trace}"], "the trace {trace} is given twice"),
         (["--allocators=buddy,rbtree,buddy"], "the allocator buddy is given twice"),
     ],
@@ -139,6 +139,80 @@ def test_a_mistake_is_one_line_and_status_2_before_any_work(trace, tmp_path, arg
     assert result.stdout == ""
     assert time.monotonic() - started < 5
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "sentence"),
+    [
+        ("nowhere.hlt", "nowhere.hlt: there is no such file"),
+        ("", "is not a file: name a trace"),
+        ("bad.rep", "bad.rep: line 5 (f 0)"),
+        ("sqllite", "did you mean sqlite?"),
+    ],
+)
+def test_a_bad_trace_costs_its_own_runs_alone(trace, tmp_path, bad, sentence):
+    (tmp_path / "bad.rep").write_text("100\n1\n2\n1\nf 0\na 0 100\n")
+    name = bad if bad == "sqllite" else tmp_path / bad
+    out = tmp_path / "a.json"
+    result = compare(trace, name, "--allocators=buddy,rbtree", f"--json={out}")
+    assert (result.exit_code, result.stderr) == (1, "")
+    assert "small, 3,000 events" in result.stdout
+    assert result.stdout.count(sentence) == 1
+    read = json.loads(out.read_text())
+    assert [run["allocator"] for run in read["runs"]] == ["buddy", "rbtree"]
+    assert [sentence in text for text in read["unread"].values()] == [True]
+    alone = compare(name, "--allocators=buddy")
+    assert (alone.exit_code, alone.stdout, alone.stderr.count("\n")) == (2, "", 1)
+
+
+def test_leniently_what_cannot_be_is_skipped_and_told(tmp_path):
+    path = tmp_path / "bad.rep"
+    path.write_text("100\n1\n3\n1\nf 0\na 0 100\nf 0\n")
+    result = compare(path, "--allocators=buddy", "--lenient", f"--json={tmp_path / 'j'}")
+    assert result.exit_code == 0
+    assert f"{path}: skipped or mended 1 " in result.stdout
+    assert any("skipped or mended 1 " in text for text in json.loads((tmp_path / "j").read_text())["remarks"])
+
+
+def test_a_failure_comes_with_the_command_that_makes_it_small(tmp_path):
+    path = tmp_path / "two words.rep"
+    path.write_text("100\n1\n2\n1\na 0 100\nf 0\n")
+    design = tmp_path / "d.py"
+    design.write_text(
+        "from heaplab.allocators.designs.buddy import Buddy\n"
+        "class Odd(Buddy):\n"
+        "    NAME = 'odd'\n"
+        "    def malloc(self, size):\n"
+        "        return super().malloc(size) + 8\n"
+    )
+    result = compare(path, "--language=python", "--allocators", f"buddy,{design}", "--seed=7")
+    assert result.exit_code == 1
+    [line] = [line for line in result.stdout.splitlines() if "heaplab shrink" in line]
+    words = shlex.split(line.partition(": ")[2])
+    assert words[:3] == ["heaplab", "shrink", str(path)]
+    small = tmp_path / "small.rep"
+    again = CliRunner().invoke(main, [*words[1:-1], str(small), "--seconds=5", "-q"])
+    assert again.exit_code == 1
+    assert small.exists()
+
+
+def test_of_many_failures_three_are_suggested(trace, tmp_path):
+    specs = []
+    for number in range(5):
+        design = tmp_path / f"d{number}.py"
+        design.write_text(
+            "from heaplab.allocators.designs.buddy import Buddy\n"
+            "class Odd(Buddy):\n"
+            "    NAME = 'odd'\n"
+            "    def malloc(self, size):\n"
+            "        return super().malloc(size) + 8\n"
+        )
+        specs.append(str(design))
+    told = compare(trace, "--language=python", "--allocators", ",".join(specs)).stdout
+    assert told.count("heaplab shrink") == 3
+    assert "... and 2 more" in told
+    assert "--seed" not in told
+    assert "heaplab shrink" not in compare(trace, "--allocators=buddy").stdout
 
 
 def test_a_damaged_trace_leaves_nothing_half_written(tmp_path, trace):

@@ -1,6 +1,7 @@
 """Many runs in worker processes: order, crashes, interruption, traces from anywhere."""
 
 import dataclasses
+import importlib
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from heaplab import lab
 from heaplab.allocators import names
 from heaplab.errors import UsageError
+from heaplab.native.peers import find_peer
 from heaplab.traces import Event, Op, Provenance, Trace, TraceWriter, synthetic
 
 CRASHING = """
@@ -168,6 +170,51 @@ def test_a_trace_damaged_in_its_middle_is_a_users_mistake(tmp_path):
     path.write_bytes(content)
     with pytest.raises(UsageError, match=r"x\.hlt"):
         lab.compare([path], ["buddy"])
+    good = synthetic(1000, seed=2)
+    comparison = lab.compare([path, good], ["buddy", "rbtree"], native=["glibc"], rounds=1)
+    assert [run.trace for run in comparison.runs] == [good.header.name] * 3
+    assert list(comparison.headers) == [good.header.name]
+    assert list(comparison.unread) == ["x"]
+    assert "x.hlt" in comparison.unread["x"]
+
+
+def test_of_a_trace_damaged_behind_its_header_real_allocators_say_so_too(tmp_path):
+    path = tmp_path / "x.hlt"
+    with TraceWriter.create(path, Provenance("x")) as writer:
+        for block in synthetic(200_000, slots=50):
+            writer.write(block)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    comparison = lab.compare([path, synthetic(1000, seed=2)], [], native=["glibc"], rounds=1)
+    assert (len(comparison.runs), list(comparison.unread)) == (1, ["x"])
+
+
+def test_a_real_allocator_among_the_designs_stands_where_it_was_given():
+    comparison = lab.compare([synthetic(1000)], [find_peer("glibc"), "buddy"], rounds=1)
+    assert [(run.allocator, run.language) for run in comparison.runs] == [("glibc", "native"), ("buddy", "c")]
+
+
+def test_a_trace_too_large_for_the_machine_costs_its_own_runs():
+    large = Trace.of([Event(Op.MALLOC, 0, 8 << 20)], "large")
+    comparison = lab.compare([large, synthetic(1000)], ["buddy"], ram="4 MiB")
+    assert comparison.unread == {
+        "large": "large: the machine has too little memory (--ram 4 MiB) for this trace: "
+        "8.00 MiB are live at its peak"
+    }
+    assert len(comparison.runs) == 1
+    assert len(lab.compare([large], ["buddy"], ram="4 MiB", payload=False).runs) == 1
+
+
+def test_fewer_runs_at_once_where_this_computer_has_little_memory(monkeypatch):
+    module = importlib.import_module("heaplab.lab.compare")  # the package has the function by this name
+    monkeypatch.setattr(module, "host_memory", lambda: 100 << 20)
+    traces = [synthetic(1000, seed=seed) for seed in (1, 2)]
+    comparison = lab.compare(traces, ["buddy"], jobs=2)
+    assert len(comparison.runs) == 2
+    assert comparison.remarks == ("1 run at once, not 2: this computer's memory may not suffice for more",)
+    with pytest.raises(UsageError, match="of this computer's memory, and 100 MiB are available"):
+        lab.compare([Trace.of([Event(Op.MALLOC, 0, 200 << 20)])], ["buddy"])
 
 
 @pytest.mark.parametrize(("traces", "allocators"), [([], ["buddy"]), (["x"], [])])

@@ -564,7 +564,8 @@ def test_a_process_killed_from_outside_ends_the_run(begun):
 @pytest.mark.parametrize("language", ["python", "c"])
 def test_no_memory_from_the_kernel_ends_the_run(language):
     record = run(Trace.of([Event(M, 0, 10), Event(M, 1, 1 << 40)]), "buddy", language, ram="64 MiB")
-    assert record.reason == "event 1 (malloc 1 1099511627776): the allocator gave no memory"
+    gave_none = "event 1 (malloc 1 1099511627776): the allocator gave no memory"
+    assert record.reason == f"{gave_none}: the machine has 64.0 MiB (--ram)"
     assert record.events_done == 1
     assert record.fragmentation.live == 10
 
@@ -574,6 +575,7 @@ def test_a_machine_without_frames_ends_the_run(language):
     events = [Event(M, slot, 100_000) for slot in range(100)]
     record = run(Trace.of(events), "buddy", language, ram="4 MiB")
     assert record.outcome == "failed"
+    assert "the machine's memory (--ram) is exhausted, with " in record.reason
     assert "OutOfMemory" in record.reason
     assert 0 < record.events_done < 40
 
@@ -610,3 +612,23 @@ def test_a_walk_that_raises_is_a_failure_with_a_reason(spec_of, shelf):
     reason = fails(spec_of(Lost), Event(M, 0, 10))
     told = "the walk over the heap after 1 events: IndexError: no block 3 (test_replay.py, line "
     assert reason.startswith(told)
+
+
+# ---- without payloads ----
+
+
+@pytest.mark.parametrize("spec", ["rbtree", "slab"])
+def test_without_payloads_more_may_live_than_the_machine_has(spec):
+    events = [Event(M, slot, 4 << 20) for slot in range(9216)]
+    record = run(Trace.of([*events, Event(F, 0)]), spec, "c", ram="64 MiB", payload=False)
+    assert (record.outcome, record.peak_live) == ("finished", 36 << 30)
+    assert record.peak_heap >= 36 << 30
+    assert record.peak_resident < 64 << 20
+
+
+def test_without_payloads_the_allocator_does_what_it_does_with_them():
+    trace = synthetic(3000, seed=1, slots=100)
+    with_payload, without = (run(trace, "rbtree", "c", payload=payload) for payload in (True, False))
+    assert without.mems == with_payload.mems
+    assert without.peak_heap == with_payload.peak_heap
+    assert without.faults <= with_payload.faults
