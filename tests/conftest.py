@@ -1,5 +1,7 @@
 """Settings of all tests."""
 
+import signal
+
 from hypothesis import HealthCheck, settings
 
 # how long an example takes depends on what else the computer does, and is no test
@@ -7,3 +9,6 @@ settings.register_profile(
     "patient", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("patient")
+
+# started in the background by a shell, tests ignore SIGINT, and so would what they start and interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
