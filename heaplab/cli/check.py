@@ -3,14 +3,16 @@
 import json
 import textwrap
 from collections.abc import Iterator
+from functools import partial
 
 import click
 
-from heaplab.allocators import parse
 from heaplab.allocators.registry import LANGUAGES
 from heaplab.cli._outputs import demand_writable_file
 from heaplab.cli._progress import status_line
 from heaplab.files import replacing
+from heaplab.outside import Outside, find_allocator
+from heaplab.testing import foreign
 from heaplab.testing.checking import Broken, Checked, Part
 from heaplab.testing.checking import check as hold_against
 
@@ -72,8 +74,9 @@ def check(
     """
     demand_writable_file("--json", json_path)
     with status_line("starting", quiet=quiet) as show:
-        checked = hold_against(
-            parse(allocator, language),
+        found = find_allocator(allocator, language)
+        hold = partial(foreign.check, found) if isinstance(found, Outside) else partial(hold_against, found)
+        checked = hold(
             seconds=seconds if steps is None else float("inf"),
             steps=steps,
             seed=seed,

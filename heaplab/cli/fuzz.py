@@ -5,10 +5,11 @@ from functools import partial
 
 import click
 
-from heaplab.allocators import parse
 from heaplab.allocators.registry import LANGUAGES
 from heaplab.cli._outputs import demand_writable_file
 from heaplab.cli._progress import status_line
+from heaplab.outside import Outside, find_allocator
+from heaplab.testing import foreign
 from heaplab.testing.authors import WRITTEN, kinds_of
 from heaplab.testing.failure import report
 from heaplab.testing.fuzz import Fuzzed, fresh_heap
@@ -72,15 +73,16 @@ def fuzz(
 
     Exit status: 1 when the design broke its contract.
     """
-    spec = parse(design, language)
+    found = find_allocator(design, language)
+    look = partial(foreign.fuzz, found) if isinstance(found, Outside) else partial(look_for_failures, found)
+    spec = found.name if isinstance(found, Outside) else str(found)
     chosen = None if kinds is None else kinds_of(kinds)
     if output is not None:
         demand_ending(output)
         demand_writable_file("-o", output)
     began = time.monotonic()
     with status_line("starting", quiet=quiet) as show:
-        fuzzed = look_for_failures(
-            spec,
+        fuzzed = look(
             seconds=seconds if steps is None else float("inf"),
             steps=steps,
             kinds=chosen,
@@ -97,13 +99,15 @@ def fuzz(
         click.echo(f"no failure: {done}")
         return
     failure = fuzzed.minimal.failure
-    seen = seen_apart(partial(fresh_heap, spec, FEW_SECONDS), FEW_SECONDS)
+    seen = None
+    if not isinstance(found, Outside):
+        seen = seen_apart(partial(fresh_heap, found, FEW_SECONDS), FEW_SECONDS)
     click.echo(report(failure, seen, of=len(fuzzed.first.steps)))
     click.echo(f"\nfound after {done}; {fuzzed.minimal.attempts:,} attempts to find fewer steps")
     if not fuzzed.minimal.finished:
         click.echo("there may be fewer: the time (--shrink-seconds) or the attempts were over")
     if output is not None:
-        click.echo(f"saved: {', '.join(save(failure, output, str(spec)))}")
+        click.echo(f"saved: {', '.join(save(failure, output, spec))}")
     click.get_current_context().exit(FOUND_WRONG)
 
 

@@ -1,17 +1,19 @@
 """`heaplab shrink`: the shortest steps on which a design fails as it does on a trace."""
 
 import time
+from functools import partial
 
 import click
 
 from heaplab import lab
-from heaplab.allocators import parse_list
 from heaplab.allocators.registry import LANGUAGES
 from heaplab.cli._outputs import demand_writable_file
 from heaplab.cli._progress import status_line
 from heaplab.errors import UsageError
+from heaplab.outside import Outside, find_allocators
+from heaplab.testing import foreign
 from heaplab.testing.checked_heap import CheckedHeap
-from heaplab.testing.failure import report
+from heaplab.testing.failure import Failure, report
 from heaplab.testing.isolation import seen_apart
 from heaplab.testing.limits import FEW_MEMS, FEW_SECONDS
 from heaplab.testing.saving import demand_ending, save
@@ -74,7 +76,7 @@ def shrink(
 
     Exit status: 1 when the design fails; 0 when it does not, and there is nothing to shrink.
     """
-    specs = parse_list(allocators, language)
+    specs = find_allocators(allocators, language)
     if len(specs) > 1:
         raise UsageError(f"--allocators {allocators}: shrinking is for one design: name one")
     parse_size(ram)
@@ -82,26 +84,31 @@ def shrink(
         demand_ending(output)
         demand_writable_file("-o", output)
     [spec] = specs
+    name = spec.name if isinstance(spec, Outside) else str(spec)
     opened = open_trace(trace)
     began = time.monotonic()
-    trial = Replayed(spec, most=max_mems, seconds=max_seconds, seed=seed, ram=ram)
     with status_line("replaying the trace", quiet=quiet) as show:
-        shrunk = find_shortest(
-            opened,
-            trial,
-            seconds=seconds,
-            tell=lambda fewer: show(f"{len(fewer.steps):,} steps fail: looking for fewer"),
-        )
+
+        def tell(fewer: Failure) -> None:
+            show(f"{len(fewer.steps):,} steps fail: looking for fewer")
+
+        if isinstance(spec, Outside):
+            judging = foreign.Judging(spec, most=max_mems, seconds=max_seconds)
+            shrunk = foreign.shrink(opened, judging, seconds=seconds, tell=tell)
+        else:
+            trial = Replayed(spec, most=max_mems, seconds=max_seconds, seed=seed, ram=ram)
+            shrunk = find_shortest(opened, trial, seconds=seconds, tell=tell)
     if shrunk is None:
-        click.echo(f"{spec} does not fail on {trace}: there is nothing to shrink")
+        click.echo(f"{name} does not fail on {trace}: there is nothing to shrink")
         return
-    seen = seen_apart(
-        lambda: CheckedHeap(spec, ram=ram, seed=seed, mems=FEW_MEMS, seconds=FEW_SECONDS), FEW_SECONDS
-    )
+    seen = None
+    if not isinstance(spec, Outside):
+        fresh = partial(CheckedHeap, spec, ram=ram, seed=seed, mems=FEW_MEMS, seconds=FEW_SECONDS)
+        seen = seen_apart(fresh, FEW_SECONDS)
     click.echo(report(shrunk.shortest, seen, of=opened.header.events))
     click.echo(f"\n{shrunk.minimal.attempts:,} attempts, {time.monotonic() - began:.1f} s")
     if not shrunk.minimal.finished:
         click.echo("there may be fewer: the time (--seconds) or the attempts were over")
     if output is not None:
-        click.echo(f"saved: {', '.join(save(shrunk.shortest, output, str(spec)))}")
+        click.echo(f"saved: {', '.join(save(shrunk.shortest, output, name))}")
     click.get_current_context().exit(FOUND_WRONG)

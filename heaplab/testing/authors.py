@@ -83,13 +83,14 @@ class Author:
     """Writes a script: the next step, given what lives.
 
     chance: where all choices come from.  kinds: of steps.  crowd: about how many blocks live at most in one
-    process.  processes: how many there are at most.
+    process.  processes: how many there are at most.  refused: ask now and then for more than there is.
     """
 
     chance: Random
     kinds: tuple[type[Step], ...] = USUAL
     crowd: int = 40
     processes: int = 3
+    refused: bool = True
 
     def __post_init__(self) -> None:
         self._sizes = [some_size(self.chance) for _ in range(self.chance.choice((1, 2, 3, 6)))]
@@ -162,7 +163,7 @@ class Author:
         return Malloc(slot, size, **who)  # also where no kind takes: something must be there to be given
 
     def _size(self) -> int:
-        if self.chance.random() < 0.005:
+        if self.refused and self.chance.random() < 0.005:
             return self.chance.choice(HUGE)
         if self.chance.random() < self._repeats:
             size = self.chance.choice(self._sizes)

@@ -43,7 +43,6 @@ class Fuzzed:
     apart.  first: the failure as it was found, if one was; minimal: made minimal.
     """
 
-    spec: Spec
     scripts: int = 0
     steps: int = 0
     ways: set[Feature] = field(default_factory=set)
@@ -75,7 +74,7 @@ def fuzz(
     """
     spec = spec_of(design, language)
     search = _Search(spec, kinds, Random(seed), step_seconds)
-    fuzzed = Fuzzed(spec)
+    fuzzed = Fuzzed()
     deadline = time.monotonic() + seconds
     with Child(search.one_script, step_seconds) as child:
         while (
@@ -175,7 +174,7 @@ class _Search:
     def _note_way(self, step: Step, heap: CheckedHeap, before: int) -> None:
         process = heap.process(step.process)
         mems = process.context.mems - before
-        self._found(("way", type(step).__name__, _roughly(mems)))
+        self._found(("way", type(step).__name__, roughly(mems)))
 
     def _note_shape(self, heap: Allocator) -> None:
         counts = dict.fromkeys(State, 0)
@@ -206,7 +205,7 @@ def fresh_heap(spec: Spec, seconds: float) -> CheckedHeap:
     return CheckedHeap(spec, spec.language, ram=RAM, seconds=seconds, mems=MOST_MEMS)
 
 
-def _roughly(n: int) -> int:
+def roughly(n: int) -> int:
     """A number to its five leading binary digits: those below 32 exactly."""
     shift = max(0, n.bit_length() - 5)
     return n >> shift << shift

@@ -102,7 +102,7 @@ class Asleep(FreeList):
         (LostMerge, "broken header", 6),
         (LostSplit, "broken header", 1),
         (Misaligned, "multiple of 16", 1),
-        (Unzeroed, "not all zero", 4),
+        (Unzeroed, "not all zero", 60),
         (Asleep, "no end after 0.3 s", 2),
     ],
 )

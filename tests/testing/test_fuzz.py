@@ -1,5 +1,7 @@
 """The fuzz: scripts as programs write them, and what they find."""
 
+import subprocess
+import sys
 from collections import Counter
 from random import Random
 
@@ -147,3 +149,13 @@ def test_a_sound_design_passes(language):
     found = fuzz("freelist", language, steps=600, seconds=300)
     assert found.first is None
     assert len(found.ways) > 10
+
+
+def test_hypothesis_goes_on_where_the_core_is_not_built():
+    code = (
+        "import sys; sys.modules['heaplab._core._heaplab'] = None; import hypothesis; "
+        "from heaplab.testing.registration import register; register(); print('goes on')"
+    )
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "goes on\n", done.stderr
