@@ -56,10 +56,10 @@ const char *hl_design_lacks(const hl_design *d)
                          : NULL;
 }
 
-const hl_design *const *hl_designs_of(hl_outside_fn outside, uint64_t *n)
+const hl_design *const *hl_designs_of(hl_written_fn library, uint64_t *n)
 {
     static const hl_machine_calls calls = {hl_load_slow, hl_store_slow, hl_out_of_fuel, hl_cas64, hl_copy, hl_fill};
-    return outside(&calls, n);
+    return library(&calls, n);
 }
 
 const char hl_headers[] = HL_HEADERS;

@@ -2,7 +2,7 @@
 #ifndef HL_ENTRY_MODEL_H
 #define HL_ENTRY_MODEL_H
 
-#include "outside.h"
+#include "written.h"
 
 /* The design number n, in no particular order; NULL after the last. */
 const hl_design *hl_design_at(unsigned n);
@@ -10,8 +10,8 @@ const hl_design *hl_design_at(unsigned n);
 const hl_design *hl_design_usual(const hl_design *design);
 /* The first member that a design has to give and does not, or NULL. */
 const char *hl_design_lacks(const hl_design *design);
-/* The designs of a library, *n of them, which is ready to be used from now on (outside.h). */
-const hl_design *const *hl_designs_of(hl_outside_fn outside, uint64_t *n);
+/* The designs of a library, *n of them, which is ready to be used from now on (written.h). */
+const hl_design *const *hl_designs_of(hl_written_fn library, uint64_t *n);
 /* The text of the headers that the extension was compiled with, hashed (heaplab/_core/headers.py). */
 extern const char hl_headers[];
 /* The options of what designs share, sources and checks; the last one has no name. */

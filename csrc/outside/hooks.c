@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -246,6 +247,8 @@ static inline void refer(const void *p, size_t width, uint64_t units, int stores
     if (__builtin_expect(the_watch->mems + units > the_watch->most, 0))
         stop(HL_WATCH_NO_END, address, width);
     the_watch->mems += units;
+    if (width == 8 && (address & 7) == 4)
+        the_watch->halves++;
     if (stores)
         judge_store(address, width);
     else
@@ -358,6 +361,20 @@ void *__wrap_memset(void *to, int byte, size_t n)
 {
     refer_bulk(to, n, WHERE);
     return __real_memset(to, byte, n);
+}
+
+/* ---- an end that the allocator itself makes ---- */
+
+void __wrap_exit(int status)
+{
+    const void *where = WHERE;
+    dup2(STDERR_FILENO, STDOUT_FILENO);
+    fflush(stdout); /* what it printed at last is to be told */
+    if (watching != 2)
+        the_watch->site = place(where);
+    watching = 0;
+    hooks_note(HL_WATCH_EXIT, (uint64_t)(status & 0xff), 0);
+    hooks_verdict();
 }
 
 /* ---- the system's memory, for allocators that ask for it themselves ---- */

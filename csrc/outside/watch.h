@@ -20,7 +20,8 @@ enum {
     HL_WATCH_NOT_THERE,  /* the block at `result`, of `width` bytes, is not memory of the allocator's */
     HL_WATCH_OVERLAP,    /* the block at `result`, of `width` bytes, has a byte of a live one, at `address` */
     HL_WATCH_NO_REALLOC, /* it has no realloc */
-    HL_WATCH_CHECKHEAP   /* mm_checkheap says other than of the empty heap */
+    HL_WATCH_CHECKHEAP,  /* mm_checkheap says other than of the empty heap */
+    HL_WATCH_EXIT        /* it calls exit with the status `address` */
 };
 
 typedef struct hl_watch {
@@ -36,6 +37,7 @@ typedef struct hl_watch {
     uint32_t why;        /* HL_WATCH_... */
     uint64_t mems;       /* references so far: loads and stores of up to 8 bytes, those of the stack left out */
     uint64_t bulk;       /* units that memcpy and its kin took of the limit: 1 and 1 for each 4096 bytes */
+    uint64_t halves;     /* references of 8 bytes that lie at an odd multiple of 4 */
     uint64_t growths;    /* how often memory was asked for: mem_sbrk; sbrk, brk and mmap */
     uint64_t heap;       /* bytes, of the process that ran last */
     uint64_t heap_start; /* where they are, if in one piece: the heap of mem_sbrk */

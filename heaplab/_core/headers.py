@@ -9,7 +9,7 @@ _HEADERS = (
     "env/env.h",
     "env/model.h",
     "heap/heap.h",
-    "entry/outside.h",
+    "entry/written.h",
 )
 
 

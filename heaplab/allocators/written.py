@@ -2,7 +2,7 @@
 
 The file is what a file of csrc/designs is: it includes csrc's headers and registers one `hl_design`
 (HEAP_DESIGN).  As heaplab's own designs it is compiled twice, for every machine and for the usual one alone,
-here into two libraries that this process loads.  csrc/entry/outside.h says how they meet the machine.
+here into two libraries that this process loads.  csrc/entry/written.h says how they meet the machine.
 """
 
 import ctypes
@@ -24,7 +24,7 @@ from heaplab.errors import HeaplabError, UsageError
 
 #: what every design may use of csrc's C files, whatever the world
 SOURCES = ("sources/large.c", "sources/brk.c", "sources/book.c", "sources/segments.c")
-_MODEL = ("entry/outside.c", "env/model.c", "front/posix.c", *SOURCES)
+_MODEL = ("entry/written.c", "env/model.c", "front/posix.c", *SOURCES)
 _FLAGS = (
     *("-std=gnu11", "-O3", "-g", "-fvisibility=hidden", "-fPIC"),
     "-Werror=implicit-function-declaration",
@@ -138,15 +138,15 @@ def _loaded(source: Path, path: str, general: Path, usual: Path) -> type[CAlloca
 def _the_design(path: str, library: Path) -> Any:
     """The one whole design of a library, which is loaded for good."""
     try:
-        outside = ctypes.CDLL(str(library)).hl_outside
+        function = ctypes.CDLL(str(library)).hl_written
     except OSError as error:
         raise UsageError(
             f"{path} cannot be loaded: {error}; what is compiled has to lie where programs may be executed: "
             "set XDG_CACHE_HOME"
         ) from error
     count = ffi.new("uint64_t *")
-    address = ctypes.cast(outside, ctypes.c_void_p).value
-    found = lib.hl_designs_of(ffi.cast("hl_outside_fn", address), count)
+    address = ctypes.cast(function, ctypes.c_void_p).value
+    found = lib.hl_designs_of(ffi.cast("hl_written_fn", address), count)
     if count[0] != 1:
         names = ", ".join(name_of(found[n]) for n in range(count[0]) if found[n].name != ffi.NULL)
         raise UsageError(f"{path} registers {count[0]} designs ({names}): a file is to register one")

@@ -1,5 +1,6 @@
 """Compiling allocators from outside: for LD_PRELOAD, and once more with a hook at each access."""
 
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,15 +14,20 @@ from heaplab.outside.kinds import COURSE, FAMILY, THEIR, Functions, Kind, functi
 
 #: the compiler may not take for granted of this malloc what the C library's promises
 _NO_BUILTIN = tuple(f"-fno-builtin-{name}" for name in FAMILY)
-_CODE = ("-std=gnu11", "-O2", "-g", "-fPIC", "-w", *_NO_BUILTIN)
+#: gnu89-inline: labs are older than C99, whose `inline` alone defines no function to call
+_CODE = ("-std=gnu11", "-fgnu89-inline", "-O2", "-g", "-fPIC", "-w", *_NO_BUILTIN)
 #: bytes in bulk are left to functions: what the compiler makes of them itself would have no hooks
 _HOOKS = ("-fsanitize=thread", *(f"-fno-builtin-{name}" for name in ("memcpy", "memmove", "memset")))
 _SHARED = (
     *("-std=gnu11", "-O2", "-g", "-fPIC", "-fvisibility=hidden", "-ftls-model=initial-exec", *_NO_BUILTIN),
-    *("-shared", "-pthread", "-Wl,-z,now"),
+    *("-shared", "-pthread", "-Wl,-z,now", "-Wl,-z,defs"),
 )
+_MATH = ("-Wl,--no-as-needed", "-lm")  # before the files that need it
+_OWN_BOOL = re.compile(rb"\btypedef\b[^;]*\bbool\b")  # of a file from before stdbool.h
+_UNDEFINED = re.compile(r"([^/]*\.)i(:\w+): undefined reference to `(\w+)'")
 #: calls of the allocator's that hooks.c answers
-_WRAPPED = ("memcpy", "memmove", "memset", "sbrk", "brk", "mmap", "munmap", "mremap")
+_WRAPPED = ("memcpy", "memmove", "memset", "sbrk", "brk", "mmap", "munmap", "mremap", "exit")
+_WATCHED = ("-DOUTSIDE_WATCHED", *(f"-Wl,--wrap={name}" for name in _WRAPPED))
 #: before an allocator's text: its functions get other names, whatever calls them
 _RENAMED = "".join(
     f'{result} {name}({arguments}) __asm__("{THEIR}{name}");\n'
@@ -67,7 +73,7 @@ def build_outside(
         texts = [_preprocessed(source, flags, confined) for source in sources]
         named = list(zip(sources, texts, strict=True))
         plain = [_object(source, text, flags, (), confined) for source, text in named]
-        functions = functions_of(plain)
+        functions = functions_of(compile_c("whole.so", plain, ("-shared", "-nostdlib")))
         if functions is None:
             raise UsageError(
                 f"{name} is no allocator: it defines neither mm_malloc, nor malloc, nor a design of "
@@ -78,9 +84,25 @@ def build_outside(
             missing = ", ".join(prefix + each for each in functions.missing)
             raise UsageError(f"{name} does not define {missing}")
         hooked = [_object(source, text, flags, _HOOKS, confined) for source, text in named]
-        return Built(functions, _linked(sources, plain, functions), _linked(sources, hooked, functions, True))
+        math = _MATH if any('/math.h"' in text for text in texts) else ()
+        return Built(
+            functions,
+            _linked(sources, plain, functions, math),
+            _linked(sources, hooked, functions, [*math, *_WATCHED]),
+        )
     except NotCompiled as error:
-        raise UsageError(f"{name} cannot be compiled: {error.said}") from error
+        raise UsageError(f"{name} cannot be compiled: {_in_words(error.said)}") from error
+
+
+def _in_words(said: str) -> str:
+    """What the compiler or the linker said, without the names of heaplab's own files."""
+    undefined = _UNDEFINED.search(said)
+    if not undefined:
+        return said
+    stem, line, function = undefined.groups()
+    calls = function.removeprefix(THEIR)
+    at = f"{stem}c{line}" if line[1:].isdigit() else f"{stem}c"
+    return f"{at} needs {calls}, which no file defines: name the files that belong together, mm.c+other.c"
 
 
 def _preprocessed(source: Path, flags: Sequence[str], confined: Limits | None) -> str:
@@ -91,10 +113,12 @@ def _preprocessed(source: Path, flags: Sequence[str], confined: Limits | None) -
     if not source.is_file():
         raise UsageError(f"there is no file {source} to take an allocator from")
     first, last, command = c_sources() / "outside" / "first", c_sources() / "outside" / "last", compiler()
-    line = [*command, *_CODE, "-DDRIVER", *flags, "-E", "-x", "c", "-"]
+    text = source.read_bytes()
+    own_bool = ["-DHEAPLAB_OWN_BOOL"] * (_OWN_BOOL.search(text) is not None)
+    line = [*command, *_CODE, "-DDRIVER", *own_bool, *flags, "-E", "-x", "c", "-"]
     line.append("-fno-working-directory")  # the text is a key of the cache
     line += [f"-iquote{first}", f"-iquote{source.parent}", f"-I{last}", f"-I{first}"]
-    text = f'# 1 "{source.name}"\n'.encode() + source.read_bytes()
+    text = f'# 1 "{source.name}"\n'.encode() + text
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder, "text.i")
         done = run_compiler([*line, "-o", str(made)], Path(folder), confined, [source], text)
@@ -112,7 +136,7 @@ def _object(
 
 
 def _linked(
-    sources: Sequence[Path], objects: Sequence[Path], functions: Functions, hooked: bool = False
+    sources: Sequence[Path], objects: Sequence[Path], functions: Functions, flags: Sequence[str]
 ) -> Path:
     defined = [f"-DOUTSIDE_HAS_{name.upper()}" for name in sorted(functions.has) if name in FAMILY]
     if functions.kind is Kind.COURSE:
@@ -124,7 +148,6 @@ def _linked(
         defined.append(f"-DOUTSIDE_CHECKHEAP={kind}")
         defined += ["-DOUTSIDE_CHECKHEAP_VOID"] * (kind == "void")
     ours = ["outside/front.c", "outside/memlib.c"]
-    if hooked:
+    if _WATCHED[0] in flags:
         ours.append("outside/hooks.c")
-        defined += ["-DOUTSIDE_WATCHED", *(f"-Wl,--wrap={name}" for name in _WRAPPED)]
-    return compile_c(f"lib{sources[0].stem}.so", [*ours, *objects], [*_SHARED, *defined])
+    return compile_c(f"lib{sources[0].stem}.so", [*ours, *objects], [*_SHARED, *flags, *defined])

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from heaplab._core import lib
 from heaplab.confining import Limits
-from heaplab.native.playing import FAILED, FINISHED, HUNG, MAX_SECONDS, STOPPED, End, end_of, where
+from heaplab.native.playing import CRASHED, FAILED, FINISHED, HUNG, MAX_SECONDS, STOPPED, End, end_of, where
 from heaplab.native.stage import Pass, Stage, Watching
 from heaplab.outside.finding import Outside
 from heaplab.outside.lines import line_of
@@ -18,8 +18,11 @@ from heaplab.traces import Op, Trace
 _LOW = np.uint64(2**48 - 1)
 #: the kinds of events that a block comes of
 _GIVES = (Op.MALLOC, Op.CALLOC, Op.ALIGNED, Op.REALLOC)
+#: addresses of 32 bits that are none of the heap of mem_sbrk
+_CUT = range(0x80000000, 1 << 32)
 #: bytes around a block in which an allocator's header or footer is looked for
 _TAG = 16
+_M32 = "(gcc -m32): here a pointer, size_t and long have 8 bytes"
 Array = npt.NDArray[Any]
 
 
@@ -118,6 +121,19 @@ def _live(slots: Array) -> Array:
 
 
 def _end(stage: Stage, outside: Outside, played: Pass, max_seconds: float | None) -> End:
+    end = _said(stage, outside, played, max_seconds)
+    if end.outcome in (FAILED, CRASHED) and _is_of_32_bits(played):
+        return replace(end, reason=f"{end.reason}; {outside.name} seems to be written for 32 bits {_M32}")
+    return end
+
+
+def _is_of_32_bits(played: Pass) -> bool:
+    """Whether pointers were taken to have 4 bytes: two lie side by side, or one has lost its upper half."""
+    crash = played.why == lib.HL_PLAY_SIGNAL and int(played.raw.bad_address) in _CUT
+    return crash or int(played.watch.address) in _CUT or int(played.watch.halves) > 0
+
+
+def _said(stage: Stage, outside: Outside, played: Pass, max_seconds: float | None) -> End:
     watch, why = played.watch, int(played.watch.why)
     if played.refused or not (why or played.why != lib.HL_PLAY_DONE):
         return end_of(stage, played, max_seconds)
@@ -130,7 +146,7 @@ def _end(stage: Stage, outside: Outside, played: Pass, max_seconds: float | None
         )
     if why:
         wrong = _wrong(stage, outside, played, line)
-        if why == lib.HL_WATCH_CHECKHEAP and played.words:
+        if why in (lib.HL_WATCH_CHECKHEAP, lib.HL_WATCH_EXIT) and played.words:
             wrong += f": {played.words}"
         return End(FAILED, f"{at}: {wrong}")
     end = end_of(stage, played, max_seconds)
@@ -165,6 +181,7 @@ def _wrong(stage: Stage, outside: Outside, played: Pass, line: str) -> str:
         lib.HL_WATCH_OVERLAP: f"the block at {result:#x}, of {units}, overlaps "
         + _block_at(stage, played, live, at, 1),
         lib.HL_WATCH_NO_REALLOC: f"{outside.name} has no realloc",
+        lib.HL_WATCH_EXIT: f"{who} calls exit({at})",
         lib.HL_WATCH_CHECKHEAP: "mm_checkheap is not satisfied with the heap",
     }[watch.why]
 
@@ -215,7 +232,10 @@ def _outside(watch: Any, at: int) -> str:
         return "which is no memory of its own"
     start, end = int(watch.heap_start), int(watch.heap_start + watch.heap)
     if end <= at < end + 2**30:
-        return f"{at - end:,} bytes behind the end of the heap"
+        distance = f"{at - end:,} bytes" if at > end else "just"
+        return f"{distance} behind the end of the heap"
+    if at < end < at + int(watch.width):
+        return f"across the end of the heap at {end:#x}"
     if 0 < start - at < 2**20:
         return f"{start - at:,} bytes before the heap"
     return f"outside of the heap, which is {start:#x} to {end:#x}"

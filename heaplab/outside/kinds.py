@@ -49,15 +49,15 @@ class Functions:
         return [name for name in _NEEDED[self.kind] if name not in self.has]
 
 
-def functions_of(objects: list[Path]) -> Functions | None:
-    """Return what object files with debugging information define; None: neither malloc nor mm_malloc."""
-    symbols: set[str] = set()
-    returned: dict[str, str] = {}
-    for path in objects:
-        with path.open("rb") as file:
-            elf = ELFFile(file)
-            symbols |= _defined(elf)
-            returned |= _returned(elf)
+def functions_of(whole: Path) -> Functions | None:
+    """Return what an allocator defines; None: neither malloc nor mm_malloc.
+
+    whole: its objects, linked: the debugging information of an object is not complete (variables of threads).
+    """
+    with whole.open("rb") as file:
+        elf = ELFFile(file)
+        symbols = _defined(elf)
+        returned = _returned(elf)
     for kind, prefix in _PREFIX.items():
         has = {name.removeprefix(prefix) for name in symbols if name.startswith(prefix)}
         if "malloc" in has:

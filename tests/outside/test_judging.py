@@ -155,8 +155,7 @@ void *realloc(void *old, size_t size)
             "HEADER",
             "    *(size_t *)(block + 64) = size;",
             "failed",
-            "event 0 (malloc 0 24): mm.c:{line} wrote 8 bytes at 0x10000040, "
-            "0 bytes behind the end of the heap",
+            "event 0 (malloc 0 24): mm.c:{line} wrote 8 bytes at 0x10000040, just behind the end of the heap",
         ),
         (
             "HEADER",

@@ -3,7 +3,9 @@
 #ifndef HEAPLAB_MM_H
 #define HEAPLAB_MM_H
 
+#ifndef HEAPLAB_OWN_BOOL /* typedef int bool; */
 #include <stdbool.h>
+#endif
 #include <stddef.h>
 #include <stdio.h>
 

@@ -89,8 +89,8 @@ extern const hl_option hl_shared_options[];
 typedef struct {
     ...;
 } hl_machine_calls;
-typedef const hl_design *const *(*hl_outside_fn)(const hl_machine_calls *calls, uint64_t *n);
-const hl_design *const *hl_designs_of(hl_outside_fn outside, uint64_t *n);
+typedef const hl_design *const *(*hl_written_fn)(const hl_machine_calls *calls, uint64_t *n);
+const hl_design *const *hl_designs_of(hl_written_fn library, uint64_t *n);
 extern const char hl_headers[];
 
 const hl_design *hl_design_at(unsigned n);

@@ -119,6 +119,7 @@ typedef struct {
 #define HL_WATCH_OVERLAP ...
 #define HL_WATCH_NO_REALLOC ...
 #define HL_WATCH_CHECKHEAP ...
+#define HL_WATCH_EXIT ...
 
 typedef struct {
     uint64_t most;
@@ -127,6 +128,7 @@ typedef struct {
     uint32_t checks;
     uint32_t why;
     uint64_t mems;
+    uint64_t halves;
     uint64_t growths;
     uint64_t heap;
     uint64_t heap_start;

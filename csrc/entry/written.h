@@ -7,8 +7,8 @@
  * library when that is loaded.  Both read the same structures, so they have to be compiled with the same headers:
  * heaplab/_core/headers.py.
  */
-#ifndef HL_ENTRY_OUTSIDE_H
-#define HL_ENTRY_OUTSIDE_H
+#ifndef HL_ENTRY_WRITTEN_H
+#define HL_ENTRY_WRITTEN_H
 
 #include "../heap/heap.h"
 
@@ -22,7 +22,7 @@ typedef struct hl_machine_calls {
     int (*fill)(hl_context *c, uint64_t dst, uint8_t byte, uint64_t n);
 } hl_machine_calls;
 
-/* The library's one function, hl_outside: takes the calls, and returns the designs that the file registers, *n of them. */
-typedef const hl_design *const *(*hl_outside_fn)(const hl_machine_calls *calls, uint64_t *n);
+/* The library's one function, hl_written: takes the calls, and returns the designs that the file registers, *n of them. */
+typedef const hl_design *const *(*hl_written_fn)(const hl_machine_calls *calls, uint64_t *n);
 
 #endif

@@ -1,5 +1,5 @@
-/* The library's side of outside.h. */
-#include "outside.h"
+/* The library's side of written.h. */
+#include "written.h"
 
 static hl_machine_calls machine;
 
@@ -14,7 +14,7 @@ static hl_machine_calls machine;
 extern const hl_design *const FIRST[] __attribute__((weak, visibility("hidden")));
 extern const hl_design *const BEHIND[] __attribute__((weak, visibility("hidden")));
 
-__attribute__((visibility("default"))) const hl_design *const *hl_outside(const hl_machine_calls *calls, uint64_t *n)
+__attribute__((visibility("default"))) const hl_design *const *hl_written(const hl_machine_calls *calls, uint64_t *n)
 {
     machine = *calls;
     *n = (uint64_t)(BEHIND - FIRST);
