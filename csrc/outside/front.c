@@ -44,6 +44,14 @@ __thread int lock_passes;
 static lock the_lock;
 static __thread int inside;
 
+#ifdef OUTSIDE_WATCHED
+/* What the front writes is not the allocator's doing. */
+void *__real_memcpy(void *to, const void *from, size_t n);
+void *__real_memset(void *to, int byte, size_t n);
+#define memcpy __real_memcpy
+#define memset __real_memset
+#endif
+
 /* ---- what the C library needs meanwhile ---- */
 
 static _Alignas(16) uint8_t arena[1u << 22];
@@ -186,6 +194,17 @@ static void ends(const void *result, size_t size)
         hooks_mark((uintptr_t)result, size, 1);
 }
 
+/* A block that the front is to write to. */
+static void gives(const void *result, size_t size)
+{
+    if (!the_watch->counting)
+        return;
+    watching = 0;
+    the_watch->result = (uintptr_t)result;
+    judge_place((uintptr_t)result, size);
+    hooks_verdict();
+}
+
 /* The request was refused: the block that was to be resized stays. */
 static void stays(void)
 {
@@ -197,6 +216,7 @@ static void init_begins(void) {}
 static void init_ends(int failed) { (void)failed; }
 static void begins(const void *subject) { (void)subject; }
 static void ends(const void *result, size_t size) { (void)result, (void)size; }
+static void gives(const void *result, size_t size) { (void)result, (void)size; }
 static void stays(void) {}
 #endif
 
@@ -336,7 +356,10 @@ static void *zeroed(size_t count, size_t size)
     return THEIR(calloc)(count, size);
 #else
     void *p = THEIR(malloc)(count * size);
-    return p ? memset(p, 0, count * size) : p;
+    if (!p)
+        return NULL;
+    gives(p, count * size);
+    return memset(p, 0, count * size);
 #endif
 }
 

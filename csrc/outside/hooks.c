@@ -131,13 +131,16 @@ void hooks_own(uintptr_t start, size_t size)
     uintptr_t end = start + size;
     owned += size;
     hooks_show();
+    /* Neighbours become one: mmap gives one region below the other, and a block may lie across. */
     for (unsigned i = 0; i < region_count; i++)
-        if (regions[i].end == start) {
-            regions[i].end = end;
-            return;
+        if (regions[i].end == start || regions[i].start == end) {
+            start = regions[i].start < start ? regions[i].start : start;
+            end = regions[i].end > end ? regions[i].end : end;
+            regions[i--] = regions[--region_count];
         }
     if (region_count == MOST_REGIONS)
         abort();
+    latest = region_count;
     regions[region_count++] = (struct region){start, end};
 }
 
