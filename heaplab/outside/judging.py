@@ -18,6 +18,8 @@ from heaplab.traces import Op, Trace
 _LOW = np.uint64(2**48 - 1)
 #: the kinds of events that a block comes of
 _GIVES = (Op.MALLOC, Op.CALLOC, Op.ALIGNED, Op.REALLOC)
+#: where the system puts the stack
+_STACK = range(0x7FFF_F800_0000, 1 << 47)
 #: addresses of 32 bits that are none of the heap of mem_sbrk
 _CUT = range(0x80000000, 1 << 32)
 #: bytes around a block in which an allocator's header or footer is looked for
@@ -152,7 +154,9 @@ def _said(stage: Stage, outside: Outside, played: Pass, max_seconds: float | Non
     end = end_of(stage, played, max_seconds)
     if line and (played.hung or played.why in (None, lib.HL_PLAY_SIGNAL)):
         said = "its latest reference was at" if end.outcome == HUNG else "at or after"
-        return replace(end, reason=f"{end.reason}, {said} {line}")
+        end = replace(end, reason=f"{end.reason}, {said} {line}")
+    if played.why == lib.HL_PLAY_SIGNAL and int(played.raw.bad_address) in _STACK:
+        return replace(end, reason=f"{end.reason}: the stack is used up, as by a recursion without end")
     return end
 
 

@@ -192,6 +192,12 @@ def test_a_file_for_64_bits_is_not(judged) -> None:
     assert "32 bits" not in judged(here="*(char *)8 = 1;").end.reason
 
 
+def test_a_recursion_without_end_is_told(judged) -> None:
+    run = judged(here="volatile char big[4096]; big[size % 4096] = 1; size += *(char *)mm_malloc(big[7]);")
+    assert run.end.outcome == "crashed"
+    assert run.end.reason.endswith(": the stack is used up, as by a recursion without end")
+
+
 @pytest.mark.parametrize("checker", ["exit(1);", "abort();", 'printf("bad %d\\n", line);'])
 def test_a_heap_checker_that_returns_nothing(judged, checker: str) -> None:
     run = judged(before=f"void mm_checkheap(int line) {{ {checker} }}", checkheap=True)
