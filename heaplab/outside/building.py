@@ -24,7 +24,7 @@ _SHARED = (
 )
 _MATH = ("-Wl,--no-as-needed", "-lm")  # before the files that need it
 _OWN_BOOL = re.compile(rb"\btypedef\b[^;]*\bbool\b")  # of a file from before stdbool.h
-_UNDEFINED = re.compile(r"([^/]*\.)i(:\w+): undefined reference to `(\w+)'")
+_UNDEFINED = re.compile(r"([^/]*\.)[io](:[^ ]+): undefined reference to `(\w+)'")
 #: calls of the allocator's that hooks.c answers
 _WRAPPED = ("memcpy", "memmove", "memset", "sbrk", "brk", "mmap", "munmap", "mremap", "exit")
 _WATCHED = ("-DOUTSIDE_WATCHED", *(f"-Wl,--wrap={name}" for name in _WRAPPED))

@@ -12,6 +12,7 @@ from heaplab.confining import Limits
 from heaplab.native.playing import CRASHED, FAILED, FINISHED, HUNG, MAX_SECONDS, STOPPED, End, end_of, where
 from heaplab.native.stage import Pass, Stage, Watching
 from heaplab.outside.finding import Outside
+from heaplab.outside.kinds import Kind
 from heaplab.outside.lines import line_of
 from heaplab.traces import Op, Trace
 
@@ -124,8 +125,9 @@ def _live(slots: Array) -> Array:
 
 def _end(stage: Stage, outside: Outside, played: Pass, max_seconds: float | None) -> End:
     end = _said(stage, outside, played, max_seconds)
-    if end.outcome in (FAILED, CRASHED) and _is_of_32_bits(played):
-        return replace(end, reason=f"{end.reason}; {outside.name} seems to be written for 32 bits {_M32}")
+    if outside.kind is Kind.COURSE and end.outcome in (FAILED, CRASHED) and _is_of_32_bits(played):
+        name = outside.sources[0].name
+        return replace(end, reason=f"{end.reason}; {name} seems to be written for 32 bits {_M32}")
     return end
 
 

@@ -89,6 +89,14 @@ def test_a_function_of_no_file_is_told_at_once(tmp_path: Path) -> None:
         find_outside(str(path))
 
 
+def test_a_variable_of_no_file_is_told_too(tmp_path: Path) -> None:
+    path = tmp_path / "mm.c"
+    before = "extern int other[]; int *table[] = {other};"
+    path.write_text(BUMP.format(before=before, init="", here="table[0]++;", free=""))
+    with pytest.raises(UsageError, match=r"compiled: mm\.c needs other, which no file defines: name the"):
+        find_outside(str(path))
+
+
 # ---- what the allocator may do ----
 
 
