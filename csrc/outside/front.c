@@ -441,6 +441,16 @@ EXPORT int posix_memalign(void **p, size_t align, size_t size)
     *p = got;
     return 0;
 }
+#else
+/* A program that asks gets nothing: a block of the C library's would come to the allocator's free. */
+EXPORT void *memalign(size_t align, size_t size) { return (void)align, (void)size, answer(NULL, 1); }
+EXPORT void *aligned_alloc(size_t align, size_t size) { return memalign(align, size); }
+
+EXPORT int posix_memalign(void **p, size_t align, size_t size)
+{
+    (void)p, (void)align, (void)size;
+    return ENOMEM;
+}
 #endif
 
 #ifdef OUTSIDE_HAS_MALLOC_USABLE_SIZE
@@ -454,4 +464,7 @@ EXPORT size_t malloc_usable_size(void *p)
     leave();
     return size;
 }
+#else
+/* 0: nobody knows.  The C library's own would read before the block. */
+EXPORT size_t malloc_usable_size(void *p) { return is_of_arena(p) ? arena_size(p) : 0; }
 #endif

@@ -105,7 +105,7 @@ def _screen(checked: Checked) -> Iterator[str]:
         yield ""
         yield "Left out:"
         for why, names in reasons.items():
-            yield from _wrapped(f"{len(names)}, {why}" if len(names) > 1 else f"{names[0]}: {why}", "  ")
+            yield from _wrapped(f"{', '.join(names) if len(names) < 3 else len(names)}: {why}", "  ")
     # what steps show says more than a clause that is broken
     for part in sorted(checked.parts, key=lambda part: not (part.broken and part.broken[0].steps)):
         for broken in part.broken[:_TOLD]:

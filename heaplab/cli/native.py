@@ -4,12 +4,14 @@ import os
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 
 import click
 
 from heaplab.errors import UsageError
 from heaplab.native import build as build_library
 from heaplab.native.preloading import preloadable, why_not, with_preload
+from heaplab.outside import find_outside
 
 
 @click.group()
@@ -47,6 +49,9 @@ def build(spec: str, output: str | None, *, check: bool) -> None:
 def run(spec: str, program: tuple[str, ...], *, check: bool) -> None:
     """Run PROGRAM with its arguments on SPEC instead of the C library's malloc.
 
+    SPEC is a design of heaplab's in C, or an allocator from outside: a course's mm.c, a C file that defines
+    malloc.
+
     heaplab native run SPEC -- PROGRAM ARGS
 
     Without `--`, -h and --check are heaplab's, wherever they stand.
@@ -61,7 +66,7 @@ def run(spec: str, program: tuple[str, ...], *, check: bool) -> None:
         raise UsageError(f"{program[0]}: there is no such program, or it may not be executed")
     if reason := why_not(executable):
         raise UsageError(f"{program[0]}: {reason}")
-    library = build_library(spec, check=check)
+    library = _library(spec, check)
     with preloadable(library) as named:
         environment = with_preload(os.environ, named)
         try:
@@ -75,3 +80,15 @@ def run(spec: str, program: tuple[str, ...], *, check: bool) -> None:
             os.execve(executable, program, environment)
         except OSError as error:
             raise UsageError(f"{program[0]}: cannot be started: {error.strerror}") from None
+
+
+def _library(spec: str, check: bool) -> Path:
+    """The library that makes a design, or an allocator from outside, the malloc of a program."""
+    outside = find_outside(spec)
+    if outside is None or outside.library is None:
+        return build_library(spec, check=check)
+    if check:
+        raise UsageError(
+            f"{spec}: --check is of heaplab's designs: heaplab check tries an allocator from outside"
+        )
+    return outside.library

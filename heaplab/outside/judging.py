@@ -144,10 +144,7 @@ def _said(stage: Stage, outside: Outside, played: Pass, max_seconds: float | Non
     at = where(stage, int(played.raw.row))
     line = line_of(outside.hooked, int(watch.site)) if outside.hooked else ""
     if why == lib.HL_WATCH_NO_END:
-        return End(
-            STOPPED,
-            f"{at}: no end after {int(watch.most):,} mems in all" + (f", at {line}" if line else ""),
-        )
+        return End(STOPPED, f"{at}: {_used_up(played)}" + (f", at {line}" if line else ""))
     if why:
         wrong = _wrong(stage, outside, played, line)
         if why in (lib.HL_WATCH_CHECKHEAP, lib.HL_WATCH_EXIT) and played.words:
@@ -160,6 +157,15 @@ def _said(stage: Stage, outside: Outside, played: Pass, max_seconds: float | Non
     if played.why == lib.HL_PLAY_SIGNAL and int(played.raw.bad_address) in _STACK:
         return replace(end, reason=f"{end.reason}: the stack is used up, as by a recursion without end")
     return end
+
+
+def _used_up(played: Pass) -> str:
+    """A request that made most of the references is said to have no end; else they were many requests'."""
+    watch = played.watch
+    before = int(played.ticks[: max(int(played.raw.operations) - 1, 0)].sum(dtype=np.uint64))
+    if int(watch.mems) + int(watch.bulk) - before > int(watch.most) // 2:
+        return f"no end after {int(watch.most):,} mems in all"
+    return f"stopped at the limit of {int(watch.most):,} mems in all, which the requests before took"
 
 
 def _wrong(stage: Stage, outside: Outside, played: Pass, line: str) -> str:

@@ -1,5 +1,7 @@
 """Allocators from outside: what they are, what is counted of them, and the sentence for each fault."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,14 @@ from heaplab.native.playing import play_space
 from heaplab.native.stage import Stage
 from heaplab.outside import Kind, Outside, find_outside, judge
 from heaplab.traces import Event, Op, Trace
+from tests.programs import host_environment
+
+PROGRAM = """
+import ctypes, json
+own = ctypes.CDLL(None)
+own.memalign.restype = ctypes.c_void_p
+print(len(json.dumps([1, 2, 3, 4])), own.memalign(64, 100) is None)
+"""
 
 #: an mm.c whose blocks follow each other; MARKED lines are exchanged for faults
 BUMP = """\
@@ -298,3 +308,27 @@ def test_the_plain_library_is_a_malloc_of_programs(made) -> None:
     space = play_space(stage, outside)
     stage.close()
     assert (space.end.outcome, space.peak_heap) == ("finished", 4096)
+
+
+def test_a_program_runs_on_it(made) -> None:
+    """And what it cannot give, aligned blocks, is refused rather than taken from another allocator."""
+    outside = made(BUMP)
+    command = ["native", "run", outside.name, "--", sys.executable, "-c", PROGRAM]
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "heaplab", *command],
+        capture_output=True,
+        text=True,
+        env=host_environment(),
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "12 True\n", "")
+
+
+def test_a_limit_used_up_by_many_requests_is_no_endless_loop(made) -> None:
+    trace = Trace.of([Event(A, number, 24) for number in range(100)], "hundred")
+    end = judge(trace, made(BUMP), max_mems=100).end
+    assert end.outcome == "stopped"
+    assert (
+        "(malloc 33 24): stopped at the limit of 100 mems in all, which the requests before took"
+        in end.reason
+    )

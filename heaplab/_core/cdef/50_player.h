@@ -128,6 +128,7 @@ typedef struct {
     uint32_t checks;
     uint32_t why;
     uint64_t mems;
+    uint64_t bulk;
     uint64_t halves;
     uint64_t growths;
     uint64_t heap;
