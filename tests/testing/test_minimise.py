@@ -215,7 +215,8 @@ class Tells(Buddy):
     ],
 )
 def test_a_trace_shrinks_whatever_fails(design, steps, sentence):
-    shrunk = shrink(open_trace("lua"), Replayed(Spec.of(design), most=3_000_000, seconds=1))
+    patience = 0.3 if design is Asleep else 1  # each attempt that sleeps is waited for
+    shrunk = shrink(open_trace("lua"), Replayed(Spec.of(design), most=3_000_000, seconds=patience))
     assert shrunk is not None
     assert len(shrunk.first.steps) > 100
     assert lines(shrunk.shortest) == steps
