@@ -6,6 +6,8 @@ import shlex
 import shutil
 import sys
 import sysconfig
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
 
@@ -116,23 +118,40 @@ class BuildExt(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         if ext.name == "heaplab._core._heaplab":
-            ext.extra_objects = self.compiler.compile(
-                USUAL,
-                str(Path(self.build_temp, "usual")),
-                macros=[("HL_USUAL", None)],
+            ext.extra_objects = [
+                *self.compile_all(ext, USUAL, Path(self.build_temp, "usual"), [("HL_USUAL", None)]),
+                *self.compile_all(ext, ext.sources, Path(self.build_temp), ext.define_macros),
+            ]
+            ext.sources = []
+        if ext not in PROGRAMS:
+            super().build_extension(ext)
+            return
+        objects = self.compile_all(ext, ext.sources, Path(self.build_temp))
+        program = Path(self.get_ext_fullpath(ext.name))
+        program.parent.mkdir(parents=True, exist_ok=True)
+        self.compiler.link_executable(objects, str(program), extra_postargs=ext.extra_link_args)
+
+    def compile_all(
+        self,
+        ext: Extension,
+        sources: Sequence[str],
+        folder: Path,
+        macros: Sequence[tuple[str, str | None]] = (),
+    ) -> list[str]:
+        """Compile sources into `folder`, as many at once as there are cores; return the objects."""
+
+        def compiled(source: str) -> list[str]:
+            return self.compiler.compile(
+                [source],
+                str(folder),
+                macros=list(macros),
                 include_dirs=ext.include_dirs,
                 extra_postargs=ext.extra_compile_args,
                 depends=ext.depends,
             )
-        if ext not in PROGRAMS:
-            super().build_extension(ext)
-            return
-        objects = self.compiler.compile(
-            ext.sources, self.build_temp, extra_postargs=ext.extra_compile_args, depends=ext.depends
-        )
-        program = Path(self.get_ext_fullpath(ext.name))
-        program.parent.mkdir(parents=True, exist_ok=True)
-        self.compiler.link_executable(objects, str(program), extra_postargs=ext.extra_link_args)
+
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if ON_LINUX else 1) as pool:
+            return [each for made in pool.map(compiled, sources) for each in made]
 
 
 setup(

@@ -13,10 +13,8 @@ import pytest
 from tests.programs import host_environment
 
 ROOT = Path(__file__).resolve().parents[1]
-#: the MMU, and most designs in C with a history and broken; `make sanitize` alone runs more
-SELECTION = (
-    "tests/machine/test_mmu.py tests/allocators/test_looking.py -k 'not python and not buddy and not binheap'"
-)
+#: the machine, the parts, and every design in C with a history and broken; `make sanitize` alone runs more
+SELECTION = "tests/machine tests/allocators/parts tests/allocators/test_looking.py -k 'not python'"
 
 # A space that believes to have more entries in the TLB than it has.
 OUT_OF_BOUNDS = """

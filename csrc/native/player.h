@@ -1,7 +1,8 @@
 /* The player: a program that plays a trace on the malloc it was started with.
  *
  * Python puts the trace's columns into one file in memory and a `hl_player` into another.  A third one is where blocks
- * lie that no allocator placed.  Python starts the player with the allocator's library in LD_PRELOAD.  The player calls malloc for nothing but the trace's events: what it needs
+ * lie that no allocator placed.  Python starts the player with the allocator's library in LD_PRELOAD.  The player calls
+ * malloc for nothing but the trace's events: what it needs
  * itself lies in these files, mapped shared, so that the private memory of its processes is the allocator's
  * alone, and every page of it is touched before the first event.
  *

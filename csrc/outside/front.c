@@ -77,7 +77,7 @@ static void *arena_take(size_t size)
     return p;
 }
 
-static int is_of_arena(const void *p) { return (const uint8_t *)p - arena >= 0 && (const uint8_t *)p - arena < (long)sizeof arena; }
+static int is_of_arena(const void *p) { return (uintptr_t)p - (uintptr_t)arena < sizeof arena; }
 
 static size_t arena_size(const void *p)
 {
@@ -231,6 +231,7 @@ int mm_init(void);
 #define INIT_FAILS() (mm_init() < 0)
 #endif
 void mem_init(void);
+static void note_sound(void);
 
 static int initialise(void)
 {
@@ -240,6 +241,7 @@ static int initialise(void)
         init_begins();
         state = INIT_FAILS() ? -1 : 1;
         init_ends(state < 0);
+        note_sound();
     }
     return state > 0;
 }
@@ -297,23 +299,29 @@ static void check_heap(void)
 #else
 OUTSIDE_CHECKHEAP mm_checkheap(int line);
 /* Sound is what it says of the heap before the first request: some return 0 for it, some not. */
+static int sound;
+
+static void note_sound(void)
+{
+    if (the_watch->checks)
+        sound = mm_checkheap(__LINE__) != 0;
+}
+
 static void check_heap(void)
 {
-    static int sound = -1;
-    if (!the_watch->checks)
+    if (!the_watch->checks || !the_watch->counting || (mm_checkheap(__LINE__) != 0) == sound)
         return;
-    int says = mm_checkheap(__LINE__) != 0;
-    if (sound < 0)
-        sound = says;
-    else if (says != sound && the_watch->counting) {
-        fflush(NULL);
-        hooks_note(HL_WATCH_CHECKHEAP, 0, 0);
-        hooks_verdict();
-    }
+    fflush(NULL);
+    hooks_note(HL_WATCH_CHECKHEAP, 0, 0);
+    hooks_verdict();
 }
+#define NOTES_SOUND
 #endif
 #else
 static void check_heap(void) {}
+#endif
+#if defined OUTSIDE_COURSE && !defined NOTES_SOUND
+static void note_sound(void) {}
 #endif
 
 static void *answer(void *p, size_t size)

@@ -1,4 +1,4 @@
-/* Between an allocator's code and what watches it: memory that is the allocator's, payloads that are not. */
+/* What hooks.c knows of the heap, for front.c and memlib.c: which memory the allocator has, and where live payloads lie. */
 #ifndef HL_OUTSIDE_HOOKS_H
 #define HL_OUTSIDE_HOOKS_H
 

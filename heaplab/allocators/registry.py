@@ -1,8 +1,9 @@
 """Allocators by name: specs, and where designs come from.
 
 A spec is `name[:key=value]...`, as in `freelist:fit=best:order=address`; commas list specs.  The name is a
-design of heaplab's, one that another package offers under the entry point group "heaplab.allocators", or
-the path of a file: a Python file that defines one Allocator class, or a C file that registers one design.
+design of heaplab's; a design that another package offers under the entry point group
+"heaplab.allocators"; or the path of a Python file that defines one Allocator class, or of a C file that
+registers one design.
 
 A file, or another package's design, is taken whatever the language that is asked for.
 

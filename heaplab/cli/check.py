@@ -7,9 +7,9 @@ from functools import partial
 
 import click
 
-from heaplab.allocators.registry import LANGUAGES
 from heaplab.cli._outputs import demand_writable_file
 from heaplab.cli._progress import status_line
+from heaplab.cli._trials import script_options
 from heaplab.files import replacing
 from heaplab.outside import Outside, find_allocator
 from heaplab.testing import foreign
@@ -23,34 +23,13 @@ _WIDTH = 80
 _TOLD = 2
 #: steps that are shown of a longer list, at its beginning and at its end
 _FIRST_STEPS, _LAST_STEPS = 30, 10
+#: clauses left out for one reason are named if there are no more
+_NAMED = 2
 
 
 @click.command()
 @click.argument("allocator", metavar="SPEC|FILE")
-@click.option(
-    "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="Of made-up scripts: begin none after this time.",
-)
-@click.option("--steps", type=click.IntRange(min=1), help="Begin no script after so many steps instead.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the scripts, and of the kernel.")
-@click.option("--language", type=click.Choice(LANGUAGES), default="c", show_default=True)
-@click.option(
-    "--step-seconds",
-    type=click.FloatRange(min=0, min_open=True),
-    default=5.0,
-    show_default=True,
-    help="A step that takes longer has no end.",
-)
-@click.option(
-    "--shrink-seconds",
-    type=click.FloatRange(min=0),
-    default=20.0,
-    show_default=True,
-    help="Spend no more time on making the steps of a failure few.",
-)
+@script_options(shrink_seconds=20.0)
 @click.option("--json", "json_path", metavar="FILE", help="Write all that was found as JSON.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 def check(
@@ -105,7 +84,7 @@ def _screen(checked: Checked) -> Iterator[str]:
         yield ""
         yield "Left out:"
         for why, names in reasons.items():
-            yield from _wrapped(f"{', '.join(names) if len(names) < 3 else len(names)}: {why}", "  ")
+            yield from _wrapped(f"{', '.join(names) if len(names) <= _NAMED else len(names)}: {why}", "  ")
     # what steps show says more than a clause that is broken
     for part in sorted(checked.parts, key=lambda part: not (part.broken and part.broken[0].steps)):
         for broken in part.broken[:_TOLD]:

@@ -15,9 +15,8 @@ from heaplab.cli._outputs import demand_writable_file, demand_writable_folder
 from heaplab.cli._suggestions import suggestions
 from heaplab.errors import UsageError
 from heaplab.files import replacing
-from heaplab.lab.record import CRASHED, FAILED, HUNG
 from heaplab.native.peers import NAMES, parse_peers
-from heaplab.native.playing import ROUNDS
+from heaplab.native.playing import CRASHED, FAILED, HUNG, ROUNDS
 from heaplab.outside import find_allocators
 from heaplab.traces import corpus
 from heaplab.units import parse_size

@@ -5,9 +5,9 @@ from functools import partial
 
 import click
 
-from heaplab.allocators.registry import LANGUAGES
 from heaplab.cli._outputs import demand_writable_file
 from heaplab.cli._progress import status_line
+from heaplab.cli._trials import script_options
 from heaplab.outside import Outside, find_allocator
 from heaplab.testing import foreign
 from heaplab.testing.authors import WRITTEN, kinds_of
@@ -23,32 +23,9 @@ OK, FOUND_WRONG = 0, 1
 
 @click.command()
 @click.argument("design", metavar="SPEC|FILE")
-@click.option(
-    "--seconds",
-    type=click.FloatRange(min=0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="Begin no new script after this time.",
-)
-@click.option("--steps", type=click.IntRange(min=1), help="Begin no new script after so many steps.")
+@script_options(shrink_seconds=60.0)
 @click.option(
     "--kinds", metavar="KIND,...", help=f"Of steps: {', '.join(WRITTEN)}.  [default: all that apply]"
-)
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the scripts.")
-@click.option("--language", type=click.Choice(LANGUAGES), default="c", show_default=True)
-@click.option(
-    "--step-seconds",
-    type=click.FloatRange(min=0, min_open=True),
-    default=5.0,
-    show_default=True,
-    help="A step that takes longer has no end.",
-)
-@click.option(
-    "--shrink-seconds",
-    type=click.FloatRange(min=0),
-    default=60.0,
-    show_default=True,
-    help="Spend no more time on making the steps few.",
 )
 @click.option(
     "-o", "--output", metavar="FILE", help="Save the steps: .hlt, .rep or .c; all without an ending."

@@ -13,6 +13,7 @@ from heaplab.allocators.base import ALIGN
 from heaplab.allocators.core import SPAN, CAllocator
 from heaplab.errors import HeaplabError
 from heaplab.lab.record import HeapMap
+from heaplab.native.stage import live_blocks
 
 #: the most cells of a map
 CELLS = 4096
@@ -21,7 +22,6 @@ CELLS = 4096
 _ASKED = 256
 #: spans looked at together
 _AT_ONCE = 65536
-_LOW = np.uint64(2**48 - 1)
 _HIGHEST = np.uint64(2**48)
 
 Array = npt.NDArray[Any]
@@ -204,18 +204,15 @@ def _map(census: Census, payloads: Array, process: int, event: int) -> HeapMap:
 
 def live_addresses(slots: Array) -> list[int]:
     """Return the addresses of the blocks that live in `slots`, in the order of slots."""
-    addresses = slots["address"] & _LOW
-    found: list[int] = addresses[addresses != 0].tolist()
+    blocks = live_blocks(slots)
+    found: list[int] = blocks[np.argsort(blocks[:, 2]), 0].tolist()
     return found
 
 
 def _payloads(slots: Array) -> Array:
     """Return where the payloads lie: rows (start, end) in address order."""
-    address = (slots["address"] & _LOW).astype(np.int64)
-    alive = np.flatnonzero(address)
-    alive = alive[np.argsort(address[alive], kind="stable")]
-    start = address[alive]
-    return np.stack((start, start + (slots["size"][alive] & _LOW).astype(np.int64)), axis=1)
+    blocks = live_blocks(slots)
+    return np.stack((blocks[:, 0], blocks[:, 0] + blocks[:, 1]), axis=1)
 
 
 def _covered(spans: Array, regions: Array, edges: Array) -> Array:

@@ -11,14 +11,14 @@ from heaplab.allocators import Spec, names
 from heaplab.errors import DamagedTrace, UsageError
 from heaplab.lab.pool import News, Pool
 from heaplab.lab.real import Timing, real_runs
-from heaplab.lab.record import CRASHED, HUNG, Run
+from heaplab.lab.record import Run
 from heaplab.lab.room import fitting_jobs, host_memory, host_refusal, machine_refusal
 from heaplab.lab.run import RAM
 from heaplab.lab.sources import Source, open_sources, placed
 from heaplab.lab.worker import Job
 from heaplab.native.peers import Peer, find_peers
-from heaplab.native.playing import ROUNDS
-from heaplab.outside import find_allocator, find_outside
+from heaplab.native.playing import CRASHED, HUNG, ROUNDS
+from heaplab.outside import Outside, find_allocator, find_outside
 from heaplab.traces import Header, Trace
 
 #: of freelist the classical fits, and every other design in C
@@ -196,6 +196,7 @@ def compare(
             "languages": sorted({spec.language for spec in specs}),
             "allocators": [str(each) for each in entrants[: width - len(found)]],
             "native": [str(peer) for peer in found],
+            "outside": [str(each) for each in entrants if isinstance(each, Outside)],
             "rounds": rounds,
             "latency": latency,
             **options,

@@ -151,12 +151,21 @@ def shown_names(texts: Sequence[str]) -> list[str]:
 
 
 def _parts(text: str) -> list[str]:
-    file, sign, rest = re.fullmatch(r"([^:+]*)([:+]?)(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
+    file = first_file(text)
     parts = list(Path(os.path.abspath(file)).parts)
     if parts[-1] == "mm.c":
         del parts[-1]
-    parts[-1] += sign + rest
+    parts[-1] += text[len(file) :]
     return parts
+
+
+def first_file(text: str) -> str:
+    """Return the first file, or the folder, that a submission's text names.
+
+    >>> first_file("cas/mm.c+list.c:align=8")
+    'cas/mm.c'
+    """
+    return re.split("[:+]", text, maxsplit=1)[0]
 
 
 # ---- formulas ----

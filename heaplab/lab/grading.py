@@ -15,7 +15,6 @@ On a trace that is not valid both are 0.
 
 import math
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
@@ -27,7 +26,7 @@ from typing import Any, Literal
 from heaplab.confining import Limits, what_is_missing
 from heaplab.csrc import c_sources
 from heaplab.errors import HeaplabError, UsageError
-from heaplab.lab.course import Exam, Formula, Weight, bundled_exams, classic, shown_names
+from heaplab.lab.course import Exam, Formula, Weight, bundled_exams, classic, first_file, shown_names
 from heaplab.lab.metrics import Mems
 from heaplab.native.playing import FINISHED, MAX_SECONDS, ROUNDS, play_times
 from heaplab.native.stage import Stage
@@ -198,8 +197,7 @@ def grade(
 
 def _demand_existing(text: str) -> None:
     """Raise UsageError for what was mistyped; what is there and cannot be taken costs its own row."""
-    file = re.split("[:+]", text, maxsplit=1)[0]
-    if not Path(file).exists():
+    if not Path(first_file(text)).exists():
         raise UsageError(f"there is no submission {text}")
 
 

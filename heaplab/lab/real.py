@@ -7,9 +7,9 @@ from functools import partial
 
 from heaplab.lab import census
 from heaplab.lab.metrics import Mems, utilisation
-from heaplab.lab.record import CRASHED, FINISHED, HUNG, NATIVE, Run, Seconds, Timeline
+from heaplab.lab.record import NATIVE, Run, Seconds, Timeline
 from heaplab.native.peers import Peer
-from heaplab.native.playing import Space, play_latency, play_space, play_times
+from heaplab.native.playing import CRASHED, FINISHED, HUNG, Space, play_latency, play_space, play_times
 from heaplab.native.stage import Stage
 from heaplab.outside import Judged, Outside, judge
 from heaplab.traces import Trace

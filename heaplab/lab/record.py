@@ -4,12 +4,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from heaplab.lab.metrics import Fragmentation, Mems
-from heaplab.native.playing import Latency, Times
+from heaplab.native.playing import CRASHED, HUNG, Latency, Times
 
 #: the language of real allocators
 NATIVE = "native"
-
-FINISHED, STOPPED, FAILED, CRASHED, HUNG = "finished", "stopped", "failed", "crashed", "hung"
 
 
 @dataclass(frozen=True)

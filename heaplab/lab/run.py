@@ -7,9 +7,10 @@ from heaplab.allocators import Spec, parse
 from heaplab.errors import UsageError
 from heaplab.kernel import Kernel
 from heaplab.lab import census, metrics
-from heaplab.lab.record import FAILED, FINISHED, STOPPED, HeapMap, Run, Seconds
+from heaplab.lab.record import HeapMap, Run, Seconds
 from heaplab.lab.replay import Replay
 from heaplab.lab.room import host_memory, host_refusal
+from heaplab.native.playing import FAILED, FINISHED, STOPPED
 from heaplab.traces import Trace
 
 #: of the simulated machine; committed as it is touched

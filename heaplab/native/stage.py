@@ -47,6 +47,8 @@ _PLAYER_SPACE = 64 << 20  # addresses of the player, of its libraries and of its
 _CALLS_SIZE = 4096  # a struct calls without entries is far less
 _NEVER = 2**64 - 1
 
+_LOW = np.uint64(2**48 - 1)
+
 Array = npt.NDArray[Any]
 
 
@@ -307,6 +309,18 @@ class Stage:
             address_space=space,
             children=limits.children + (tasks if tasks > 2 else 0),
         )
+
+
+def live_blocks(slots: Array) -> Array:
+    """Return the blocks that live in a table of slots: rows (address, size, slot) in address order.
+
+    >>> live_blocks(np.array([(0, 0), (0x4010, 24), (0x4000, 8)], SLOT)).tolist()
+    [[16384, 8, 2], [16400, 24, 1]]
+    """
+    address, size = slots["address"] & _LOW, slots["size"] & _LOW
+    alive = np.flatnonzero(address)
+    alive = alive[np.argsort(address[alive], kind="stable")]
+    return np.stack((address[alive], size[alive], alive.astype(np.uint64)), axis=1).astype(np.int64)
 
 
 def _watch(

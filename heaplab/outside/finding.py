@@ -21,11 +21,8 @@ from heaplab.native.peers import NATURAL, Peer, find_peer
 from heaplab.outside.building import build_outside
 from heaplab.outside.kinds import Kind
 
-_ALIGNED = {
-    "memalign": lib.HL_BY_MEMALIGN,
-    "aligned_alloc": lib.HL_BY_MEMALIGN,
-    "posix_memalign": lib.HL_BY_MEMALIGN,
-}
+#: with one of these an allocator gives aligned blocks; heaplab's front makes memalign of it
+_ALIGNED = frozenset(("memalign", "aligned_alloc", "posix_memalign"))
 _ALIGNS = (8, 16)
 
 
@@ -66,11 +63,10 @@ def find_outside(text: str, *, confined: Limits | None = None) -> Outside | None
         return None
     align, flags = _options(text, options)
     built = build_outside("+".join(files), paths, flags, confined=confined)
-    how = next((how for name, how in _ALIGNED.items() if name in built.functions.has), lib.HL_BY_NONE)
     return Outside(
         name=text,
         library=built.plain,
-        aligned=int(how),
+        aligned=int(lib.HL_BY_MEMALIGN if _ALIGNED & built.functions.has else lib.HL_BY_NONE),
         natural=align,
         kind=built.functions.kind,
         hooked=built.hooked,

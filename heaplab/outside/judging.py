@@ -10,13 +10,12 @@ import numpy.typing as npt
 from heaplab._core import lib
 from heaplab.confining import Limits
 from heaplab.native.playing import CRASHED, FAILED, FINISHED, HUNG, MAX_SECONDS, STOPPED, End, end_of, where
-from heaplab.native.stage import Pass, Stage, Watching
+from heaplab.native.stage import Pass, Stage, Watching, live_blocks
 from heaplab.outside.finding import Outside
 from heaplab.outside.kinds import Kind
 from heaplab.outside.lines import line_of
 from heaplab.traces import Op, Trace
 
-_LOW = np.uint64(2**48 - 1)
 #: the kinds of events that a block comes of
 _GIVES = (Op.MALLOC, Op.CALLOC, Op.ALIGNED, Op.REALLOC)
 #: where the system puts the stack
@@ -107,17 +106,9 @@ def _judged(stage: Stage, outside: Outside, played: Pass, max_seconds: float | N
         peak_live=int(raw.peak_live),
         peak_heap=int(raw.peak_heap),
         growths=int(watch.growths),
-        live=_live(played.kept if finished else played.slots),
+        live=live_blocks(played.kept if finished else played.slots),
         heap=(int(heap[0]), int(heap[1])) if heap[0] else (0, 0),
     )
-
-
-def _live(slots: Array) -> Array:
-    """The blocks in a table of slots: rows (address, size, id) in address order."""
-    address, size = slots["address"] & _LOW, slots["size"] & _LOW
-    ids = np.flatnonzero(address)
-    ids = ids[np.argsort(address[ids], kind="stable")]
-    return np.stack((address[ids], size[ids], ids.astype(np.uint64)), axis=1).astype(np.int64)
 
 
 # ---- in words ----
@@ -170,7 +161,7 @@ def _used_up(played: Pass) -> str:
 
 def _wrong(stage: Stage, outside: Outside, played: Pass, line: str) -> str:
     """What the allocator has done; `line`: where."""
-    watch, live = played.watch, _live(played.slots)
+    watch, live = played.watch, live_blocks(played.slots)
     at, width, result = int(watch.address), int(watch.width), int(watch.result)
     who = line or outside.name
     units = f"{width} byte" + "s" * (width != 1)

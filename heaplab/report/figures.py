@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from heaplab.lab import Comparison, HeapMap, Run
-from heaplab.lab.record import FINISHED, NATIVE
+from heaplab.lab.record import NATIVE
+from heaplab.native.playing import FINISHED
 from heaplab.report import style
 from heaplab.report.columns import foreign_clock, rate
 from heaplab.report.means import MEMS, UTILISATION, Summary

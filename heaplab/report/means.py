@@ -10,7 +10,8 @@ from functools import cached_property
 
 from heaplab.lab import Comparison, Run
 from heaplab.lab.metrics import geometric_mean
-from heaplab.lab.record import FINISHED, NATIVE
+from heaplab.lab.record import NATIVE
+from heaplab.native.playing import FINISHED
 from heaplab.report.columns import foreign_clock, percent, rate
 
 MODEL = "model"

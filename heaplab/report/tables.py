@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.text import Text
 
 from heaplab.lab import Comparison, Run
-from heaplab.lab.record import CRASHED, FAILED, FINISHED, HUNG, NATIVE, STOPPED
+from heaplab.lab.record import NATIVE
+from heaplab.native.playing import CRASHED, FAILED, FINISHED, HUNG, STOPPED
 from heaplab.report.columns import COST, Column, foreign_clock, shown_columns
 from heaplab.report.columns import WIDE as UNRANKED
 from heaplab.report.means import Summary

@@ -12,11 +12,12 @@ from typing import Final
 from heaplab._core import lib
 from heaplab.allocators import Trait
 from heaplab.errors import UsageError
+from heaplab.native.playing import FINISHED, HUNG, STOPPED
 from heaplab.outside import Judged, Kind, Outside, judge
 from heaplab.testing.authors import Author
 from heaplab.testing.checking import Broken, Checked, Outcome, Part, fuzz_part, outcome, short_traces, timed
 from heaplab.testing.failure import NO_END, Failure, without_numbers
-from heaplab.testing.fuzz import Fuzzed, roughly
+from heaplab.testing.fuzz import LENGTHS, Fuzzed, Kept, roughly
 from heaplab.testing.minimise import minimise
 from heaplab.testing.shrinking import Shrunk
 from heaplab.testing.steps import Aligned, Calloc, Free, Malloc, Realloc, Step, requested, step_of
@@ -26,7 +27,6 @@ from heaplab.traces import NULL_ID, Trace
 #: memory references of a script, and of a few steps while a failure is made minimal
 MOST_MEMS: Final = 30_000_000
 _FEW_MEMS: Final = 1_000_000
-_LENGTHS: Final = (15, 40, 120, 400)
 #: growths of the heap that are refused in turn, at most
 _MOST_REFUSED: Final = 25
 _PLACE: Final = re.compile(r"[\w.-]+\.[ch]:\d+")
@@ -34,10 +34,7 @@ _PLACE: Final = re.compile(r"[\w.-]+\.[ch]:\d+")
 
 def kinds_for(outside: Outside) -> tuple[type[Step], ...]:
     """Return the kinds of steps that an allocator from outside has functions for."""
-    if outside.kind is Kind.LIBRARY:
-        has = {"realloc", "calloc"}
-    else:
-        has = set(outside.has)
+    has = {"realloc", "calloc"} if outside.kind is Kind.LIBRARY else outside.has
     kinds: list[type[Step]] = [Malloc, Free]
     kinds += [Realloc] if "realloc" in has else []
     kinds += [Calloc] if "calloc" in has else []
@@ -73,12 +70,12 @@ class Judging:
 
     def failure(self, judged: Judged, steps: Sequence[Step]) -> Failure | None:
         """Return what was seen as a failure of the steps; None when all went well."""
-        if judged.end.outcome == "finished":
+        if judged.end.outcome == FINISHED:
             return None
         done = min(judged.events_done + 1, len(steps))
         last = str(steps[done - 1]) if done else "the start"
         sentence = judged.end.reason.removeprefix(f"event {done - 1} ({last}): ")
-        kind = NO_END if judged.end.outcome in ("hung", "stopped") else without_numbers(sentence)
+        kind = NO_END if judged.end.outcome in (HUNG, STOPPED) else without_numbers(sentence)
         place = _PLACE.search(sentence)
         return Failure(tuple(steps[:done]), kind, f"{last}: {sentence}", place[0] if place else "")
 
@@ -136,7 +133,7 @@ class _Paper:
 def _script(chance: Random, kinds: tuple[type[Step], ...], beginning: Sequence[Step]) -> list[Step]:
     paper, author = _Paper(), Author.drawn(chance, kinds)
     author.refused = False
-    length = len(beginning) + chance.choice(_LENGTHS)
+    length = len(beginning) + chance.choice(LENGTHS)
     script: list[Step] = []
     while len(script) < length:
         step = beginning[len(script)] if len(script) < len(beginning) else author.step(paper)
@@ -166,14 +163,10 @@ def fuzz(
     if unknown := [kind.__name__.lower() for kind in chosen if kind not in has]:
         raise UsageError(f"{outside.name} has no {unknown[0]}: leave it out of the kinds")
     trial, chance, fuzzed = Judging(outside, seconds=step_seconds), Random(seed), Fuzzed()
-    kept: list[list[Step]] = []
+    kept = Kept()
     deadline = time.monotonic() + seconds
-    while fuzzed.first is None and time.monotonic() < deadline and (steps is None or fuzzed.steps < steps):
-        beginning: Sequence[Step] = ()
-        if kept and chance.random() < 0.5:
-            parent = chance.choice(kept)
-            beginning = parent[: chance.randrange(len(parent)) + 1]
-        script = _script(chance, chosen, beginning)
+    while fuzzed.goes_on(deadline, steps):
+        script = _script(chance, chosen, kept.beginning(chance))
         judged = trial.judged(script)
         fuzzed.scripts += 1
         fuzzed.steps += min(judged.events_done + 1, len(script))
@@ -182,7 +175,7 @@ def fuzz(
         for step, mems in zip(script, judged.mems.tolist() if judged.mems is not None else (), strict=False):
             fuzzed.ways.add(("way", type(step).__name__, roughly(mems)))
         if len(fuzzed.ways) > known:
-            kept.append(script)
+            kept.keep(script, chance)
         tell(fuzzed)
     if fuzzed.first is not None:
         shrunk = shrink_failure(fuzzed.first, trial, shrink_seconds, lambda failure: None)
@@ -248,7 +241,7 @@ def _contract(outside: Outside, trial: Judging) -> Part:
     if outside.hooked:
         tried += 1
         once, thrice = (trial.judged(steps * times) for times in (1, 3))
-        if once.end.outcome == thrice.end.outcome == "finished" and thrice.growths > once.growths:
+        if once.end.outcome == thrice.end.outcome == FINISHED and thrice.growths > once.growths:
             broken.append(
                 Broken(
                     "freed_memory_is_used_again",
@@ -277,7 +270,7 @@ def _refusals(outside: Outside, trial: Judging) -> Part:
     for number in range(1, growths + 1):
         judged = trial.judged(steps, refuse=number)
         refused = ("gave no memory", "mm_init says")
-        if judged.end.outcome != "finished" and not any(word in judged.end.reason for word in refused):
+        if judged.end.outcome != FINISHED and not any(word in judged.end.reason for word in refused):
             failure = trial.failure(judged, steps)
             assert failure is not None
             told = f"mem_sbrk call {number} is refused: 0, and no harm.  Broken: {failure.sentence}"
@@ -288,14 +281,12 @@ def _refusals(outside: Outside, trial: Judging) -> Part:
 
 def _traces(outside: Outside, trial: Judging, shrink_seconds: float) -> Part:
     names, events = [], 0
-    kinds = kinds_for(outside)
+    kinds, left_out = kinds_for(outside), {}
     for name, trace in short_traces(whole=False):
-        if trace.header.processes > 1:
-            continue
         steps = [step_of(event) for event in trace.events()]
-        if any(isinstance(step, Aligned) for step in steps) and Aligned not in kinds:
-            continue
-        if any(isinstance(step, Realloc) for step in steps) and Realloc not in kinds:
+        lacking = {type(step) for step in steps} & {Realloc, Aligned} - set(kinds)
+        if trace.header.processes > 1 or lacking:
+            left_out[f"trace {name}"] = "it asks for what the allocator has not, or for several processes"
             continue
         names.append(name)
         events += trace.header.events
@@ -303,8 +294,10 @@ def _traces(outside: Outside, trial: Judging, shrink_seconds: float) -> Part:
         if first is not None:
             shrunk = shrink_failure(first, trial, shrink_seconds, lambda failure: None)
             broken = Broken.by(f"trace {name}", shrunk.shortest, first)
-            return Part("traces", Outcome.FAILED, f"{events:,} events of {', '.join(names)}", (broken,))
-    return Part("traces", Outcome.PASSED, f"{events:,} events of {', '.join(names)}")
+            return Part(
+                "traces", Outcome.FAILED, f"{events:,} events of {', '.join(names)}", (broken,), left_out
+            )
+    return Part("traces", Outcome.PASSED, f"{events:,} events of {', '.join(names)}", left_out=left_out)
 
 
 def check(

@@ -27,8 +27,8 @@ from heaplab.testing.steps import Step, spec_of
 from heaplab.testing.trials import played
 
 RAM: Final = "256 MiB"
-#: steps of a script
-_LENGTHS: Final = (15, 40, 120, 400)
+#: steps of a script, besides its beginning
+LENGTHS: Final = (15, 40, 120, 400)
 #: scripts that brought something new and are kept
 _KEPT: Final = 400
 
@@ -48,6 +48,10 @@ class Fuzzed:
     ways: set[Feature] = field(default_factory=set)
     first: Failure | None = None
     minimal: Minimal | None = None
+
+    def goes_on(self, deadline: float, steps: int | None) -> bool:
+        """Whether another script is to be played: until a failure, the deadline, or so many steps."""
+        return self.first is None and time.monotonic() < deadline and (steps is None or self.steps < steps)
 
 
 def fuzz(
@@ -77,14 +81,33 @@ def fuzz(
     fuzzed = Fuzzed()
     deadline = time.monotonic() + seconds
     with Child(search.one_script, step_seconds) as child:
-        while (
-            fuzzed.first is None and time.monotonic() < deadline and (steps is None or fuzzed.steps < steps)
-        ):
+        while fuzzed.goes_on(deadline, steps):
             _add(fuzzed, child.ask(None), child)
             tell(fuzzed)
     if fuzzed.first is not None:
         fuzzed.minimal = _minimal(spec, fuzzed.first, step_seconds, shrink_seconds)
     return fuzzed
+
+
+class Kept:
+    """Scripts that brought something new: half of those to come begin as one of them did."""
+
+    def __init__(self) -> None:
+        self._scripts: list[list[Step]] = []
+
+    def beginning(self, chance: Random) -> Sequence[Step]:
+        """Return the steps that the next script begins with."""
+        if not self._scripts or chance.random() >= 0.5:
+            return ()
+        parent = chance.choice(self._scripts)
+        return parent[: chance.randrange(len(parent)) + 1]
+
+    def keep(self, script: list[Step], chance: Random) -> None:
+        """Keep a script; when there are many, in another's place."""
+        if len(self._scripts) < _KEPT:
+            self._scripts.append(script)
+        else:
+            self._scripts[chance.randrange(_KEPT)] = script
 
 
 @dataclass(frozen=True)
@@ -120,17 +143,14 @@ class _Search:
         self._step_seconds = step_seconds
         self._ways: set[Feature] = set()
         self._new: set[Feature] = set()
-        self._kept: list[list[Step]] = []
+        self._kept = Kept()
 
     def one_script(self, _: object, journal: Journal) -> _Script:
         """Play one script, and keep it if it brought something new."""
         chance = self._chance
-        beginning: Sequence[Step] = ()
-        if self._kept and chance.random() < 0.5:
-            parent = chance.choice(self._kept)
-            beginning = parent[: chance.randrange(len(parent)) + 1]
+        beginning = self._kept.beginning(chance)
         author = Author.drawn(chance, self._kinds)
-        length = min(MOST_STEPS, len(beginning) + chance.choice(_LENGTHS))
+        length = min(MOST_STEPS, len(beginning) + chance.choice(LENGTHS))
         script: list[Step] = []
         self._new = set()
         try:
@@ -155,14 +175,8 @@ class _Search:
             failure = self._precisely(failure_of(error, script), journal)
             return _Script(len(script), frozenset(self._new), failure)
         if self._new:
-            self._keep(script)
+            self._kept.keep(script, chance)
         return _Script(len(script), frozenset(self._new), None)
-
-    def _keep(self, script: list[Step]) -> None:
-        if len(self._kept) < _KEPT:
-            self._kept.append(script)
-        else:
-            self._kept[self._chance.randrange(_KEPT)] = script
 
     def _precisely(self, failure: Failure, journal: Journal) -> Failure:
         """The failure of the same steps when all is verified after each: it may be an earlier one."""

@@ -79,5 +79,6 @@ class Reading:
         shown = piece.strip()[:_SHOWN].decode(errors="backslashreplace")
         shown = "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in shown)
         raise UsageError(
-            f"{self._shown}: {self._grammar.unit} {number} ({shown}) {refusal.why} (--lenient goes on)"
+            f"{self._shown}: {self._grammar.unit} {number} ({shown}) {refusal.why} "
+            "(heaplab trace convert --lenient skips it)"
         )

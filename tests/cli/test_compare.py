@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -213,6 +214,13 @@ def test_of_many_failures_three_are_suggested(trace, tmp_path):
     assert "... and 2 more" in told
     assert "--seed" not in told
     assert "heaplab shrink" not in compare(trace, "--allocators=buddy").stdout
+
+
+def test_of_allocators_from_outside_shrink_is_suggested_too(trace, tmp_path):
+    submission = Path(__file__).parents[1] / "outside" / "submissions" / "misaligned.c"
+    told = compare(trace, f"--allocators={submission}", "--native=glibc", "--rounds=1", "--seed=7").stdout
+    assert f"heaplab shrink {trace} --allocators {submission} -o small.rep\n" in told
+    assert told.count("heaplab shrink") == 1
 
 
 def test_a_damaged_trace_leaves_nothing_half_written(tmp_path, trace):

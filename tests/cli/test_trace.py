@@ -164,7 +164,8 @@ def test_what_a_reader_skips_is_told_in_one_line(tmp_path):
     strict = run("convert", tmp_path / "x.rep", tmp_path / "x.hlt")
     assert (strict.exit_code, strict.stderr) == (
         2,
-        f"heaplab: {tmp_path}/x.rep: line 2 (f 1) names an id that is not allocated (--lenient goes on)\n",
+        f"heaplab: {tmp_path}/x.rep: line 2 (f 1) names an id that is not allocated "
+        "(heaplab trace convert --lenient skips it)\n",
     )
     for command in (["info"], ["convert"], ["cut", "-o"], ["merge", "-o"]):
         target = [] if command == ["info"] else [tmp_path / "x.hlt"]

@@ -12,12 +12,18 @@ LIFO = Path(__file__).parents[2] / "experiments" / "lifo.c"
 
 
 def checked(design, language="python", *, sleeps=False, **others):
-    """sleeps: what is planted never returns; each time that is waited for, so little is shrunk."""
-    limits = (
-        {"step_seconds": 0.3, "clause_seconds": 1} if sleeps else {"step_seconds": 20, "clause_seconds": 60}
+    """sleeps: what is planted never returns, and each time that is waited for."""
+    step, clause = (0.1, 1) if sleeps else (20, 60)
+    return check(
+        design,
+        language,
+        seconds=60,
+        steps=400,
+        step_seconds=step,
+        clause_seconds=clause,
+        shrink_seconds=6,
+        **others,
     )
-    shrink = 1 if sleeps else 4
-    return check(design, language, seconds=60, steps=400, shrink_seconds=shrink, **limits, **others)
 
 
 def outcomes(result):
@@ -99,7 +105,7 @@ class Asleep(FreeList):
         (LostSplit, "broken header", 1),
         (Misaligned, "multiple of 16", 1),
         (Unzeroed, "not all zero", 60),
-        (Asleep, "no end after 0.3 s", 10),
+        (Asleep, "no end after 0.1 s", 2),
     ],
 )
 def test_a_fault_in_python_is_named_with_its_shortest_steps(design, sentence, shortest):
@@ -143,7 +149,7 @@ def test_the_line_of_the_design_is_named(tmp_path):
         (
             "p) { push(",
             'p) { if (size_of(h, p - HEADER) > 600) for (;;) __asm__ volatile(""); push(',
-            "no end after 0.3 s",
+            "no end after 0.1 s",
             ["malloc 0 585", "free 0"],
         ),
         (
@@ -160,11 +166,11 @@ def test_a_fault_in_c_is_named_with_its_shortest_steps(request, tmp_path, sound,
     assert sound in text
     path = tmp_path / "mine.c"
     path.write_text(text.replace(sound, faulty))
-    waits = any(name in request.node.name for name in ("asleep", "circle"))
-    result = checked(str(path), "c", sleeps=waits)
+    waits = "asleep" in request.node.name  # each attempt waits: no time for all of them
+    result = checked(str(path), "c", sleeps=waits or "circle" in request.node.name)
     assert not result.passed
     assert sentence in told(result)
-    assert steps(result) == shortest or (waits and len(steps(result)) <= 20)
+    assert steps(result) == shortest or (waits and len(steps(result)) <= 4)
 
 
 def test_the_short_traces_are_valid_and_short():

@@ -137,7 +137,8 @@ def test_ltrace_of_threads_and_forks(opened):
 def test_what_ltrace_does_not_print_is_told(opened):
     text = "posix_memalign(0x7ffc, 64, 100, 5)       = 0\nfree(0x5585) = <void>\n"
     with pytest.raises(
-        UsageError, match=r"line 2 .* names an address where no block is \(--lenient goes on\)"
+        UsageError,
+        match=r"line 2 .* names an address where no block is \(heaplab trace convert --lenient skips it\)",
     ):
         opened(text)
     trace = opened(text + "malloc(5) = 0x10\n", lenient=True)
