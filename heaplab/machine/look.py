@@ -2,6 +2,9 @@
 
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from heaplab._core import ffi, lib
 from heaplab.machine.context import Reader, keep_raised
 from heaplab.machine.machine import Machine
@@ -58,3 +61,10 @@ class Looking(Reader):
         self.handler = handler
         self._handle = ffi.new_handle(handler)
         super().__init__(machine, lib.hl_look_new(space.raw, self._handle))
+
+    def ptes(self, start: int, count: int) -> npt.NDArray[np.uint64]:
+        """Return the leaf entries of `count` pages from `start` on, 0 where there is none."""
+        out = np.zeros(count, dtype=np.uint64)
+        if count and self.raw.space.tables:  # a space that is gone has not even a root table
+            lib.hl_read_ptes(self.raw.space, start, count, ffi.cast("uint64_t *", out.ctypes.data))
+        return out
