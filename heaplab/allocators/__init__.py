@@ -6,7 +6,7 @@ design_of_file(path)                       the design in a C file, as a class
 Allocator, Span, State, Trait              the contract
 """
 
-from heaplab.allocators.base import Allocator, Entry, Option, Span, State, Trait
+from heaplab.allocators.base import Allocator, Entry, Option, Span, State, Trait, Word
 from heaplab.allocators.registry import LANGUAGES, Spec, create, names, parse, parse_list
 from heaplab.allocators.written import design_of_file
 
@@ -19,6 +19,7 @@ __all__ = [
     "Spec",
     "State",
     "Trait",
+    "Word",
     "create",
     "design_of_file",
     "names",

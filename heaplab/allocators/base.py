@@ -69,11 +69,32 @@ class Span(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A free block where the design keeps it: its span's start and bytes, and the place in words."""
+    """A free block where the design keeps it: its span's start and bytes, and the place in words.
+
+    under: the start of the entry that leads here: the one before in a list, the parent in a tree or in a
+    binary heap; 0: the design's own words lead here.
+    group: the list, order, class or span that the block is in; "" where the design has one structure.
+    """
 
     start: int
     size: int
     place: str
+    under: int = 0
+    group: str = ""
+
+
+class Word(NamedTuple):
+    """Bytes of the design's own, decoded: `size` bytes at `address`, what they are, and what they say.
+
+    to: where the word leads, as a span's start or as an address in the design's own memory; 0: it is no link,
+    or a link that leads nowhere.
+    """
+
+    address: int
+    size: int
+    name: str
+    text: str
+    to: int = 0
 
 
 class Trait(IntFlag):
@@ -159,6 +180,8 @@ class Allocator(ABC):
     OPTIONS: ClassVar[tuple[Option, ...]] = ()
     #: bytes of the smallest block
     SMALLEST: ClassVar[int] = ALIGN
+    #: how free blocks are kept, in a few words; "" when nobody says
+    STRUCTURE: ClassVar[str] = ""
 
     def __init__(self, process: "Process", options: Mapping[str, int], root: int) -> None:
         self.process = process
@@ -232,6 +255,19 @@ class Allocator(ABC):
 
         Raises: HeapCorruption as for `walk`.
         """
+
+    def words(self, start: int, end: int, span: int = 0) -> Iterator[Word]:
+        """Yield the design's own words that have a byte in [start, end), decoded, by address.
+
+        Every span of METADATA and every header before a payload consists of such words; a free block has
+        those that its design keeps in it.
+        span: where a span of the walk starts that is not behind `start`, if the caller knows one: it spares a
+        design with headers between blocks the way there from the first block.
+        Broken words are said in the text, and nothing raises for them.  A design that nobody can decode
+        yields none.
+        Cost: the words in the range; without `span`, a load for each block before it.
+        """
+        return iter(())
 
     @abstractmethod
     def check(self) -> None:

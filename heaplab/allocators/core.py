@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heaplab._core import ffi, lib
-from heaplab.allocators.base import Allocator, Checks, Entry, Span, State, size_t
+from heaplab.allocators.base import Allocator, Checks, Entry, Span, State, Word, size_t
 from heaplab.allocators.discover import python_designs
 from heaplab.allocators.looking import looking, verify_magic
 from heaplab.allocators.stated import designs, name_of, places, shared_defaults, shared_places, statement
@@ -116,16 +116,26 @@ class CAllocator(Allocator):
 
         Raises: UsageError when the design has no twin.
         """
-        twin = python_designs().get(self.NAME)
-        if twin is None or self.FILE is not None:
+        twin = self._twin()
+        if twin is None:
             raise UsageError(f"{self.NAME} has no twin in Python that knows its index")
-        return twin(self.process, self.options, self.root).index()
+        return twin.index()
+
+    def words(self, start: int, end: int, span: int = 0) -> Iterator[Word]:
+        """Yield the words as the twin in Python decodes them; none when the design has no twin."""
+        twin = self._twin()
+        return iter(()) if twin is None else twin.words(start, end, span)
 
     def check(self) -> None:
         self._verify_root()
         with self._seen() as raw:
             if lib.hl_heap_check(raw):
                 _raise_corruption(raw)
+
+    def _twin(self) -> Allocator | None:
+        """Return the same heap as the design's twin in Python, whose bytes are the same; None without one."""
+        twin = None if self.FILE else python_designs().get(self.NAME)
+        return twin(self.process, self.options, self.root) if twin else None
 
     @contextmanager
     def _seen(self) -> Iterator[Any]:
@@ -164,11 +174,13 @@ def c_class(design: Any, usual: Any, file: Path | None = None) -> type[CAllocato
     """
     name = name_of(design)
     magic, traits, smallest, options = statement(design)
+    twin = None if file else python_designs().get(name)
     return type(
         f"C_{name}",
         (CAllocator,),
         {
             **{"NAME": name, "MAGIC": magic, "TRAITS": traits, "SMALLEST": smallest, "OPTIONS": options},
             **{"DESIGN": design, "USUAL": usual, "FILE": file},
+            "STRUCTURE": twin.STRUCTURE if twin else "",
         },
     )

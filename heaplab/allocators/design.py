@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Final, NoReturn, Self, cast
 
 from heaplab._core import lib
-from heaplab.allocators.base import ALIGN, SIZE_MAX, Allocator, Checks, Entry, Span, size_t
+from heaplab.allocators.base import ALIGN, SIZE_MAX, Allocator, Checks, Entry, Span, Word, size_t
+from heaplab.allocators.decoding import Window, telling
 from heaplab.allocators.looking import looking, verify_magic
 from heaplab.allocators.parts.seal import Seal
 from heaplab.allocators.stated import shared_defaults
@@ -94,6 +95,13 @@ class Design(Allocator):
         """Yield the free blocks where the design keeps them; store nothing."""
         return iter(())
 
+    def _words(self, window: Window) -> Iterator[Word]:
+        """Yield the design's own words in the window, decoded, in any order, and others if that is simpler.
+
+        Broken words are said, not raised; see decoding.py.
+        """
+        return iter(())
+
     @abstractmethod
     def _check(self) -> None: ...
 
@@ -164,6 +172,11 @@ class Design(Allocator):
         with self._seen() as heap:
             return iter(list(heap._entries()))
 
+    def words(self, start: int, end: int, span: int = 0) -> Iterator[Word]:
+        window = Window(start, end, span if span <= start else 0)
+        with self._seen() as heap:
+            return iter(sorted(window.of(telling(heap._words(window), window))))
+
     def check(self) -> None:
         self._verify_root()
         with self._seen() as heap:
@@ -176,6 +189,16 @@ class Design(Allocator):
             yield type(self)(cast("Process", look), {**self.options, "checks": Checks.ALL}, self.root)
 
     # ---- for the designs ----
+
+    def _magic_word(self) -> Word:
+        """Return the root's first word, decoded."""
+        found = self._load(self.root + ROOT_MAGIC)
+        text = (
+            f"a heap of design {self.NAME}"
+            if found == self.MAGIC
+            else f"broken: {found:#x} is no {self.NAME}"
+        )
+        return Word(self.root + ROOT_MAGIC, 8, "magic", text)
 
     def _corrupt(self, address: int, rule: Rule) -> NoReturn:
         raise HeapCorruption(address, rule)

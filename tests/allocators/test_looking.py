@@ -52,9 +52,9 @@ def test_the_index_has_blocks_that_are_not_allocated(checked):
     heap = checked.heaps[0]
     spans = {span.start: span for span in heap.walk()}
     entries = list(heap.index())
-    for start, size, place in entries:
-        assert spans[start].state in (State.FREE, State.CACHED), place
-        assert spans[start].size == size
+    for entry in entries:
+        assert spans[entry.start].state in (State.FREE, State.CACHED), entry
+        assert spans[entry.start].size == entry.size
     assert len({entry.start for entry in entries}) == len(entries)
 
 

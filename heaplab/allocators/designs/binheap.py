@@ -28,4 +28,5 @@ class BinHeap(TaggedDesign):
 
     NAME = "binheap"
     MAGIC, TRAITS, SMALLEST, OPTIONS = stated("binheap")
+    STRUCTURE = "a binary heap of the free blocks, the largest on top"
     INDEX = BinaryHeap

@@ -80,6 +80,7 @@ class Buddy(Design):
 
     NAME = "buddy"
     MAGIC, TRAITS, SMALLEST, OPTIONS = stated("buddy")
+    STRUCTURE = "a doubly linked list of the free blocks of each order"
     ROOT_SIZE: ClassVar[int] = ROOT_HEADS + 8 * (MOST - LEAST + 1) + 16
 
     def __init__(self, process: "Process", options: Mapping[str, int], root: int) -> None:
@@ -338,10 +339,11 @@ class Buddy(Design):
 
     def _entries(self) -> Iterator[Entry]:
         for k in range(LEAST, MOST + 1):
-            p, place = self._load(self._heads + 8 * k), 0
+            p, place, before = self._load(self._heads + 8 * k), 0, 0
             while p:
-                yield Entry(p - HEADER, 1 << (self._tag(p) & ORDER), f"order {k}, {place}")
-                p, place = self._load(p + NEXT), place + 1
+                block, group = p - HEADER, f"order {k}"
+                yield Entry(block, 1 << (self._tag(p) & ORDER), f"{group}, {place}", before, group)
+                p, place, before = self._load(p + NEXT), place + 1, block
 
     def _check(self) -> None:
         """Verify every block's header and place, that buddies are merged, and that walk == index."""

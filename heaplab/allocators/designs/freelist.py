@@ -26,4 +26,5 @@ class FreeList(TaggedDesign):
 
     NAME = "freelist"
     MAGIC, TRAITS, SMALLEST, OPTIONS = stated("freelist")
+    STRUCTURE = "a doubly linked list of the free blocks"
     INDEX = FreeBlockList

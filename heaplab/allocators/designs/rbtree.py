@@ -27,4 +27,5 @@ class RBTree(TaggedDesign):
 
     NAME = "rbtree"
     MAGIC, TRAITS, SMALLEST, OPTIONS = stated("rbtree")
+    STRUCTURE = "a red-black tree of the free blocks, by size, then address"
     INDEX = RedBlackTree

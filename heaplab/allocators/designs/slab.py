@@ -178,6 +178,9 @@ class Slab(Design):
 
     NAME = "slab"
     MAGIC, TRAITS, SMALLEST, OPTIONS = stated("slab")
+    STRUCTURE = (
+        "a bitmap of the free blocks of each slab, and a list of the slabs of each class that have one"
+    )
 
     def __init__(self, process: "Process", options: Mapping[str, int], root: int) -> None:
         super().__init__(process, options, root)
@@ -564,11 +567,11 @@ class Slab(Design):
 
     def _entries(self) -> Iterator[Entry]:
         for size_class in range(self._n_classes):
-            slab, place = self._load(self._head(size_class)), 0
+            slab, place, group = self._load(self._head(size_class)), 0, f"class {size_class}"
             while slab:
                 for span in self._walk_slab(slab, self._load(slab + WORD)):
-                    if span.state == State.FREE:
-                        yield Entry(span.start, span.size, f"class {size_class}, slab {place}")
+                    if span.state == State.FREE:  # no block leads to it: the slab's bitmap does
+                        yield Entry(span.start, span.size, f"{group}, slab {place}", 0, group)
                 slab, place = self._load(slab + NEXT), place + 1
 
     def _walk_chunk(self, chunk: int, word: int) -> Iterator[Span]:

@@ -138,6 +138,9 @@ class Spans(Design):
 
     NAME = "spans"
     MAGIC, TRAITS, SMALLEST, OPTIONS = stated("spans")
+    STRUCTURE = (
+        "a list of the freed blocks of each span, and a list of the spans of each class that have room"
+    )
 
     def __init__(self, process: "Process", options: Mapping[str, int], root: int) -> None:
         super().__init__(process, options, root)
@@ -780,9 +783,11 @@ class Spans(Design):
             for c in range(self._classes):
                 span = self._load(self._list_of(arena, c))
                 while span:
-                    v = self._view(span)
+                    v, before = self._view(span), 0
+                    group = f"span {v.start:#x}"
                     for place, p in enumerate(self._list(v, v.state & UNITS, v.freed)):
-                        yield Entry(p, v.size, f"span {v.start:#x}, {place}")
+                        yield Entry(p, v.size, f"{group}, {place}", before, group)
+                        before = p
                     span = self._load(span + NEXT)
             arena = self._load(arena + ARENA_NEXT)
 

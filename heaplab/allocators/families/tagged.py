@@ -26,7 +26,8 @@ import errno
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
-from heaplab.allocators.base import ADDRESSES, ALIGN, Entry, Span, State, round_up
+from heaplab.allocators.base import ADDRESSES, ALIGN, Entry, Span, State, Word, round_up
+from heaplab.allocators.decoding import Window, telling, unused
 from heaplab.allocators.design import ROOT_DESIGN, Design
 from heaplab.allocators.parts.index import Index, Survey
 from heaplab.allocators.parts.tags import (
@@ -35,6 +36,7 @@ from heaplab.allocators.parts.tags import (
     HEADER,
     LAST,
     PREV_ALLOCATED,
+    describe,
     header,
     is_allocated,
     is_last,
@@ -347,8 +349,77 @@ class TaggedDesign(Design):
         yield from self._large.walk()
 
     def _entries(self) -> Iterator[Entry]:
-        for block, place in self._index.entries():
-            yield Entry(block, size_of(self._header(block)), place)
+        for block, place, under in self._index.entries():
+            yield Entry(block, size_of(self._header(block)), place, under)
+
+    # ---- decoding ----
+
+    def _words(self, window: Window) -> Iterator[Word]:
+        if window.meets(self.root, self._start + self._min_block - self.root):
+            yield from telling(self._root_words(), window)
+        for words in self._words_of_blocks(window), self._index.words(window), self._large.words(window):
+            yield from telling(words, window)
+
+    def _root_words(self) -> Iterator[Word]:
+        root, first = self.root, self._load(self.root + ROOT_FIRST)
+        can_be = self._lowest <= first < self._lowest + self._min_block
+        yield self._magic_word()
+        yield self._brk.root_word()
+        yield from self._large.root_words()
+        yield Word(root + ROOT_FIRST, 8, "first", f"{first:#x}{'' if can_be else ', broken'}", first * can_be)
+        yield from self._index.root_words()
+        yield from unused(root + ROOT_INDEX + 8 * self._index.WORDS, first if can_be else self._lowest)
+        yield self._last_word(self._brk.end() - HEADER)
+
+    def _last_word(self, epilogue: int) -> Word:
+        """Return the root's word of the free last block, decoded."""
+        at, last = self.root + ROOT_LAST, self._load(self.root + ROOT_LAST)
+        if prev_is_allocated(self._load(epilogue)):
+            return Word(at, 8, "last", "not in use: the last block is allocated")
+        if self._lowest <= last < epilogue:
+            return Word(at, 8, "last", f"{last:#x}, the free last block", last)
+        return Word(at, 8, "last", f"broken: no free last block can stand at {last:#x}")
+
+    def _words_of_blocks(self, window: Window) -> Iterator[Word]:
+        """Yield the words of the blocks in the window, and of the epilogue.
+
+        Behind a header that leads nowhere no block can be found.
+        """
+        epilogue = self._brk.end() - HEADER
+        known = self._lowest <= window.span <= epilogue and window.span % ALIGN == HEADER
+        block = window.span if known else self._load(self.root + ROOT_FIRST)
+        while block < min(epilogue, window.end):
+            word = self._load(block)
+            size, text = size_of(word), describe(self._seal, block, word)
+            if not self._min_block <= size <= epilogue - block or not self._seal.holds(block, word):
+                yield Word(block, HEADER, "header", f"{text}; broken: no block can be found behind it")
+                if block + HEADER <= window.start:
+                    yield Word(
+                        window.start,
+                        8,
+                        "broken",
+                        f"no block can be found: the header at {block:#x} is broken",
+                    )
+                return
+            if block + size > window.start:
+                yield Word(block, HEADER, "header", text)
+                if not is_allocated(word):
+                    yield from telling(self._index.links_of(block), window)
+                    if not is_last(word):
+                        yield self._footer_word(block, size)
+            block += size
+        if block == epilogue:
+            text = describe(self._seal, block, self._load(block))
+            yield Word(block, HEADER, "epilogue", text)
+
+    def _footer_word(self, block: int, size: int) -> Word:
+        at = block + size - FOOTER
+        found = self._load(at)
+        if found == size:
+            return Word(at, FOOTER, "footer", f"size {size:#x}", block)
+        return Word(at, FOOTER, "footer", f"size {found:#x}, broken: the header says {size:#x}")
+
+    # ---- check ----
 
     def _check(self) -> None:
         first, end = self._load(self.root + ROOT_FIRST), self._brk.end()

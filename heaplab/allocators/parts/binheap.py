@@ -24,8 +24,9 @@ The twin is csrc/parts/binheap.h.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
-from heaplab.allocators.base import ADDRESSES, Span, round_up
-from heaplab.allocators.parts.index import NOTHING, Found, Index, Memory, Survey
+from heaplab.allocators.base import ADDRESSES, Span, Word, round_up
+from heaplab.allocators.decoding import Window, sparse
+from heaplab.allocators.parts.index import NOTHING, Found, Index, Memory, Place, Survey
 from heaplab.allocators.parts.seal import Seal
 from heaplab.allocators.parts.tags import HEADER, is_allocated, size_of
 from heaplab.errors import HeapCorruption, Rule
@@ -184,10 +185,39 @@ class BinaryHeap(Index):
         if n_bytes := WORD * self._load(self._base + CAPACITY):
             yield Span.metadata(self._load(self._base + ARRAY), n_bytes)
 
-    def entries(self) -> Iterator[tuple[int, str]]:
-        array = self._load(self._base + ARRAY)
-        for slot in range(self._load(self._base + COUNT)):
-            yield self._load(array + WORD * slot), f"slot {slot}"
+    def entries(self) -> Iterator[Place]:
+        load, array = self._load, self._load(self._base + ARRAY)
+        for slot in range(load(self._base + COUNT)):
+            above = load(array + WORD * ((slot - 1) // 2)) if slot else 0
+            yield load(array + WORD * slot), f"slot {slot}", above
+
+    def root_words(self) -> Iterator[Word]:
+        load, base = self._load, self._base
+        array, capacity, count = load(base + ARRAY), load(base + CAPACITY), load(base + COUNT)
+        yield Word(base + ARRAY, 8, "array", f"{array:#x}", array)
+        yield Word(base + CAPACITY, 8, "capacity", f"{capacity} slots")
+        more = ", broken: more than the capacity" if count > capacity else ""
+        yield Word(base + COUNT, 8, "count", f"{count} slots in use{more}")
+
+    def links_of(self, block: int) -> Iterator[Word]:
+        load = self._load
+        array, slot = load(self._base + ARRAY), load(block + SLOT)
+        if slot >= load(self._base + COUNT):
+            yield Word(block + SLOT, 8, "slot", f"broken: slot {slot} is not in use")
+            return
+        other = "" if load(array + WORD * slot) == block else ", broken: another block is there"
+        yield Word(block + SLOT, 8, "slot", f"slot {slot}{other}", array + WORD * slot)
+
+    def words(self, window: Window) -> Iterator[Word]:
+        load, base = self._load, self._base
+        array, count = load(base + ARRAY), load(base + COUNT)
+
+        def tell(slot: int, at: int) -> list[Word]:
+            if slot >= count:
+                return []
+            return [self._link_word(at, f"slot {slot}", load(at), lambda to: load(to + SLOT) == slot)]
+
+        return sparse(window, array, load(base + CAPACITY), WORD, tell, "slots not in use")
 
     # ---- check ----
 

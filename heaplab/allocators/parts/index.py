@@ -9,7 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Final, Protocol
 
-from heaplab.allocators.base import ADDRESSES, Checks, Span
+from heaplab.allocators.base import ADDRESSES, Checks, Span, Word
+from heaplab.allocators.decoding import Window, leads
 from heaplab.allocators.parts import tags
 from heaplab.allocators.parts.seal import Seal
 from heaplab.allocators.parts.tags import HEADER
@@ -21,6 +22,8 @@ LEAST_BLOCK: Final = 32
 #: business
 Found = tuple[int, int, Any]
 NOTHING: Final[Found] = (0, 0, None)
+#: a block, its place in words, the block that leads to it, or 0
+Place = tuple[int, str, int]
 
 
 class Memory(Protocol):
@@ -152,8 +155,32 @@ class Index(ABC):
         return iter(())
 
     @abstractmethod
-    def entries(self) -> Iterator[tuple[int, str]]:
-        """Yield each block of the index and its place in words, in the index's own order."""
+    def entries(self) -> Iterator[Place]:
+        """Yield each block of the index, its place in words, and the block that leads to it or 0, in the
+        index's own order.
+        """
+
+    @abstractmethod
+    def root_words(self) -> Iterator[Word]:
+        """Yield the words of the root, decoded."""
+
+    @abstractmethod
+    def links_of(self, block: int) -> Iterator[Word]:
+        """Yield the words that the index keeps in a free block, decoded."""
+
+    def words(self, window: Window) -> Iterator[Word]:
+        """Yield the words of the memory that the index has apart from the blocks, decoded."""
+        return iter(())
+
+    def _link_word(self, at: int, name: str, link: int, points_back: Callable[[int], bool]) -> Word:
+        """Return the word at `at` decoded, a link to a free block or to the words of the root.
+
+        points_back: whether what stands there points back.
+        """
+        if not self._is_link(link):
+            return Word(at, 8, name, f"broken: no free block can stand at {link:#x}")
+        back = "" if points_back(link) else ", broken: it does not point back"
+        return Word(at, 8, name, f"{leads(link)}{back}", link)
 
     @abstractmethod
     def check_links(self, survey: Survey, block: int) -> None:

@@ -20,8 +20,8 @@ The twin is csrc/parts/list.h.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from heaplab.allocators.base import ADDRESSES
-from heaplab.allocators.parts.index import NOTHING, Found, Index, Memory, Survey
+from heaplab.allocators.base import ADDRESSES, Word
+from heaplab.allocators.parts.index import NOTHING, Found, Index, Memory, Place, Survey
 from heaplab.allocators.parts.seal import Seal
 from heaplab.allocators.parts.tags import HEADER, size_of
 from heaplab.allocators.stated import stated
@@ -209,11 +209,31 @@ class FreeBlockList(Index):
         if self._roves and self._load(self._rover) == block:
             self._store(self._rover, to)
 
-    def entries(self) -> Iterator[tuple[int, str]]:
-        block, place = self._load(self._sentinel + NEXT), 0
+    # ---- looking ----
+
+    def entries(self) -> Iterator[Place]:
+        block, place, before = self._load(self._sentinel + NEXT), 0, 0
         while block != self._sentinel:
-            yield block, str(place)
-            block, place = self._load(block + NEXT), place + 1
+            yield block, str(place), before
+            block, place, before = self._load(block + NEXT), place + 1, block
+
+    def root_words(self) -> Iterator[Word]:
+        if self._roves:
+            rover = self._load(self._rover)
+            yield self._link_word(self._rover, "rover", rover, lambda _: True)
+        else:
+            yield Word(self._rover, 8, "rover", "for next fit alone")
+        yield from self.links_of(self._sentinel)
+
+    def links_of(self, block: int) -> Iterator[Word]:
+        yield self._decoded(block, NEXT, PREV, "next")
+        yield self._decoded(block, PREV, NEXT, "prev")
+
+    def _decoded(self, block: int, offset: int, back: int, name: str) -> Word:
+        """Return one of the links of a block, or of the sentinel, decoded."""
+        link = self._load(block + offset)
+        word = self._link_word(block + offset, name, link, lambda to: self._load(to + back) == block)
+        return word._replace(text=f"{word.text}, the list's end") if link == self._sentinel else word
 
     # ---- check ----
 

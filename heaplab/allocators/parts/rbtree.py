@@ -17,7 +17,8 @@ The twin is csrc/parts/rbtree.h.
 from collections.abc import Iterator
 from typing import Final, NoReturn
 
-from heaplab.allocators.parts.index import Found, Index, Survey
+from heaplab.allocators.base import Word
+from heaplab.allocators.parts.index import Found, Index, Place, Survey
 from heaplab.allocators.parts.tags import HEADER, size_of
 from heaplab.errors import HeapCorruption, Rule
 
@@ -378,20 +379,50 @@ class RedBlackTree(Index):
             store(link, top)
             return
 
-    def entries(self) -> Iterator[tuple[int, str]]:
+    # ---- looking ----
+
+    def entries(self) -> Iterator[Place]:
         """Yield the nodes in order; a place is the way down from the root and the colour, as in "LR red"."""
-        pending: list[tuple[int, str]] = []
-        node, way = self._load(self._base), ""
+        pending: list[tuple[int, str, int]] = []
+        node, way, parent = self._load(self._base), "", 0
         while node or pending:
             while node:
-                pending.append((node, way))
+                pending.append((node, way, parent))
                 if len(pending) > HIGHEST:
                     raise HeapCorruption(node + HEADER, Rule.BROKEN_INDEX)
-                node, way = self._load(node + LEFT), way + "L"
-            node, way = pending.pop()
-            colour = "red" if self._load(node + PARENT) & RED else "black"
-            yield node, f"{way or 'root'} {colour}"
-            node, way = self._load(node + RIGHT), way + "R"
+                node, way, parent = self._load(node + LEFT), way + "L", node
+            node, way, parent = pending.pop()
+            yield node, f"{way or 'root'} {self._colour(self._load(node + PARENT))}", parent
+            node, way, parent = self._load(node + RIGHT), way + "R", node
+
+    @staticmethod
+    def _colour(parent_word: int) -> str:
+        return "red" if parent_word & RED else "black"
+
+    def root_words(self) -> Iterator[Word]:
+        yield self._child_word(self._base, "tree", self._load(self._base), 0)
+
+    def links_of(self, block: int) -> Iterator[Word]:
+        load = self._load
+        yield self._child_word(block + LEFT, "left", load(block + LEFT), block)
+        yield self._child_word(block + RIGHT, "right", load(block + RIGHT), block)
+        word = load(block + PARENT)
+        parent, link = self._parent_link(block, word & ~RED)
+        yield Word(block + PARENT, 8, "parent", f"{link}, this node {self._colour(word)}", parent)
+
+    def _child_word(self, at: int, name: str, child: int, parent: int) -> Word:
+        if not child:
+            return Word(at, 8, name, "none")
+        return self._link_word(at, name, child, lambda to: self._load(to + PARENT) & ~RED == parent)
+
+    def _parent_link(self, node: int, parent: int) -> tuple[int, str]:
+        """Return where the parent's link of a node leads, and what it says."""
+        load = self._load
+        if not parent:
+            is_root = load(self._base) == node
+            return self._base, "none, the tree's root" + ("" if is_root else ", broken: another node is")
+        word = self._link_word(0, "", parent, lambda to: node in (load(to + LEFT), load(to + RIGHT)))
+        return word.to, word.text
 
     # ---- check ----
 

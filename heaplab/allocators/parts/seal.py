@@ -78,3 +78,14 @@ class Seal:
     def holds(self, address: int, header: int) -> bool:
         """Return whether `header` was made by this seal for this address."""
         return header == self(address, header & TAG)
+
+    def describe(self, address: int, header: int) -> str:
+        """Return what the seal of a header says, in words.
+
+        >>> seal = Seal()
+        >>> seal.describe(0x10020, seal(0x10020, 5)), seal.describe(0x10020, 5), Seal(0).describe(0x10020, 5)
+        ('seal ok', 'seal broken', 'no seal')
+        """
+        if not self.holds(address, header):
+            return "seal broken"
+        return "seal ok" if self._factor else "no seal"

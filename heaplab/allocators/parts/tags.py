@@ -86,3 +86,22 @@ def with_prev_free(seal: Seal, block: int, word: int) -> int:
 def tombstone(seal: Seal, block: int) -> int:
     """Return what stands for the header of a block that the free block before it has swallowed."""
     return header(seal, block, 0, 0)
+
+
+def describe(seal: Seal, block: int, word: int) -> str:
+    """Return what the header of a block says, in words.
+
+    >>> describe(Seal(), 0x1008, header(Seal(), 0x1008, 48, ALLOCATED | PREV_ALLOCATED))
+    'size 0x30, allocated, previous allocated, seal ok'
+    >>> describe(Seal(), 0x1008, header(Seal(), 0x1008, 48, PREV_ALLOCATED | LAST) ^ 0x100)
+    'size 0x130, free, last of the heap, previous allocated, seal broken'
+    """
+    return ", ".join(
+        [
+            f"size {size_of(word):#x}",
+            "allocated" if is_allocated(word) else "free",
+            *(["last of the heap"] if is_last(word) else []),
+            f"previous {'allocated' if prev_is_allocated(word) else 'free'}",
+            seal.describe(block, word),
+        ]
+    )

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from heaplab._core import lib
-from heaplab.allocators.base import ALIGN, SIZE_MAX, round_up
+from heaplab.allocators.base import ALIGN, SIZE_MAX, Word, round_up
 from heaplab.allocators.design import ROOT_MAGIC
 from heaplab.allocators.sources.large import LEAST, THRESHOLD
 from heaplab.allocators.stated import shared
@@ -63,6 +63,12 @@ class Brk:
     def end(self) -> int:
         """Return the end of the heap.  1 mem."""
         return self._load(self._end)
+
+    def root_word(self) -> Word:
+        """Return the root's word of the end, decoded."""
+        end, at = self.end(), self._process.sbrk(0)
+        other = "" if end == at else f"; the break is at {at:#x}"
+        return Word(self._end, 8, "end", f"the heap ends at {end:#x}{other}")
 
     def keep(self, tail: int) -> int:
         """Return where the heap would end that keeps everything below `tail`, and top_pad bytes."""

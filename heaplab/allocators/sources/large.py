@@ -29,7 +29,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from heaplab._core import lib
-from heaplab.allocators.base import MOST, SIZE_MAX, Checks, Span, State, round_up
+from heaplab.allocators.base import MOST, SIZE_MAX, Checks, Span, State, Word, round_up
+from heaplab.allocators.decoding import Window, sparse, unused
 from heaplab.allocators.parts.seal import FACTOR, TAG, Seal
 from heaplab.allocators.stated import shared
 from heaplab.errors import HeapCorruption, Rule
@@ -170,6 +171,37 @@ class Large:
             count += 1
         if count != load(self._root + COUNT) or 2 * count > table.slots:
             raise HeapCorruption(self._root, Rule.BROKEN_INDEX)
+
+    def root_words(self) -> Iterator[Word]:
+        """Yield the root's words, decoded."""
+        root, table = self._root, self._table()
+        text = f"{table.at:#x}, {table.slots} slots" if table.slots else "no large block yet"
+        yield Word(root + TABLE, 8, "large table", text, table.at)
+        yield Word(root + COUNT, 8, "large blocks", str(self._load(root + COUNT)))
+        threshold = self._load(root + THRESHOLD) if self._dynamic else self._least
+        least = f"from {threshold:#x} bytes on" + ("" if self._dynamic else ", by the option")
+        yield Word(root + THRESHOLD, 8, "large threshold", least)
+
+    def words(self, window: Window) -> Iterator[Word]:
+        """Yield the words of the table, decoded."""
+        table = self._table()
+        if table.slots:
+            yield from sparse(window, table.at, table.slots, SLOT, self._slot_words, "slots not in use")
+            yield from unused(table.slot(table.slots), table.at + round_up(SLOT * table.slots, table.page))
+
+    def _slot_words(self, n: int, slot: int) -> list[Word]:
+        load = self._load
+        p = load(slot + PAYLOAD)
+        if not p:
+            return []
+        base, length, seal = load(slot + BASE), load(slot + LENGTH), load(slot + SEAL)
+        whole = 0 <= p - base < length and seal == self._seal_of(p, base, length)
+        return [
+            Word(slot + PAYLOAD, 8, "payload", f"{p:#x}", base if whole else 0),
+            Word(slot + BASE, 8, "mapping", f"{base:#x}", base if whole else 0),
+            Word(slot + LENGTH, 8, "length", f"{length:#x}"),
+            Word(slot + SEAL, 8, "seal", self._seal.describe(p, seal) if whole else "seal broken"),
+        ]
 
     # ---- the table ----
 

@@ -150,7 +150,7 @@ def test_the_index_has_the_free_blocks_of_slabs_in_use(heap):
     entries = list(heap.index())
     free = {span.start for span in heap.blocks() if span.state == State.FREE and span.size == 112}
     assert {entry.start for entry in entries} == free
-    assert (blocks[5], 112, "class 6, slab 0") in entries
+    assert (blocks[5], 112, "class 6, slab 0", 0, "class 6") in entries
 
 
 def test_blocks_are_aligned_without_padding(heap):

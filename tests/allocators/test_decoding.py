@@ -1,0 +1,204 @@
+"""Every word of a design's own is decoded, as walk and index have it; broken ones are said, not raised."""
+
+import functools
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heaplab import allocators
+from heaplab.allocators import State, Trait
+from heaplab.allocators.base import SIZE_MAX
+from heaplab.testing.checked_heap import CheckedHeap
+from heaplab.testing.specs import tuned, varied
+from heaplab.testing.steps import random_step
+
+DESIGNS = ["binheap", "freelist", "rbtree"]
+#: every design, each as it is and tuned, and what else has another structure
+SPECS = [
+    *dict.fromkeys([*DESIGNS, *map(tuned, DESIGNS)]),
+    *(
+        spec
+        for spec in varied()
+        if spec.startswith("freelist:fit=next:order=address")
+        or ("seal=" in spec and spec.partition(":")[0] in DESIGNS)
+    ),
+]
+
+
+def heap_of(spec, language="python", steps=60, **kernel):
+    """A heap with some history."""
+    checked, chance = CheckedHeap(spec, language, **kernel), Random(5)
+    for _ in range(steps):
+        checked.do(random_step(checked, chance, processes=1))
+    return checked.heaps[0]
+
+
+@pytest.fixture(params=SPECS)
+def heap(request):
+    return heap_of(request.param)
+
+
+def words_of(heap, span):
+    return list(heap.words(span.start, span.end, span.start))
+
+
+def verify_tiled(words, start, end):
+    """The words are side by side, and all the bytes of [start, end)."""
+    at = start
+    for word in words:
+        assert word.address == at, f"{word} does not stand at {at:#x}"
+        at += word.size
+    assert at == end
+
+
+def test_metadata_and_headers_consist_of_words(heap):
+    for span in heap.walk():
+        words = words_of(heap, span)
+        if span.state == State.METADATA:
+            verify_tiled(words, span.start, span.end)
+        else:
+            verify_tiled([word for word in words if word.address < span.payload], span.start, span.payload)
+        if span.state.is_live:
+            assert all(word.address < span.payload for word in words)
+        assert not any("broken" in word.text for word in words)
+
+
+def test_headers_say_what_the_walk_says(heap):
+    headers = 0
+    for span in heap.walk():
+        for word in words_of(heap, span):
+            if word.name == "header" and span.state in (State.FREE, State.ALLOCATED):
+                said = word.text.split(", ")
+                assert said[0] == f"size {span.size:#x}"
+                assert said[1] == span.state.name.lower()
+                headers += 1
+    assert headers > 10 or Trait.HEADERS not in heap.TRAITS
+
+
+def test_words_of_a_range_are_those_of_its_spans(heap):
+    spans = list(heap.walk())
+    start, end = spans[0].start, max(span.end for span in spans if span.end < spans[0].start + (1 << 30))
+    whole = [word for span in spans if span.end <= end for word in words_of(heap, span)]
+    assert list(heap.words(start, end)) == whole
+    one = spans[len(spans) // 2]
+    assert list(heap.words(one.start, one.end)) == words_of(heap, one)
+
+
+def test_links_lead_to_free_blocks_or_to_words_of_the_design(heap):
+    spans = list(heap.walk())
+    indexed = {entry.start for entry in heap.index()}
+    mapped = {span.start for span in spans if span.state == State.LARGE}
+    own = [range(span.start, span.end) for span in spans if span.state == State.METADATA]
+    links = [word for span in spans for word in words_of(heap, span) if word.to]
+    blocks = {span.start for span in spans}
+    for word in links:
+        led = word.to in indexed or word.to in mapped or any(word.to in span for span in own)
+        assert led or (word.name == "first" and word.to in blocks), word
+    # every free block that is linked is reached
+    assert len(links) > 2
+
+
+def test_the_index_is_a_forest_in_its_own_order(heap):
+    """Each entry is reached once; in a list each is under the one before."""
+    entries = list(heap.index())
+    by_start = {entry.start: entry for entry in entries}
+    assert len(by_start) == len(entries) > 0
+    for entry in entries:
+        above, steps = entry, 0
+        while above.under:
+            above, steps = by_start[above.under], steps + 1
+            assert above.group == entry.group
+            assert steps <= len(entries)
+    for group in {entry.group for entry in entries}:
+        first = [entry for entry in entries if entry.group == group and not entry.under]
+        assert len(first) == 1 or heap.NAME == "slab"
+    assert heap.STRUCTURE
+
+
+@pytest.mark.parametrize("spec", DESIGNS)
+def test_c_says_what_python_says(spec):
+    seen = []
+    for language in allocators.LANGUAGES:
+        heap = heap_of(spec, language)
+        spans = list(heap.walk())
+        words = list(heap.words(0, SIZE_MAX))
+        assert words
+        seen.append((heap.STRUCTURE, list(heap.index()), words, [words_of(heap, span) for span in spans]))
+    assert seen[0] == seen[1]
+
+
+@functools.cache
+def broken_heap(spec):
+    heap = heap_of(spec, "c", 40, ram="8 MiB")
+    words = []
+    for span in heap.walk():
+        last = span.end if span.state == State.METADATA else span.payload
+        words += range(span.start, last, 8)
+        if span.state == State.FREE:
+            words += range(span.payload, min(span.end, span.payload + 24), 8)
+    return heap, words
+
+
+@pytest.mark.parametrize("spec", DESIGNS)
+def test_words_of_a_broken_heap_end_and_say_so(spec):
+    """Noise, addresses of the heap and of nobody's over its words: nothing raises, and all ends."""
+    heap, words = broken_heap(spec)
+    values = st.one_of(st.integers(0, SIZE_MAX), st.sampled_from([*words, 0, 8, 1 << 46, heap.root]))
+
+    @settings(max_examples=25, deadline=None)
+    @given(st.dictionaries(st.sampled_from(words), values, min_size=1, max_size=6))
+    def broken(stored):
+        child = heap.attach(heap.process.fork())
+        for address, value in stored.items():
+            child.process.store64(address, value)
+        for address in [0, *stored]:
+            said = list(child.words(address, address + 64 if address else SIZE_MAX))
+            assert all(word.size > 0 for word in said)
+            assert said == sorted(said)
+        child.process.exit(0)
+        heap.process.wait()
+
+    broken()
+
+
+@pytest.mark.parametrize("spec", [name for name in DESIGNS if name != "slab"])
+def test_a_broken_word_is_said(spec):
+    """One bit of a header, a link or a seal."""
+    heap = heap_of(spec, "c")
+    (sealed,) = [word for word in heap.words(0, SIZE_MAX) if "seal ok" in word.text][:1]
+    heap.process.store64(sealed.address, heap.process.load64(sealed.address) ^ 0x10)
+    (broken,) = heap.words(sealed.address, sealed.address + 8)
+    assert broken.address == sealed.address
+    assert "broken" in broken.text
+
+
+@pytest.mark.parametrize("spec", ["freelist", "rbtree", "binheap"])
+def test_broken_links_are_said_and_lead_nowhere(spec):
+    heap = heap_of(spec, "c")
+    block = next(entry.start for entry in heap.index() if entry.under)
+    for value, leads in (0x123450, False), (heap.root + 0x1008, spec != "binheap"):
+        heap.process.store64(block + 8, value)
+        word = next(word for word in heap.words(block, block + 32) if word.address == block + 8)
+        assert "broken" in word.text
+        assert bool(word.to) == leads
+
+
+def test_behind_a_broken_header_no_block_is_made_up():
+    heap = heap_of("freelist")
+    spans = [span for span in heap.walk() if span.state == State.ALLOCATED]
+    heap.process.store64(spans[3].start, 0)
+    (lost,) = heap.words(spans[6].start, spans[6].payload)
+    assert lost.name == "broken"
+    assert f"{spans[3].start:#x}" in lost.text
+    # a caller who knows that a block stands there is told
+    (known,) = heap.words(spans[6].start, spans[6].payload, spans[6].start)
+    assert known.name == "header"
+
+
+def test_words_change_nothing(heap):
+    context = heap.process.context
+    before = (context.loads, context.stores, context.faults, heap.process.syscalls)
+    assert list(heap.words(heap.root, heap.root + 64))
+    assert (context.loads, context.stores, context.faults, heap.process.syscalls) == before
