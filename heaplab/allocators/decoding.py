@@ -51,6 +51,11 @@ def telling(words: Iterator[Word], window: Window) -> Iterator[Word]:
         yield Word(min(at, window.end - 1), 8, "broken", f"from here on nothing can be told: {error}")
 
 
+def lost(window: Window, header: int) -> Word:
+    """Return the word of a window that no block can be found in: the header there, before it, is broken."""
+    return Word(window.start, 8, "broken", f"no block can be found: the header at {header:#x} is broken")
+
+
 def sparse(
     window: Window,
     at: int,

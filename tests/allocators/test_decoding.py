@@ -14,7 +14,7 @@ from heaplab.testing.checked_heap import CheckedHeap
 from heaplab.testing.specs import tuned, varied
 from heaplab.testing.steps import random_step
 
-DESIGNS = ["binheap", "freelist", "rbtree"]
+DESIGNS = ["binheap", "buddy", "freelist", "rbtree"]
 #: every design, each as it is and tuned, and what else has another structure
 SPECS = [
     *dict.fromkeys([*DESIGNS, *map(tuned, DESIGNS)]),

@@ -37,8 +37,10 @@ import errno
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
-from heaplab.allocators.base import ALIGN, Entry, Span, State, round_up
+from heaplab.allocators.base import ALIGN, Entry, Span, State, Word, round_up
+from heaplab.allocators.decoding import Window, leads, lost, sparse, telling, unused
 from heaplab.allocators.design import ROOT_DESIGN, Design
+from heaplab.allocators.parts.bitmap import names_of
 from heaplab.allocators.parts.seal import TAG
 from heaplab.allocators.sources import brk
 from heaplab.allocators.sources.large import Large
@@ -323,7 +325,7 @@ class Buddy(Design):
         self._unlink_tail(tail, end)
         self._cut(tail, keep if self._brk.shrink(keep) else end)
 
-    # walk and check
+    # walk
 
     def _walk(self) -> Iterator[Span]:
         yield Span.metadata(self.root, self._first - HEADER - self.root)
@@ -344,6 +346,80 @@ class Buddy(Design):
                 block, group = p - HEADER, f"order {k}"
                 yield Entry(block, 1 << (self._tag(p) & ORDER), f"{group}, {place}", before, group)
                 p, place, before = self._load(p + NEXT), place + 1, block
+
+    # decoding
+
+    def _words(self, window: Window) -> Iterator[Word]:
+        if window.meets(self.root, self._first - self.root):
+            yield from telling(self._root_words(window), window)
+        yield from telling(self._words_of_blocks(window), window)
+        yield from telling(self._large.words(window), window)
+
+    def _root_words(self, window: Window) -> Iterator[Word]:
+        yield self._magic_word()
+        yield self._brk.root_word()
+        yield from self._large.root_words()
+        orders = self._load(self._orders)
+        broken = ", broken" if orders & ~((2 << MOST) - (1 << LEAST)) else ""
+        yield Word(self._orders, 8, "orders", f"with free blocks: {names_of(orders)}{broken}")
+        heads, n = self._heads + 8 * LEAST, MOST - LEAST + 1
+        yield from sparse(window, heads, n, 8, self._head_words, "orders without a free block")
+        yield from unused(heads + 8 * n, self._first - HEADER)
+
+    def _head_words(self, i: int, at: int) -> list[Word]:
+        first = self._load(at)
+        return [self._link_word(at, f"order {LEAST + i}", first)] if first else []
+
+    def _link_word(self, at: int, name: str, p: int) -> Word:
+        """Return the word at `at` decoded, a link to the block at p, which has to point back to the word."""
+        if not p:
+            return Word(at, 8, name, "none")
+        if not self._is_place(p):
+            return Word(at, 8, name, f"broken: no free block can stand at {p:#x}")
+        back = "" if self._load(p + PREV) == at else ", broken: it does not point back"
+        return Word(at, 8, name, f"{leads(p)}{back}", p - HEADER)
+
+    def _words_of_blocks(self, window: Window) -> Iterator[Word]:
+        """Yield the words of the blocks in the window, and the fence.
+
+        Behind a broken header no block can be found.
+        """
+        end, p = self._brk.end(), window.span + HEADER
+        if not self._first <= p <= end or p & ((1 << LEAST) - 1):
+            p = self._first
+        while p < end and p - HEADER < window.end:
+            header = self._load(p - HEADER)
+            tag, k, text = header & TAG, header & ORDER, self._describe(p, header)
+            if tag not in (k, k | ALLOCATED) or not LEAST <= k <= MOST or not self._seal.holds(p, header):
+                yield Word(p - HEADER, HEADER, "header", f"{text}; broken: no block can be found behind it")
+                if p <= window.start:
+                    yield lost(window, p - HEADER)
+                return
+            if p - HEADER + (1 << k) > window.start:
+                yield Word(p - HEADER, HEADER, "header", text)
+                if tag == k:
+                    yield from telling(self._links_of(p, k), window)
+            p += 1 << k
+        if p == end:
+            header = self._load(p - HEADER)
+            fence = "the end of the heap" if header & TAG == FENCE else "broken: no fence"
+            yield Word(p - HEADER, HEADER, "fence", f"{fence}, {self._seal.describe(p, header)}")
+
+    def _describe(self, p: int, header: int) -> str:
+        k, state = header & ORDER, "allocated" if header & ALLOCATED else "free"
+        return f"size {1 << k:#x}, {state}, order {k}, {self._seal.describe(p, header)}"
+
+    def _links_of(self, p: int, k: int) -> Iterator[Word]:
+        yield self._link_word(p + NEXT, "next", self._load(p + NEXT))
+        at, pointer, head = p + PREV, self._load(p + PREV), self._heads + 8 * k
+        if pointer != head and not self._is_place(pointer):
+            yield Word(at, 8, "prev", f"broken: neither a free block nor the list's head is at {pointer:#x}")
+            return
+        which = ", the list's head" if pointer == head else ""
+        back = "" if self._load(pointer) == p else ", broken: it does not point here"
+        yield Word(at, 8, "prev", f"{pointer:#x}{which}{back}", pointer if which else pointer - HEADER)
+
+    # check
 
     def _check(self) -> None:
         """Verify every block's header and place, that buddies are merged, and that walk == index."""

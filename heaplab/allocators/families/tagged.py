@@ -27,7 +27,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
 
 from heaplab.allocators.base import ADDRESSES, ALIGN, Entry, Span, State, Word, round_up
-from heaplab.allocators.decoding import Window, telling, unused
+from heaplab.allocators.decoding import Window, lost, telling, unused
 from heaplab.allocators.design import ROOT_DESIGN, Design
 from heaplab.allocators.parts.index import Index, Survey
 from heaplab.allocators.parts.tags import (
@@ -394,12 +394,7 @@ class TaggedDesign(Design):
             if not self._min_block <= size <= epilogue - block or not self._seal.holds(block, word):
                 yield Word(block, HEADER, "header", f"{text}; broken: no block can be found behind it")
                 if block + HEADER <= window.start:
-                    yield Word(
-                        window.start,
-                        8,
-                        "broken",
-                        f"no block can be found: the header at {block:#x} is broken",
-                    )
+                    yield lost(window, block)
                 return
             if block + size > window.start:
                 yield Word(block, HEADER, "header", text)
