@@ -24,7 +24,10 @@ void hl_replay_enter(hl_replay *r, hl_context *c, void *escape);
 /* Gives the context that was entered what is left of the limit. */
 void hl_replay_refuel(hl_replay *r);
 
-/* After an event: peaks, and a sample if one is due.  page: bytes. */
+/* Writes the row of the event that was carried out last. */
+void hl_replay_log_event(hl_replay *r);
+
+/* After an event: peaks, its row in the log, and a sample if one is due.  page: bytes. */
 static inline void replay_note(hl_replay *r, uint64_t page)
 {
     hl_sample *now = &r->now;
@@ -37,6 +40,8 @@ static inline void replay_note(hl_replay *r, uint64_t page)
         r->peak_heap = now->heap;
     if (now->resident > r->peak_resident)
         r->peak_resident = now->resident;
+    if (HL_UNLIKELY(r->log != NULL))
+        hl_replay_log_event(r);
     if (HL_UNLIKELY(r->events == r->sample_at[r->sampled]))
         r->samples[r->sampled++] = *now;
 }

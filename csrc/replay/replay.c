@@ -21,17 +21,49 @@ hl_replay *hl_replay_new(hl_machine *m, hl_heap_fn call)
     return r;
 }
 
+/* Frees what is kept for a process, whose context may be gone. */
+static void drop(hl_replay *r, uint64_t number)
+{
+    hl_replay_process *p = process_of(r, number);
+    if (!p)
+        return;
+    slots_clear(&p->slots);
+    shadow_clear(&p->shadow);
+    free(p);
+    r->processes[number] = NULL;
+}
+
 void hl_replay_delete(hl_replay *r)
 {
     if (!r)
         return;
     for (uint64_t number = 0; number < r->process_capacity; number++)
-        hl_replay_end(r, number);
+        drop(r, number);
     free(r->processes);
     free(r);
 }
 
+hl_replay *hl_replay_branch(const hl_replay *r)
+{
+    hl_replay *branch = hl_replay_new(r->machine, r->call);
+    if (!branch)
+        return NULL;
+    branch->payload = r->payload;
+    branch->mems_limit = r->mems_limit;
+    branch->mems = r->mems;
+    branch->events = branch->now.event = r->events;
+    branch->row = r->row;
+    return branch;
+}
+
 /* ---- processes ---- */
+
+/* Adds the minor faults of the process since its last event. */
+static void settle_faults(hl_replay *r, hl_replay_process *p)
+{
+    r->faults += p->context->minor_faults - p->faults;
+    p->faults = p->context->minor_faults;
+}
 
 int hl_replay_start(hl_replay *r, uint64_t number, hl_context *c, hl_heap *heap, void *handle)
 {
@@ -53,18 +85,20 @@ int hl_replay_start(hl_replay *r, uint64_t number, hl_context *c, hl_heap *heap,
     p->handle = handle;
     p->heap_pages = c->space->heap_pages;
     r->heap_pages += p->heap_pages;
+    settle_faults(r, p);
     r->processes[number] = p;
     return 0;
 }
 
-int hl_replay_fork(hl_replay *r, uint64_t parent, uint64_t number, hl_context *c, hl_heap *heap, void *handle)
+int hl_replay_fork(hl_replay *r, const hl_replay *from, uint64_t parent, uint64_t number, hl_context *c, hl_heap *heap,
+                   void *handle)
 {
     if (hl_replay_start(r, number, c, heap, handle) < 0)
         return -1;
-    hl_replay_process *p = r->processes[number], *from = r->processes[parent];
-    if (slots_copy(&p->slots, &from->slots) < 0 || shadow_copy(&p->shadow, &from->shadow) < 0)
+    hl_replay_process *p = r->processes[number], *old = from->processes[parent];
+    if (slots_copy(&p->slots, &old->slots) < 0 || (r->verify && shadow_copy(&p->shadow, &old->shadow) < 0))
         return -1;
-    p->live = from->live;
+    p->live = old->live;
     r->now.live += p->live;
     return 0;
 }
@@ -74,12 +108,10 @@ void hl_replay_end(hl_replay *r, uint64_t number)
     hl_replay_process *p = process_of(r, number);
     if (!p)
         return;
+    settle_faults(r, p);
     r->now.live -= p->live;
     r->heap_pages -= p->heap_pages;
-    slots_clear(&p->slots);
-    shadow_clear(&p->shadow);
-    free(p);
-    r->processes[number] = NULL;
+    drop(r, number);
 }
 
 const hl_slot *hl_replay_slots(const hl_replay *r, uint64_t number, uint64_t *count)
@@ -87,6 +119,53 @@ const hl_slot *hl_replay_slots(const hl_replay *r, uint64_t number, uint64_t *co
     const hl_replay_process *p = process_of(r, number);
     *count = p ? p->slots.count : 0;
     return p ? p->slots.at : NULL;
+}
+
+/* ---- the log ---- */
+
+void hl_replay_log(hl_replay *r, const hl_log *log)
+{
+    r->log = log;
+    r->logged_mems = r->mems;
+    r->logged_faults = r->faults;
+}
+
+static uint32_t narrow(uint64_t n) { return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX; }
+
+void hl_replay_log_event(hl_replay *r)
+{
+    const hl_log *log = r->log;
+    uint64_t row = r->events - 1;
+    hl_replay_process *p = process_of(r, r->bad_process);
+    if (p)
+        settle_faults(r, p);
+    log->address[row] = r->bad_address;
+    log->mems[row] = narrow(r->mems - r->logged_mems);
+    log->faults[row] = narrow(r->faults - r->logged_faults);
+    log->live[row] = r->now.live;
+    log->heap[row] = r->now.heap;
+    log->resident[row] = r->now.resident;
+    r->logged_mems = r->mems;
+    r->logged_faults = r->faults;
+}
+
+void hl_replay_origins(const hl_events *events, uint64_t n, uint64_t process, uint64_t count, uint64_t *event)
+{
+    uint64_t wanted = 0;
+    for (uint64_t id = 0; id < count; id++)
+        wanted += event[id] == UINT64_MAX;
+    while (wanted && n--) {
+        int op = events->op[n];
+        uint32_t id = events->id[n];
+        if (op == HL_OP_FORK && id == process)
+            process = events->process[n]; /* what it did before is done in the name of its parent */
+        if (events->process[n] != process || op == HL_OP_FREE || is_process_op(op) || op == HL_OP_THREAD_EXIT)
+            continue;
+        if (id < count && event[id] == UINT64_MAX) {
+            event[id] = n;
+            wanted--;
+        }
+    }
 }
 
 /* ---- mems of one operation ---- */
@@ -136,6 +215,7 @@ void hl_replay_enter(hl_replay *r, hl_context *c, void *escape)
 void hl_replay_passed(hl_replay *r)
 {
     r->row++;
+    r->bad_address = 0;
     replay_note(r, r->machine->page_size);
 }
 

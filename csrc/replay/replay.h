@@ -51,6 +51,7 @@ typedef struct hl_replay_process {
     hl_shadow shadow;    /* of the blocks in the slots; only when payloads are verified */
     uint64_t live;       /* payload bytes */
     uint64_t heap_pages; /* as of its last event */
+    uint64_t faults;     /* minor ones, as of its last event; kept for the log */
 } hl_replay_process;
 
 /* How things stand after `event` events. */
@@ -60,6 +61,13 @@ typedef struct hl_sample {
     uint64_t heap;     /* bytes of address space that brk and anonymous mmap gave them */
     uint64_t resident; /* bytes of anonymous frames in use, each once */
 } hl_sample;
+
+/* What is known of every event, a row each by its number: a row is written after the event. */
+typedef struct hl_log {
+    uint64_t *address;      /* of the block's payload; 0 where the event leaves no block */
+    uint32_t *mems, *faults; /* of the event, all its processes': what does not fit is UINT32_MAX */
+    uint64_t *live, *heap, *resident; /* as in hl_sample */
+} hl_log;
 
 /* Mems of one operation: up to HL_MEMS_EXACT - 1 a bucket each, above it 128 buckets an octave, so that a
  * bucket's ends differ by less than 1 %. */
@@ -75,6 +83,7 @@ typedef struct hl_replay {
     uint64_t mems_limit; /* the reference that would take mems above it is not made: the call breaks off */
     const uint64_t *sample_at; /* numbers of events, rising; the last is UINT64_MAX */
     hl_sample *samples;        /* room for as many */
+    const hl_log *log;         /* with room for every event, or NULL; set by hl_replay_log */
 
     /* where it stands */
     uint64_t events; /* carried out */
@@ -87,6 +96,8 @@ typedef struct hl_replay {
     uint64_t before;     /* references that its context had counted when the last call of the allocator began */
     uint64_t heap_pages; /* of all processes */
     hl_sample now;
+    uint64_t faults;     /* minor ones of all processes so far, as of their last events */
+    uint64_t logged_mems, logged_faults; /* what the rows of the log, and what was before them, add up to */
 
     /* what it measured; peaks are taken after every event */
     uint64_t peak_live, peak_heap, peak_resident;
@@ -97,7 +108,7 @@ typedef struct hl_replay {
     uint64_t ns; /* of the processor, in hl_replay_run: the allocator, its faults and system calls, and the payloads */
 
     /* what went wrong: with which block, in whose way it is, and at which of its bytes */
-    uint64_t bad_process, bad_id, bad_address, bad_size, bad_offset;
+    uint64_t bad_process, bad_id, bad_address, bad_size, bad_offset; /* bad_address: 0 after a free */
     uint64_t other_id, other_address, other_size;
     int touching; /* the access at hand is to the payload of the block bad_id: not the allocator's own */
 } hl_replay;
@@ -108,8 +119,15 @@ void hl_replay_delete(hl_replay *r);
 
 /* Process `number` starts, with a heap and no live block.  0, or -1: the host has no memory. */
 int hl_replay_start(hl_replay *r, uint64_t number, hl_context *c, hl_heap *heap, void *handle);
-/* The same for the child of a fork: it starts with a copy of `parent`'s slots. */
-int hl_replay_fork(hl_replay *r, uint64_t parent, uint64_t number, hl_context *c, hl_heap *heap, void *handle);
+/* The same for the child of a fork: it starts with a copy of the slots of `from`'s process `parent`. */
+int hl_replay_fork(hl_replay *r, const hl_replay *from, uint64_t parent, uint64_t number, hl_context *c, hl_heap *heap,
+                   void *handle);
+/* A replay that stands at the same event, with no process yet: hl_replay_fork brings them.  It verifies no payloads,
+ * and counts mems on for the limit's sake; peaks, operations and samples begin anew.  NULL when the host has no
+ * memory. */
+hl_replay *hl_replay_branch(const hl_replay *r);
+/* From now on every event has its row in the log; the counts of the first are from here on. */
+void hl_replay_log(hl_replay *r, const hl_log *log);
 /* Process `number` is gone, or about to start anew. */
 void hl_replay_end(hl_replay *r, uint64_t number);
 
@@ -121,6 +139,9 @@ void hl_replay_passed(hl_replay *r);
 int hl_replay_verify(hl_replay *r, uint64_t number);
 /* The slots of a process, *count of them. */
 const hl_slot *hl_replay_slots(const hl_replay *r, uint64_t number, uint64_t *count);
+/* Finds which event allocated, or last reallocated, the blocks that live in a process after the first n events.
+ * event: for each of `count` slots UINT64_MAX if its event is to be found, else anything. */
+void hl_replay_origins(const hl_events *events, uint64_t n, uint64_t process, uint64_t count, uint64_t *event);
 
 uint64_t hl_mems_bucket(uint64_t mems);
 /* The largest number of mems that falls into the bucket. */

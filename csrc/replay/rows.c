@@ -246,7 +246,7 @@ static ALWAYS_INLINE int release(hl_replay *r, hl_replay_process *p, uint32_t id
     if (verify && address && shadow_mark(&p->shadow, address, size, 0) < 0)
         return HL_REPLAY_HOST_MEMORY;
     r->remote_frees += address && slot->thread != p->context->thread;
-    slot->address = 0;
+    slot->address = r->bad_address = 0;
     p->live -= size;
     r->now.live -= size;
     return HL_REPLAY_DONE;

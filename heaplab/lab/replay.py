@@ -85,11 +85,10 @@ class End:
 
 @dataclass
 class _Member:
-    """A process of the trace, alive.  parent: that forked it; None: pid 1, which collects by itself."""
+    """A process of the trace, alive.  handle: of the heap, for the C side."""
 
     process: Process
     heap: Allocator
-    parent: Process | None
     handle: Any
 
 
@@ -100,10 +99,12 @@ class Replay:
     verify: compare payloads with what was written.  payload: write them.  max_mems: stop before the
     reference that takes the total above it.
 
-    watch: called with this object before the first call of the allocator.
+    watch: called with this object before the first call of the allocator.  block: all events of the trace as
+    one block, for a replay that is to have branches; without it the trace is read.
 
     end: why it is over early, None until then.  doing: what it does besides events, in words; "" at an event.
-    raw: the C side, with its counters.
+    raw: the C side, with its counters.  numbers: by pid, the trace's numbers of its processes, from before
+    the first call of their allocators on.
     """
 
     def __init__(
@@ -117,22 +118,15 @@ class Replay:
         max_mems: int | None = None,
         samples: int = SAMPLES,
         watch: Callable[["Replay"], None] = lambda replay: None,
+        block: Block | None = None,
     ) -> None:
-        self.trace = trace
-        self.spec = spec
-        self.kernel = kernel
-        self.end: End | None = None
-        self.doing = "before the first event"
-        self.members: dict[int, _Member] = {}
-        self._faults = 0
-        self._calls: Counter[str] = Counter()
-        self._blocks = iter(trace)
+        self._blocks = iter(trace if block is None else [block])
         self._block: Block | None = None
         self._events: Any = None
-        raw = lib.hl_replay_new(kernel.machine.raw, lib.hl_py_heap)
-        if raw == ffi.NULL:
-            raise MemoryError("this computer has no memory for the replay")
-        self.raw: Any = ffi.gc(raw, lib.hl_replay_delete)
+        self._begin(trace, spec, kernel, lib.hl_replay_new(kernel.machine.raw, lib.hl_py_heap))
+        self.doing = "before the first event"
+        if block is not None:
+            self._next_block()
         self.raw.verify = verify
         self.raw.payload = payload
         self.raw.mems_limit = _NO_LIMIT if max_mems is None else max_mems
@@ -149,6 +143,21 @@ class Replay:
         except Exception as error:
             self.fail(self.doing, error)
         self.doing = ""
+
+    def _begin(self, trace: Trace, spec: Spec, kernel: Kernel, raw: Any) -> None:
+        if raw == ffi.NULL:
+            raise MemoryError("this computer has no memory for the replay")
+        self.raw: Any = ffi.gc(raw, lib.hl_replay_delete)
+        self.trace = trace
+        self.spec = spec
+        self.kernel = kernel
+        self.end: End | None = None
+        self.doing = ""
+        self.closed = False
+        self.members: dict[int, _Member] = {}
+        self.numbers: dict[int, int] = {}
+        self._faults = 0
+        self._calls: Counter[str] = Counter()
 
     # ---- progress ----
 
@@ -172,6 +181,34 @@ class Replay:
             row = int(self.raw.row)
             stop = min(len(self._block), row + until - self.done, row + _STRETCH)
             self._settle(lib.hl_replay_run(self.raw, self._events, stop))
+
+    def branch(self, fork: Callable[[Process], Process] = Process.fork) -> "Replay":
+        """Return another replay that stands where this one does, in forks of its processes.
+
+        The two go on apart; faults of both differ from what they would have been, for all pages are shared
+        at first.  The branch verifies no payloads, takes no samples, and counts faults and calls from 0.
+        This replay must have been given its `block`.
+        fork: makes a child of a process.
+        Raises: OSError, MemoryError, OutOfMemory when the kernel has no memory or no pid for the forks;
+        HeapCorruption when no heap stands where one should.  Then none of the forks is left.
+        """
+        branch = Replay.__new__(Replay)
+        branch._begin(self.trace, self.spec, self.kernel, lib.hl_replay_branch(self.raw))
+        branch._blocks, branch._block, branch._events = iter(()), self._block, self._events
+        branch.end = self.end
+        try:
+            for number, member in self.members.items():
+                branch._fork(self, number, number, fork(member.process))
+        except BaseException:
+            branch.close()
+            raise
+        return branch
+
+    def close(self) -> None:
+        """End the processes, whatever the trace says."""
+        self.closed = True
+        for number in list(self.members):
+            self._leave(number)
 
     def verify(self) -> None:
         """Compare what is still live with what was written, unless the replay has ended early."""
@@ -320,30 +357,40 @@ class Replay:
 
     def _start(self, number: int, process: Process) -> None:
         """Let a process begin with an empty heap."""
+        self.numbers[process.pid] = number
         heap = self.spec.create(process)
-        self._enter(number, _Member(process, heap, None, ffi.new_handle(heap)))
-
-    def _enter(self, number: int, member: _Member, forked_from: int | None = None) -> None:
-        heap = member.heap.raw if isinstance(member.heap, CAllocator) else ffi.NULL
-        where = (number, member.process.context.raw, heap, member.handle)
-        if forked_from is None:
-            failed = lib.hl_replay_start(self.raw, *where)
-        else:
-            failed = lib.hl_replay_fork(self.raw, forked_from, *where)
-        if failed:
+        member, where = self._place(number, process, heap)
+        if lib.hl_replay_start(self.raw, *where):
             raise MemoryError("this computer has no memory for the replay")
         self.members[number] = member
+
+    def _fork(self, origin: "Replay", parent: int, number: int, child: Process) -> None:
+        """Let a process begin that has just been forked from `origin`'s process `parent`."""
+        old = origin.members[parent]
+        self.numbers[child.pid] = number
+        child.context.thread = old.process.context.thread
+        try:
+            member, where = self._place(number, child, old.heap.attach(child))
+            if lib.hl_replay_fork(self.raw, origin.raw, parent, *where):
+                raise MemoryError("this computer has no memory for the replay")
+        except BaseException:
+            self._end(child)
+            raise
+        self.members[number] = member
+
+    def _place(self, number: int, process: Process, heap: Allocator) -> tuple[_Member, tuple[Any, ...]]:
+        """Return a member of the replay, and what the C side is to know of it."""
+        member = _Member(process, heap, ffi.new_handle(heap))
+        raw = heap.raw if isinstance(heap, CAllocator) else ffi.NULL
+        return member, (number, process.context.raw, raw, member.handle)
 
     def _process_event(self, event: Event) -> str | None:
         """Carry out FORK, EXEC or EXIT; what is wrong, if something is."""
         number = event.process
         member = self.members[number]
         if event.op == Op.FORK:
-            child = member.process.fork()
-            child.context.thread = event.thread
-            heap = member.heap.attach(child)
-            newborn = _Member(child, heap, member.process, ffi.new_handle(heap))
-            self._enter(event.id, newborn, forked_from=number)
+            member.process.context.thread = event.thread
+            self._fork(self, number, event.id, member.process.fork())
             return None
         if self.raw.verify:
             why = lib.hl_replay_verify(self.raw, number)
@@ -358,11 +405,16 @@ class Replay:
         """Let a process exit, and its parent collect it."""
         lib.hl_replay_end(self.raw, number)
         member = self.members.pop(number)
-        member.process.exit(0)
+        self._end(member.process)
         self._count(member)
-        parent = member.parent
-        if parent is not None and member.process.ppid == parent.pid:  # else pid 1 has collected it
-            parent.waitpid(member.process.pid)
+
+    def _end(self, process: Process) -> None:
+        init, pid, parent = self.kernel.init.pid, process.pid, process.ppid
+        self.numbers.pop(pid, None)
+        if process.context.space is not None:
+            process.exit(0)
+        if parent != init:  # which collects by itself
+            self.kernel.process(parent).waitpid(pid)
 
     def _count(self, member: _Member) -> None:
         self._faults += member.process.minflt

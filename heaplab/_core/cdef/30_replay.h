@@ -48,6 +48,15 @@ typedef struct {
 } hl_sample;
 
 typedef struct {
+    uint64_t *address;
+    uint32_t *mems;
+    uint32_t *faults;
+    uint64_t *live;
+    uint64_t *heap;
+    uint64_t *resident;
+} hl_log;
+
+typedef struct {
     int verify;
     int payload;
     uint64_t mems_limit;
@@ -57,6 +66,7 @@ typedef struct {
     uint64_t row;
     uint64_t sampled;
     hl_sample now;
+    uint64_t faults;
     uint64_t peak_live;
     uint64_t peak_heap;
     uint64_t peak_resident;
@@ -80,13 +90,17 @@ typedef struct {
 hl_replay *hl_replay_new(hl_machine *m, hl_heap_fn call);
 void hl_replay_delete(hl_replay *r);
 int hl_replay_start(hl_replay *r, uint64_t number, hl_context *c, hl_heap *heap, void *handle);
-int hl_replay_fork(hl_replay *r, uint64_t parent, uint64_t number, hl_context *c, hl_heap *heap,
-                   void *handle);
+int hl_replay_fork(hl_replay *r, const hl_replay *from, uint64_t parent, uint64_t number, hl_context *c,
+                   hl_heap *heap, void *handle);
+hl_replay *hl_replay_branch(const hl_replay *r);
+void hl_replay_log(hl_replay *r, const hl_log *log);
 void hl_replay_end(hl_replay *r, uint64_t number);
 int hl_replay_run(hl_replay *r, const hl_events *events, uint64_t stop);
 void hl_replay_passed(hl_replay *r);
 int hl_replay_verify(hl_replay *r, uint64_t number);
 const hl_slot *hl_replay_slots(const hl_replay *r, uint64_t number, uint64_t *count);
+void hl_replay_origins(const hl_events *events, uint64_t n, uint64_t process, uint64_t count,
+                       uint64_t *event);
 uint64_t hl_mems_bucket(uint64_t mems);
 uint64_t hl_mems_bucket_top(uint64_t bucket);
 
