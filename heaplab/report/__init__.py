@@ -6,6 +6,7 @@ write(comparison, directory)     a page with figures and tables
 
 process_tree, address_spaces, page_walk, program_file, timeline
                                  pictures of what a kernel holds, see heaplab.report.pictures
+heap, filmstrip                  pictures of a heap, and of what a few requests make of it
 """
 
 from importlib import import_module
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from heaplab.report.pictures import (
         Picture,
         address_spaces,
+        filmstrip,
+        heap,
         page_walk,
         process_tree,
         program_file,
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Picture",
     "address_spaces",
+    "filmstrip",
+    "heap",
     "page_walk",
     "process_tree",
     "program_file",

@@ -1,17 +1,22 @@
-"""Pictures of a kernel, drawn from what it holds at the moment; nothing here simulates.
+"""Pictures of kernels and heaps, drawn from what they hold at the moment; nothing here simulates.
 
 process_tree(kernel)                       who is whose child, and in which state
 address_spaces(kernel, process, ...)       areas, their pages, and the frames these are in
 page_walk(kernel, process, address)        how the processor finds the frame of an address
 program_file(kernel, path)                 what of a program stands in its file, and what in memory only
 timeline([(call, process_tree), ...])      lives of processes: fork, exec, exit, wait
+heap(heap)                                 blocks in address order, the free structure, pages and the break
+filmstrip(designs, requests)               the heap of each design after each request
 """
 
 from collections.abc import Sequence
 
+from heaplab.allocators import Allocator, Spec
 from heaplab.kernel import Kernel
 from heaplab.process import Process
 from heaplab.report.pictures import (
+    draw_film,
+    draw_heap,
     draw_lives,
     draw_program,
     draw_spaces,
@@ -29,8 +34,20 @@ from heaplab.report.pictures.program import ProgramFile
 from heaplab.report.pictures.spaces import AddressSpaces
 from heaplab.report.pictures.tree import ProcessTree
 from heaplab.report.pictures.walk import PageWalk
+from heaplab.traces import Event
+from heaplab.views.film import Film, film
+from heaplab.views.heap import HeapView, heap_view
 
-__all__ = ["Picture", "address_spaces", "page_walk", "process_tree", "program_file", "timeline"]
+__all__ = [
+    "Picture",
+    "address_spaces",
+    "filmstrip",
+    "heap",
+    "page_walk",
+    "process_tree",
+    "program_file",
+    "timeline",
+]
 
 
 def process_tree(kernel: Kernel, before: Picture[ProcessTree] | None = None) -> Picture[ProcessTree]:
@@ -110,3 +127,40 @@ def timeline(moments: Sequence[tuple[str, Picture[ProcessTree]]]) -> Picture[Tim
     [(1, 0), (2, 1)]
     """
     return Picture(lives.look([(call, picture.data) for call, picture in moments]), draw_lives.draw)
+
+
+def heap(heap: Allocator | HeapView) -> Picture[HeapView]:
+    """Return a picture of a heap: its blocks in address order, the links of its free structure, its pages.
+
+    heap: a heap, which is looked at now, or a view of one.
+
+    >>> from heaplab import allocators
+    >>> alive = allocators.create("freelist", Kernel(ram="1 MiB", aslr=False).init.fork())
+    >>> p, q = alive.malloc(400), alive.malloc(100)
+    >>> alive.free(p)
+    >>> [block.name for block in heap(alive).data.blocks]
+    ['metadata', 'free', 'allocated', 'free', 'metadata']
+    """
+    return Picture(heap if isinstance(heap, HeapView) else heap_view(heap), draw_heap.draw)
+
+
+def filmstrip(
+    designs: Film | str | Sequence[str | Spec],
+    requests: str | Sequence[Event] = "",
+    language: str = "python",
+    *,
+    seed: int = 1,
+) -> Picture[Film]:
+    """Return a picture of a few requests on each design: a row for each request, a column for each design.
+
+    designs, requests, language, seed: as `heaplab.views.film.film` takes them; one design may stand alone.
+    Or a film that was made before.
+
+    >>> strip = filmstrip(["freelist:fit=first", "freelist:fit=best"], "a0 400; a1 100; f0; a2 280")
+    >>> [reel.stills[-1].view.place(reel.stills[-1].address) for reel in strip.data.reels]
+    ['+0x60', '+0x60']
+    """
+    if isinstance(designs, Film):
+        return Picture(designs, draw_film.draw)
+    listed = [designs] if isinstance(designs, str) else designs
+    return Picture(film(listed, requests, language, seed=seed), draw_film.draw)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyArrowPatch, Polygon, Rectangle
@@ -59,7 +60,7 @@ class Canvas:
 
     def box(self, x: float, y: float, width: float, height: float, look: Look, *, over: int = 2) -> None:
         """Put a box; (x, y) is its upper left corner."""
-        self._axes.add_patch(
+        self._axes.add_artist(
             Rectangle(
                 (x, y),
                 width,
@@ -72,9 +73,24 @@ class Canvas:
             )
         )
 
+    def boxes(self, sides: Sequence[tuple[float, float]], y: float, height: float, look: Look) -> None:
+        """Put many boxes side by side, each from a left to a right side; quicker than one by one."""
+        corners = [[(left, y), (right, y), (right, y + height), (left, y + height)] for left, right in sides]
+        self._axes.add_collection(
+            PolyCollection(
+                corners,
+                facecolors=look.fill,
+                edgecolors=look.edge,
+                linewidths=look.line,
+                linestyles=look.dash,
+                zorder=2,
+            ),
+            autolim=False,
+        )
+
     def area(self, corners: Sequence[tuple[float, float]], colour: str, *, over: int = 1) -> None:
         """Put an area of one colour without an edge."""
-        self._axes.add_patch(Polygon(corners, facecolor=colour, edgecolor="none", zorder=over))
+        self._axes.add_artist(Polygon(corners, facecolor=colour, edgecolor="none", zorder=over))
 
     def text(
         self,
@@ -107,7 +123,7 @@ class Canvas:
     ) -> None:
         """Put a line through points, with an arrow's head at the last if asked."""
         style_of: Any = {"color": look.edge, "linewidth": look.line, "linestyle": look.dash, "zorder": over}
-        self._axes.add_patch(
+        self._axes.add_artist(
             FancyArrowPatch(
                 path=Path(list(points)),
                 arrowstyle="-|>,head_length=0.35,head_width=0.16" if arrow else "-",
