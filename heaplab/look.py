@@ -42,6 +42,9 @@ class Look:
         self.load: Callable[..., int] = context.load
         self.read: Callable[[int, int], bytes] = context.read
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} at memory whose break is at {self.sbrk(0):#x}>"
+
     def peek(self, va: int, n: int) -> bytes | None:
         """Return n bytes from `va` on; None where not all of them may be read."""
         try:
@@ -162,6 +165,9 @@ class Core(Look):
         if hasattr(self, "_frozen"):
             raise AttributeError(f"a core is what it was: {name} cannot be set")
         super().__setattr__(name, value)
+
+    def __repr__(self) -> str:
+        return f"<Core of process {self.pid} {self.name}: {self.signum.name}, {self.pages} pages>"
 
     def __str__(self) -> str:
         kept = f"{self.pages} page{'' if self.pages == 1 else 's'} of {self.page_size} bytes hold something"

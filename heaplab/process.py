@@ -33,9 +33,16 @@ from heaplab.abi import (
 )
 from heaplab.look import Core, Look
 from heaplab.machine import REGISTER, Context, Looking
+from heaplab.shown import html
+from heaplab.units import counted
 
 #: what threads of one process share: everything
 THREAD_FLAGS: Final = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
+
+
+#: of /proc/PID/status, what str() of a process shows; and of maps, how many lines at each end
+_SIZES: Final = ("VmPeak", "VmSize", "VmRSS", "VmPTE")
+_MAPS: Final = 8
 
 
 class KernelSide(Protocol):
@@ -114,7 +121,29 @@ class Process:
         self.fill: Callable[[int, int, int], None] = context.fill
 
     def __repr__(self) -> str:
-        return f"<Process {self.pid} {self.state}>"
+        thread = f", thread {self.tid}" if self.tid != self.pid else ""
+        return f"<Process {self.pid} {self.name} {self.state}{thread}>"
+
+    def __str__(self) -> str:
+        status = dict(line.split(":\t", 1) for line in self.status().splitlines())
+        thread = f", thread {self.tid}" if self.tid != self.pid else ""
+        lines = [
+            f"{self.name}({self.pid}){thread}: {status['State']}, parent {self.ppid}, "
+            f"{counted(int(status['Threads']), 'thread')}, {self.minflt:,} minor and {self.majflt:,} major "
+            "faults",
+        ]
+        sizes = [f"{name} {' '.join(status[name].split())}" for name in _SIZES if name in status]
+        lines.append(", ".join(sizes) or "it is dead, and has no memory any more")
+        maps = self.maps().splitlines()
+        if len(maps) > 2 * _MAPS:
+            maps[_MAPS:-_MAPS] = [f"... {len(maps) - 2 * _MAPS} more"]
+        lines += [line.rstrip() for line in maps]
+        if self.core is not None:
+            lines.append(f"it left a core: {self.core.died}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str | None:
+        return html(self, "heaplab.report.notebook:process_html")
 
     # memory
 

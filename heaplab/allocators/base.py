@@ -13,6 +13,7 @@ from enum import IntEnum, IntFlag
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self, cast
 
 from heaplab._core import lib
+from heaplab.shown import html, text
 from heaplab.units import parse_size
 
 if TYPE_CHECKING:
@@ -147,6 +148,18 @@ class Option(NamedTuple):
             return self.choices.index(value)
         return SIZE_MAX if self.word and value == self.word else parse_size(value)
 
+    def decode(self, number: int) -> str:
+        """Return the value that `encode` makes this number of.
+
+        >>> Option("top_pad", "128KiB", "").decode(4096)
+        '4096'
+        >>> Option("fit", "first", "", ("first", "next")).decode(1)
+        'next'
+        """
+        if self.choices:
+            return self.choices[number]
+        return self.word if self.word and number == SIZE_MAX else str(number)
+
 
 def round_up(n: int, unit: int) -> int:
     """Return the first multiple of `unit` (a power of two) that is not below n.
@@ -275,3 +288,25 @@ class Allocator(ABC):
 
         Raises: HeapCorruption as for `walk`.
         """
+
+    # ---- how it is shown ----
+
+    def _spec(self) -> str:
+        """Return the shortest spec of a heap like this: the design, and the options that are not as usual."""
+        given = (
+            f":{option.name}={option.decode(self.options[option.name])}"
+            for option in self.OPTIONS
+            if self.options.get(option.name, option.encode(option.default)) != option.encode(option.default)
+        )
+        return getattr(self, "NAME", type(self).__name__) + "".join(given)
+
+    def __repr__(self) -> str:
+        pid = getattr(self.process, "pid", None)  # a look has none
+        where = f"process {pid}" if pid is not None else "a look"
+        return f"<heap {self._spec()} in {self.LANGUAGE}, {where}, root {self.root:#x}>"
+
+    def __str__(self) -> str:
+        return text(self, "heaplab.views.heap:heap_view")
+
+    def _repr_html_(self) -> str | None:
+        return html(self, "heaplab.report.notebook:heap_html")

@@ -47,6 +47,9 @@ class Spec:
     #: the options given, as text
     given: tuple[tuple[str, str], ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<Spec {self} in {self.language}>"
+
     def __str__(self) -> str:
         return ":".join([self.name, *(f"{key}={value}" for key, value in self.given)])
 

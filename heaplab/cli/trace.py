@@ -13,6 +13,7 @@ from heaplab.errors import UsageError
 from heaplab.files import replacing
 from heaplab.traces import Block, Header, SizeProfile, Trace, TraceWriter, corpus, cut, merged, open_trace
 from heaplab.traces.cutting import Span
+from heaplab.traces.described import described
 from heaplab.traces.formats.memory_replay import write_memory_replay
 from heaplab.traces.formats.rep import Heading, write_rep
 from heaplab.units import format_size
@@ -104,40 +105,7 @@ def info(trace: str, *, as_json: bool, lenient: bool) -> None:
         told = {**asdict(opened.header), "remarks": opened.remarks, "sizes": classes}
         click.echo(json.dumps(told, indent=2))
     else:
-        click.echo("\n".join([*_provenance(opened.header), *_counts(opened.header), *_sizes(sizes)]))
-
-
-def _provenance(header: Header) -> Iterator[str]:
-    recorded = f", recorded {header.date}" if header.date else ""
-    yield f"{header.name}: {header.program or 'program unknown'} {header.version}".rstrip() + recorded
-    for title, text in (("command", header.command), ("note", header.note)):
-        if text:
-            yield f"  {title:<12}{text}"
-
-
-def _counts(header: Header) -> Iterator[str]:
-    unit = f", in steps of {header.tick:,} ns" if header.tick > 1 else ""
-    yield f"  {'events':<12}{header.events:,} in {header.duration / 1e9:.3f} s{unit}"
-    yield f"  {'run by':<12}{_number(header.processes, 'process')}, {_number(header.threads, 'thread')}"
-    if header.threads > header.processes:
-        yield f"  {'remote':<12}{_remote(header)}"
-    operations = (f"{name} {count:,} ({count / header.events:.1%})" for name, count in header.ops.items())
-    yield f"  {'operations':<12}{', '.join(operations)}"
-    yield f"  {'requested':<12}{format_size(header.requested)} in all"
-    yield (
-        f"  {'peak live':<12}{format_size(header.peak_live)} ({header.peak_live:,} B) after event "
-        f"{header.peak_index:,}; at most {_number(header.slots, 'block')} live at once in one process"
-    )
-
-
-def _remote(header: Header) -> str:
-    """How many blocks left the thread that allocated them, in words."""
-    if header.remote_frees is None:
-        return "frees from other threads were not counted: `heaplab trace convert` counts them"
-    releases = header.ops.get("free", 0) + header.ops.get("realloc", 0)
-    share = f" ({header.remote_frees / releases:.1%})" if releases else ""
-    remote = f"{header.remote_frees:,} of {releases:,} frees and reallocs{share}"
-    return f"{remote} by another thread than the block's"
+        click.echo("\n".join([*described(opened.header), *_sizes(sizes)]))
 
 
 def _sizes(sizes: SizeProfile) -> Iterator[str]:
@@ -152,11 +120,6 @@ def _sizes(sizes: SizeProfile) -> Iterator[str]:
         span = f"{each.low:,}" if each.low == each.high else f"{each.low:,} to {each.high:,}"
         bar = "#" * -(-each.count * _BAR // most)
         yield f"{span:>24} B {each.count:>11,} {each.count / sizes.requests:>6.1%} {bar}"
-
-
-def _number(count: int, noun: str) -> str:
-    plural = noun + ("es" if noun.endswith("s") else "s")
-    return f"{count:,} {noun if count == 1 else plural}"
 
 
 @trace.command()

@@ -24,6 +24,8 @@ from heaplab.kernel.task import Group, Sighand, Task
 from heaplab.kernel.vma import VM_GROWSDOWN, Vma
 from heaplab.machine import USUAL_PAGE, USUAL_TLB, FrameKind, Machine
 from heaplab.process import Process
+from heaplab.shown import html
+from heaplab.units import counted, format_size
 
 
 class Kernel:
@@ -211,3 +213,36 @@ class Kernel:
     def check(self) -> None:
         """Assert that all that the kernel keeps twice agrees.  O(frames + entries of all page tables)"""
         check(self.system)
+
+    def __repr__(self) -> str:
+        machine = self.machine
+        processes = {task.tgid for task in self.system.tasks.values()}
+        return (
+            f"<Kernel with {format_size(machine.frame_count * machine.page_size)}: "
+            f"{counted(len(processes), 'process')}, {machine.free_frames:,} of "
+            f"{counted(machine.frame_count, 'frame')} free>"
+        )
+
+    def __str__(self) -> str:
+        machine = self.machine
+        whole = (
+            f"{format_size(machine.frame_count * machine.page_size)}: {counted(machine.frame_count, 'frame')}"
+        )
+        used = ", ".join(
+            f"{machine.used(kind):,} {word}" for kind, word in _USED.items() if machine.used(kind)
+        )
+        return (
+            f"{whole} of {machine.page_size} bytes, {machine.free_frames:,} free, {used}\n{self.tree()}"
+        ).rstrip()
+
+    def _repr_html_(self) -> str | None:
+        return html(self, "heaplab.report.notebook:kernel_html")
+
+
+#: what frames are used for, in words
+_USED = {
+    FrameKind.ANON: "of data",
+    FrameKind.FILE: "of files",
+    FrameKind.TABLE: "of page tables",
+    FrameKind.ZERO: "of zeros",
+}

@@ -272,3 +272,10 @@ def handle(task: Task) -> Process:
     entry = task.context.handler
     assert isinstance(entry, Entry)
     return Process(entry)
+
+
+def task_of(process: Process) -> Task:
+    """Return the kernel's own side of a handle: what `handle` was given."""
+    entry = process._kernel
+    assert isinstance(entry, Entry)
+    return entry.task

@@ -19,7 +19,9 @@ from heaplab.lab.worker import Job
 from heaplab.native.peers import Peer, find_peers
 from heaplab.native.playing import CRASHED, HUNG, ROUNDS
 from heaplab.outside import Outside, find_allocator, find_outside
+from heaplab.shown import html, text
 from heaplab.traces import Header, Trace
+from heaplab.units import counted
 
 #: of freelist the classical fits, and every other design in C
 DEFAULT_ALLOCATORS = (
@@ -59,6 +61,18 @@ class Comparison:
     def of_trace(self, name: str) -> list[Run]:
         """The runs of one trace."""
         return [run for run in self.runs if run.trace == name]
+
+    def __repr__(self) -> str:
+        allocators = {run.allocator for run in self.runs}
+        of = f"{counted(len(self.headers), 'trace')} on {counted(len(allocators), 'allocator')}"
+        cut = ", interrupted" if self.interrupted else ""
+        return f"<Comparison of {of}: {counted(len(self.runs), 'run')}{cut}>"
+
+    def __str__(self) -> str:
+        return text(self, "heaplab.report.plain:comparison_text")
+
+    def _repr_html_(self) -> str | None:
+        return html(self, "heaplab.report.notebook:comparison_html")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from typing import Any
 
 from heaplab.lab.metrics import Fragmentation, Mems
 from heaplab.native.playing import CRASHED, HUNG, Latency, Times
+from heaplab.shown import html, text
+from heaplab.units import format_size
 
 #: the language of real allocators
 NATIVE = "native"
@@ -18,6 +20,13 @@ class Timeline:
     live: tuple[int, ...]
     heap: tuple[int, ...]
     resident: tuple[int, ...]
+
+    def __repr__(self) -> str:
+        last = f", up to event {self.event[-1]:,}" if self.event else ""
+        return f"<Timeline of {len(self.event)} samples{last}>"
+
+    def __str__(self) -> str:
+        return text(self, "heaplab.report.plain:timeline_text")
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,17 @@ class HeapMap:
     cell: int
     payload: tuple[int, ...]
     overhead: tuple[int, ...]
+
+    def __repr__(self) -> str:
+        size = format_size(sum(size for _, size in self.regions))
+        when = f"process {self.process} after {self.event:,} events"
+        return f"<HeapMap of {when}: {size} in {len(self.payload)} cells>"
+
+    def __str__(self) -> str:
+        return text(self, "heaplab.report.plain:map_text")
+
+    def _repr_html_(self) -> str | None:
+        return html(self, "heaplab.report.notebook:map_html")
 
 
 @dataclass(frozen=True)
@@ -154,6 +174,15 @@ class Run:
             whole |= dict.fromkeys(_FIGURES)
             whole["seconds"] = dict.fromkeys(whole["seconds"])
         return whole
+
+    def __repr__(self) -> str:
+        return f"<Run of {self.trace} on {self.allocator} in {self.language}: {self.outcome}>"
+
+    def __str__(self) -> str:
+        return text(self, "heaplab.report.plain:run_text")
+
+    def _repr_html_(self) -> str | None:
+        return html(self, "heaplab.report.notebook:run_html")
 
 
 #: the fields of a run that are measured, and empty in the record of one whose process is lost

@@ -14,6 +14,7 @@ from heaplab._core import ffi, lib
 from heaplab.errors import OutOfFuel, Unreadable, UsageError
 from heaplab.machine.machine import Machine
 from heaplab.machine.space import Space
+from heaplab.units import counted
 
 # An exception cannot travel through C frames: it waits here from the trap handler's raising it until the
 # call that led into C has returned.  One thread of Python runs the model, so there is at most one.
@@ -85,6 +86,9 @@ class Reader:
         self.raw = ffi.gc(raw, lib.hl_context_delete)
         #: load 8 bytes; bound here because every allocator in Python lives on it
         self.load64: Callable[[int], int] = self._make_load64()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {counted(self.loads, 'load')}, {counted(self.stores, 'store')}>"
 
     def _make_load64(self) -> Callable[[int], int]:
         def load64(

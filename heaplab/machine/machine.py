@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from heaplab._core import ffi, lib
 from heaplab.errors import UsageError
-from heaplab.units import parse_size
+from heaplab.units import counted, format_size, parse_size
 
 #: bytes of a page, and entries of the TLB, if nobody says otherwise: what C does is fastest with these
 USUAL_PAGE: Final[int] = lib.HL_USUAL_PAGE
@@ -97,6 +97,10 @@ class Machine:
     def _view(self, pointer: Any, count: int, dtype: type) -> Any:
         size = count * np.dtype(dtype).itemsize
         return np.frombuffer(ffi.buffer(pointer, size), dtype=dtype)
+
+    def __repr__(self) -> str:
+        size = format_size(self.frame_count * self.page_size)
+        return f"<Machine with {size}: {self.free_frames:,} of {counted(self.frame_count, 'frame')} free>"
 
     @property
     def free_frames(self) -> int:

@@ -62,9 +62,10 @@ def legend(comparison: Comparison) -> str:
     return "\n".join(parts)
 
 
-def show(comparison: Comparison, console: Console | None = None) -> None:
+def show(comparison: Comparison, console: Console | None = None, *, explain: bool = True) -> None:
     """Print the tables of every trace, the summary over them, and the legend.
 
+    explain: False leaves the legend out.
     console: where to; by default standard output.  On a terminal no line is wider than it: a table that would
     be is folded, its last columns in a table of their own below.  Into a pipe or a file a table is as wide as
     it needs to be, whatever COLUMNS says.
@@ -89,7 +90,8 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
         console.print(Text(sentence))
     if below:
         console.print()
-    console.print(folded_legend(legend(comparison), console.width), style="dim", highlight=False)
+    if explain:
+        console.print(folded_legend(legend(comparison), console.width), style="dim", highlight=False)
 
 
 def remarks(comparison: Comparison) -> list[str]:
@@ -107,7 +109,7 @@ def heading(name: str, header: Header) -> Text:
 
 def _run_sheet(runs: Sequence[Run], columns: Sequence[Column]) -> Sheet:
     marks = _marks(runs)
-    figures = [Figures(column.title, _cells(column, runs), column.group) for column in columns]
+    figures = [Figures(column.title, cells_of(column, runs), column.group) for column in columns]
     return Sheet([run.allocator for run in runs], [marks[run.allocator] for run in runs], figures)
 
 
@@ -123,7 +125,7 @@ def _summary_sheet(summary: Summary) -> Sheet:
     return Sheet(summary.allocators, [{**marks, **nothing}[name] for name in summary.allocators], columns)
 
 
-def _cells(column: Column, runs: Sequence[Run]) -> list[Text]:
+def cells_of(column: Column, runs: Sequence[Run]) -> list[Text]:
     """A column's cells, the best among the finished runs in bold."""
     written = column.cells(runs)
     rivals = {

@@ -153,6 +153,9 @@ class Block:
         """The columns by name, in COLUMNS' order."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    def __repr__(self) -> str:
+        return f"<Block of {len(self):,} events>"
+
     def __len__(self) -> int:
         return len(self.op)
 

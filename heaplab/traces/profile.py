@@ -9,6 +9,7 @@ import numpy as np
 
 from heaplab.traces.event import Op
 from heaplab.traces.trace import Trace
+from heaplab.units import counted
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ class SizeProfile:
         self._counts = [counts[size] for size in self._sizes]
         self.requests = sum(self._counts)
         """How many requests there were."""
+
+    def __repr__(self) -> str:
+        return f"<SizeProfile of {counted(self.requests, 'request')}>"
 
     def quantile(self, part: float) -> int:
         """Return the smallest size that `part` (0 to 1) of the requests do not exceed; 0 without requests."""

@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 
 from heaplab.errors import DamagedTrace, UsageError
+from heaplab.shown import html
+from heaplab.traces.described import described
 from heaplab.traces.event import Block, Event, in_blocks
 from heaplab.traces.ledger import Counts, Ledger
+from heaplab.units import format_size
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,9 @@ class Header(Counts, Provenance):
     def counts(self) -> Counts:
         """The counts alone."""
         return Counts(**{each.name: getattr(self, each.name) for each in fields(Counts)})
+
+    def __str__(self) -> str:
+        return "\n".join(described(self))
 
 
 @dataclass(frozen=True)
@@ -113,3 +119,13 @@ class Trace:
         """The events one by one: slow, for small traces and for looking."""
         for block in self:
             yield from block
+
+    def __repr__(self) -> str:
+        header = self.header
+        return f"<Trace {header.name}: {header.events:,} events, peak live {format_size(header.peak_live)}>"
+
+    def __str__(self) -> str:
+        return "\n".join([str(self.header), *self.remarks])
+
+    def _repr_html_(self) -> str | None:
+        return html(self, "heaplab.report.notebook:trace_html")

@@ -40,6 +40,9 @@ class Picture(Generic[D]):
     data: D
     _draw: Callable[[D], Figure] = field(repr=False)
 
+    def __repr__(self) -> str:
+        return f"<Picture: {self.data.title}>"
+
     def __str__(self) -> str:
         return str(self.data)
 

@@ -11,6 +11,7 @@ from heaplab.kernel import Kernel
 from heaplab.kernel.inode import DiskInode
 from heaplab.kernel.mm import Mm
 from heaplab.kernel.procfs.memory import MappedPages, mappings_of, vma_name
+from heaplab.kernel.system import System
 from heaplab.kernel.task import Task
 from heaplab.kernel.vma import VM_EXEC, VM_MAYSHARE, VM_READ, VM_WRITE, Vma
 from heaplab.machine import FrameKind, Pte
@@ -139,29 +140,34 @@ def look(kernel: Kernel, processes: Sequence[Process], most: int) -> AddressSpac
         raise UsageError("a picture of address spaces needs a process: pass one or more")
     if most < 1:
         raise UsageError(f"{most} pages of an area leave nothing to see: let it be 1 at least")
+    return look_at([kernel.task(process.tid) for process in processes], most)
+
+
+def look_at(tasks: Sequence[Task], most: int) -> AddressSpaces:
+    """Return the spaces of tasks of one kernel, one at least, as `look` does."""
     owners: dict[Mm, list[Task]] = {}
-    for process in processes:
-        task = kernel.task(process.tid)
+    for task in tasks:
         if task.mm is None:
             raise UsageError(f"process {task.tgid} is dead and has no address space any more")
         owners.setdefault(task.mm, []).append(task)
-    spaces = tuple(_space(kernel, mm, tasks, most) for mm, tasks in owners.items())
+    system = tasks[0].system
+    spaces = tuple(_space(system, mm, sharers, most) for mm, sharers in owners.items())
     drawn = sorted(set().union(*(space.frames for space in spaces)))
-    mapped, contents = mappings_of(kernel.system), _contents(owners)
+    mapped, contents = mappings_of(system), _contents(owners)
     frames = tuple(
         Frame(
             frame,
-            _KINDS[FrameKind(kernel.machine.kind[frame])],
+            _KINDS[FrameKind(system.machine.kind[frame])],
             int(mapped[frame]),
             contents.get(frame, ""),
         )
         for frame in drawn
     )
-    return AddressSpaces(kernel.machine.page_size, spaces, frames)
+    return AddressSpaces(system.machine.page_size, spaces, frames)
 
 
-def _space(kernel: Kernel, mm: Mm, tasks: list[Task], most: int) -> Space:
-    stacks = {task.stack: task.pid for task in kernel.system.living() if task.mm is mm and task.stack}
+def _space(system: System, mm: Mm, tasks: list[Task], most: int) -> Space:
+    stacks = {task.stack: task.pid for task in system.living() if task.mm is mm and task.stack}
     areas = tuple(_area(mm, vma, stacks, most) for vma in mm.vmas)
     return Space(tuple(dict.fromkeys(map(_who, tasks))), areas)
 
