@@ -66,6 +66,10 @@ class _Commands(click.Group):
         **extra: Any,
     ) -> Any:
         """Run the command line; standing alone, end the process with the exit status of the page above."""
+        if asked := os.environ.get("_HEAPLAB_COMPLETE"):
+            from heaplab.cli._completion import answer  # noqa: PLC0415 - for shells alone
+
+            sys.exit(answer(self, asked))
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, **extra)
         if sys.stdout is None:  # started with it closed

@@ -30,9 +30,10 @@ from heaplab.units import format_size
 
 D = TypeVar("D", bound=Description)
 
-#: behind a bar's figure
-_BAR = "rgba(86,180,233,.4)"
-_LEFT, _RIGHT = "text-align:left;padding:1px 6px", "text-align:right;padding:1px 6px"
+#: the bar under a figure
+_BAR = style.SKY
+_LEFT = "text-align:left;white-space:nowrap;padding:1px 6px"
+_RIGHT = "text-align:right;white-space:nowrap;padding:1px 2px 4px;border-right:8px solid transparent"
 _WIDTH, _HEIGHT, _STRIP = 480, 64, 40
 #: points of a curve, and columns of a map
 _POINTS = 240
@@ -70,7 +71,7 @@ def _inline(picture: Picture[D]) -> str:
 
 
 def comparison_html(comparison: Comparison) -> str:
-    """The tables of a comparison; a bar behind a figure is its share of the largest of its column."""
+    """The tables of a comparison; a bar under a figure is its share of the largest of its column."""
     parts = []
     for name, header in comparison.headers.items():
         runs = comparison.of_trace(name)
@@ -138,7 +139,8 @@ def _cell(text: str, *, bold: bool = False, share: float | None = None) -> str:
     """A cell; share: how long its bar is, 0 to 1."""
     bar = ""
     if share is not None:
-        bar = f";background:linear-gradient(to right,{_BAR} {100 * max(share, 0):.1f}%,transparent 0)"
+        length = f"{_BAR} {100 * max(share, 0):.1f}%,transparent 0"
+        bar = f";background:linear-gradient(to right,{length}) 0 100%/100% 4px no-repeat padding-box"
     return f'<td style="{_RIGHT}{bar}">{f"<b>{escape(text)}</b>" if bold else escape(text)}</td>'
 
 
