@@ -272,8 +272,8 @@ class Allocator(ABC):
     def words(self, start: int, end: int, span: int = 0) -> Iterator[Word]:
         """Yield the design's own words that have a byte in [start, end), decoded, by address.
 
-        Every span of METADATA and every header before a payload consists of such words; a free block has
-        those that its design keeps in it.
+        Every span of METADATA consists of such words, and so does what stands before a payload, but for the
+        padding of a LARGE block; a free block has those that its design keeps in it.
         span: where a span of the walk starts that is not behind `start`, if the caller knows one: it spares a
         design with headers between blocks the way there from the first block.
         Broken words are said in the text, and nothing raises for them.  A design that nobody can decode

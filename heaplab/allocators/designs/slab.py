@@ -59,8 +59,41 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from heaplab.allocators.base import ADDRESSES, ALIGN, Entry, Span, State, round_up
-from heaplab.allocators.design import ROOT_DESIGN, Design
+from heaplab.allocators.base import ADDRESSES, ALIGN, Entry, Span, State, Word, round_up
+from heaplab.allocators.decoding import Window, telling, unused
+from heaplab.allocators.design import Design
+from heaplab.allocators.layouts.slab import (
+    BITS,
+    CAPACITY,
+    CHUNK,
+    CLASS_BITS,
+    DESCRIPTOR,
+    EMPTY,
+    FIRST_TABLE,
+    FULL,
+    HOME,
+    LEAST_CHUNK,
+    MOST_PAGES,
+    NEXT,
+    PREV,
+    ROOT_EMPTY,
+    ROOT_FRESH,
+    ROOT_HEADS,
+    ROOT_IDLE,
+    ROOT_MAP,
+    ROOT_SPARE,
+    WORD,
+    SlabWords,
+    blocks_in,
+    class_of,
+    hint_of,
+    pages_for,
+    pages_of,
+    size_of,
+    start_of,
+    with_hint,
+    word_of,
+)
 from heaplab.allocators.parts import bitmap, pagemap
 from heaplab.allocators.parts.bitmap import Bitmaps, lowest
 from heaplab.allocators.parts.pagemap import PageMap, Table
@@ -71,22 +104,6 @@ from heaplab.errors import Rule
 
 if TYPE_CHECKING:
     from heaplab.process import Process
-
-WORD, NEXT, PREV, HOME, BITS = 0, 8, 16, 24, 32
-#: bytes of a descriptor, and its bits
-DESCRIPTOR, CAPACITY = 64, 256
-CLASS_BITS, PAGES_AT, PAGES_BITS, HINT_AT, HINT_BITS, START_AT = 255, 8, 63, 14, 7, 17
-#: the class of a chunk
-CHUNK = 255
-#: the hints of a slab without a free block, and of one that is kept without another
-FULL, EMPTY = 4, 5
-#: pages of the largest slab, and of the smallest chunk
-MOST_PAGES, LEAST_CHUNK = 32, 64
-ROOT_MAP = ROOT_DESIGN
-ROOT_FRESH = ROOT_MAP + pagemap.SIZE
-ROOT_SPARE, ROOT_EMPTY, ROOT_IDLE, ROOT_HEADS = (ROOT_FRESH + 8 * n for n in range(1, 5))
-#: log2 of the slots of the page map of an empty heap
-FIRST_TABLE = 6
 
 
 @dataclass
@@ -105,72 +122,6 @@ class _Tally:
     listed: int = 0
     #: pages that blocks start in
     mapped: int = 0
-
-
-def class_of(size: int) -> int:
-    """Return the class of the smallest blocks with room for `size` bytes.
-
-    Multiples of 16 up to 128, then eight classes from a power of two to the next.
-
-    >>> [class_of(size) for size in (0, 16, 17, 128, 129, 144, 145, 256, 257)]
-    [0, 0, 1, 7, 8, 8, 9, 15, 16]
-    """
-    if size <= 128:
-        return max(size - 1, 0) // 16
-    octave = (size - 1).bit_length() - 1
-    return 8 * (octave - 6) + ((size - 1) >> (octave - 3) & 7)
-
-
-def size_of(size_class: int) -> int:
-    """Return the size of a class's blocks.
-
-    >>> [size_of(size_class) for size_class in (0, 7, 8, 15, 16, 87)]
-    [16, 128, 144, 256, 288, 131072]
-    """
-    if size_class < 8:
-        return 16 * (size_class + 1)
-    return (8 + size_class % 8 + 1) << (size_class // 8 + 3)
-
-
-def blocks_in(size: int, pages: int, page: int) -> int:
-    """Return how many blocks of `size` bytes a slab of that many pages of `page` bytes has."""
-    return min(pages * page // size, CAPACITY)
-
-
-def pages_for(size: int, page: int) -> int:
-    """Return the pages of a slab: the fewest that waste no more than a 16th, or else those that waste least.
-
-    >>> [pages_for(size, 4096) for size in (16, 640, 704, 4096, 4608, 131072)]
-    [1, 1, 2, 1, 6, 32]
-    """
-    best, best_waste = 0, 1
-    for pages in range(-(-size // page), MOST_PAGES + 1):
-        waste = pages * page - blocks_in(size, pages, page) * size
-        if 16 * waste <= pages * page:
-            return pages
-        if not best or waste * best < best_waste * pages:
-            best, best_waste = pages, waste
-    return best
-
-
-def pages_of(word: int) -> int:
-    """Return the pages of the slab that has this word."""
-    return word >> PAGES_AT & PAGES_BITS
-
-
-def hint_of(word: int) -> int:
-    """Return which word of the bitmap has the first free block; or FULL, or EMPTY."""
-    return word >> HINT_AT & HINT_BITS
-
-
-def with_hint(word: int, hint: int) -> int:
-    """Return the word with another hint."""
-    return word & ~(HINT_BITS << HINT_AT) | hint << HINT_AT
-
-
-def word_of(start: int, hint: int, pages: int, size_class: int) -> int:
-    """Return the word of a slab, or of a chunk, that starts at `start`."""
-    return start << START_AT | hint << HINT_AT | pages << PAGES_AT | size_class
 
 
 class Slab(Design):
@@ -211,7 +162,7 @@ class Slab(Design):
         self._store(self._fresh, end)
 
     def _start_of(self, word: int) -> int:
-        return word >> START_AT & -self._page_size
+        return start_of(word, self._page_size)
 
     def _head(self, size_class: int) -> int:
         return self._heads + 8 * size_class
@@ -548,7 +499,7 @@ class Slab(Design):
         fits = size <= self._largest and not self._large.serves(size)
         return fits and class_of(size) == word & CLASS_BITS
 
-    # walk and check
+    # walk
 
     def _walk(self) -> Iterator[Span]:
         table, fresh = self._verify_layout()
@@ -622,6 +573,50 @@ class Slab(Design):
         if not self._area <= table.at < table.end <= fresh <= end:
             self._corrupt(self.root, Rule.BROKEN_ROOT)
         return table, fresh
+
+    # decoding
+
+    def _words(self, window: Window) -> Iterator[Word]:
+        if window.meets(self.root, self._brk.end() - self.root):
+            yield from telling(self._root_words(window), window)
+            yield from telling(self._words_of_area(window), window)
+        yield from telling(self._rests(window), window)
+        yield from telling(self._large.words(window), window)
+
+    def _decoder(self) -> SlabWords:
+        fresh = self._load(self._fresh)
+        return SlabWords(self.process, self.root, self._area, fresh, self._n_classes, self._page_size)
+
+    def _root_words(self, window: Window) -> Iterator[Word]:
+        yield self._magic_word()
+        yield self._brk.root_word()
+        yield from self._large.root_words()
+        yield from self._decoder().root(window)
+
+    def _words_of_area(self, window: Window) -> Iterator[Word]:
+        table, _ = self._verify_layout()
+        yield from self._decoder().area(window, table, self._brk.end())
+
+    def _rests(self, window: Window) -> Iterator[Word]:
+        """Yield what is behind the last blocks of the slabs that may reach into the window."""
+        page, (table, fresh) = self._page_size, self._verify_layout()
+        first = (window.start & -page) - (MOST_PAGES - 1) * page
+        if window.end - first > page * table.slots:
+            slabs = list(self._descriptors(table, fresh))
+        else:
+            numbers = [self._map.lookup(p) for p in range(max(first, 0), window.end, page)]
+            slabs = [
+                self._area + DESCRIPTOR * number for number in dict.fromkeys(numbers) if number is not None
+            ]
+        for slab in slabs:
+            word = self._load(slab + WORD)
+            if word and word & CLASS_BITS != CHUNK:
+                blocks = self._blocks_of(slab, word)
+                rest = self._start_of(word) + blocks * size_of(word & CLASS_BITS)
+                behind = self._start_of(word) + pages_of(word) * page
+                yield from unused(rest, behind, "too few bytes for a block")
+
+    # check
 
     def _check(self) -> None:
         """Verify every descriptor, that slabs tile chunks, and that lists and page map have just these."""

@@ -10,6 +10,10 @@ needed.
 The twin is csrc/parts/bitmap.h.
 """
 
+from collections.abc import Iterator
+
+from heaplab.allocators.base import Word
+from heaplab.allocators.decoding import unused
 from heaplab.allocators.parts.index import Memory
 
 WORD = (1 << 64) - 1
@@ -104,6 +108,15 @@ class Bitmaps:
                 return start
             start, found = self.run(at, n, start + found, length)
         return -1
+
+    def words(self, at: int, n: int, room: int, what: str) -> Iterator[Word]:
+        """Yield the words of a bitmap with room for `room` bits, decoded: how many of `what` are free."""
+        for w in range(words(n)):
+            bits, last = self._load(at + 8 * w), min(64 * w + 64, n) - 1
+            more = "" if bits <= mask(n, w) else ", broken: bits are set behind the last"
+            text = f"{what} {64 * w} to {last}, free: {bits.bit_count()}{more}"
+            yield Word(at + 8 * w, 8, "bitmap", text)
+        yield from unused(at + 8 * words(n), at + 8 * words(room))
 
     def set(self, at: int, start: int, length: int) -> None:
         """Set `length` bits from `start` on."""

@@ -16,8 +16,11 @@ leaves of a page each.
 The twin is csrc/parts/pagemap.h.
 """
 
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
+from heaplab.allocators.base import Word
+from heaplab.allocators.decoding import Window, sparse
 from heaplab.allocators.parts.index import Memory
 from heaplab.allocators.parts.seal import FACTOR
 from heaplab.errors import HeapCorruption, Rule
@@ -152,3 +155,26 @@ class PageMap:
         if by:
             self._store(self._base + COUNT, count)
         return count
+
+    def root_words(self) -> Iterator[Word]:
+        """Yield the two words at the base, decoded."""
+        word, count = self._load(self._base + TABLE), self._load(self._base + COUNT)
+        if LEAST <= word & 63 <= MOST:
+            yield Word(
+                self._base + TABLE, 8, "page map", f"{word & ~63:#x}, {1 << (word & 63)} slots", word & ~63
+            )
+        else:
+            yield Word(self._base + TABLE, 8, "page map", f"broken: no table has 2^{word & 63} slots")
+        yield Word(self._base + COUNT, 8, "mapped pages", str(count))
+
+    def words(self, window: Window, table: Table, kept: Callable[[int], int]) -> Iterator[Word]:
+        """Yield the slots of the table, decoded; kept: the address that the number kept for a page means."""
+
+        def tell(_: int, at: int) -> list[Word]:
+            slot = self._load(at)
+            if not slot:
+                return []
+            to = kept(table.number(slot))
+            return [Word(at, 8, "page map slot", f"page {table.page_of(slot):#x}: {to:#x}", to)]
+
+        return sparse(window, table.at, table.slots, 8, tell, "slots not in use")
