@@ -159,15 +159,29 @@ void hl_fail(hl_context *c, int why, uint64_t va)
         longjmp(*(jmp_buf *)c->escape, 1);
 }
 
-/* Answers a fault in the space's demand window: 1, or 0 when the kernel has to.  It has to also where a frame might
- * be missing, for the page or for one of the tables above it: then nothing is begun here. */
+/* Whether the page at `va` has an anonymous frame that something else has too. */
+static int is_shared(const hl_space *s, uint64_t va)
+{
+    uint64_t frame = (hl_pte(s, va) & HL_PTE_FRAME_MASK) >> HL_PTE_FRAME_SHIFT;
+    return s->machine->kind[frame] == HL_ANON && s->machine->refcount[frame] > 1;
+}
+
+/* Answers a write that faults in the space's demand window: 1, or 0 when the kernel has to.  It has to also where a
+ * frame might be missing, for the page or for one of the tables above it: then nothing is begun here. */
 static int map_on_demand(hl_context *c, uint64_t va, unsigned error)
 {
     hl_space *s = c->space;
-    if (error != (HL_FAULT_USER | HL_FAULT_WRITE) || !s || va - s->demand_start >= s->demand_end - s->demand_start ||
+    if (!(error & HL_FAULT_WRITE) || !s || va - s->demand_start >= s->demand_end - s->demand_start ||
         c->machine->used[HL_FREE] < HL_LEVELS)
         return 0;
-    hl_map_zeroed(s, va, HL_ANON, s->demand_flags);
+    if (!(error & HL_FAULT_PROTECTION)) {
+        hl_map_zeroed(s, va, HL_ANON, s->demand_flags);
+    } else {
+        if (!is_shared(s, va))
+            return 0;
+        hl_map_copy(s, va, s->demand_flags);
+        hl_flush_page(s, va);
+    }
     c->minor_faults++;
     return 1;
 }
