@@ -24,7 +24,7 @@ void hl_replay_enter(hl_replay *r, hl_context *c, void *escape);
 /* Gives the context that was entered what is left of the limit. */
 void hl_replay_refuel(hl_replay *r);
 
-/* Writes the row of the event that was carried out last. */
+/* Writes the row of the event that was carried out last, or compares it. */
 void hl_replay_log_event(hl_replay *r);
 
 /* After an event: peaks, its row in the log, and a sample if one is due.  page: bytes. */

@@ -18,6 +18,7 @@ hl_replay *hl_replay_new(hl_machine *m, hl_heap_fn call)
     r->payload = 1;
     r->mems_limit = HL_NO_LIMIT;
     r->sample_at = never;
+    r->strayed = UINT64_MAX;
     return r;
 }
 
@@ -53,6 +54,9 @@ hl_replay *hl_replay_branch(const hl_replay *r)
     branch->mems = r->mems;
     branch->events = branch->now.event = r->events;
     branch->row = r->row;
+    branch->strayed = r->strayed;
+    if (r->compares)
+        hl_replay_compare(branch, r->log);
     return branch;
 }
 
@@ -130,22 +134,34 @@ void hl_replay_log(hl_replay *r, const hl_log *log)
     r->logged_faults = r->faults;
 }
 
+void hl_replay_compare(hl_replay *r, const hl_log *log)
+{
+    hl_replay_log(r, log);
+    r->compares = 1;
+}
+
 static uint32_t narrow(uint64_t n) { return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX; }
 
 void hl_replay_log_event(hl_replay *r)
 {
     const hl_log *log = r->log;
     uint64_t row = r->events - 1;
+    uint32_t mems = narrow(r->mems - r->logged_mems);
+    r->logged_mems = r->mems;
+    if (r->compares) {
+        if (r->strayed == UINT64_MAX && (log->address[row] != r->bad_address || log->mems[row] != mems))
+            r->strayed = row;
+        return;
+    }
     hl_replay_process *p = process_of(r, r->bad_process);
     if (p)
         settle_faults(r, p);
     log->address[row] = r->bad_address;
-    log->mems[row] = narrow(r->mems - r->logged_mems);
+    log->mems[row] = mems;
     log->faults[row] = narrow(r->faults - r->logged_faults);
     log->live[row] = r->now.live;
     log->heap[row] = r->now.heap;
     log->resident[row] = r->now.resident;
-    r->logged_mems = r->mems;
     r->logged_faults = r->faults;
 }
 

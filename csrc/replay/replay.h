@@ -62,7 +62,7 @@ typedef struct hl_sample {
     uint64_t resident; /* bytes of anonymous frames in use, each once */
 } hl_sample;
 
-/* What is known of every event, a row each by its number: a row is written after the event. */
+/* What is known of every event, a row each by its number, written after the event. */
 typedef struct hl_log {
     uint64_t *address;      /* of the block's payload; 0 where the event leaves no block */
     uint32_t *mems, *faults; /* of the event, all its processes': what does not fit is UINT32_MAX */
@@ -83,7 +83,8 @@ typedef struct hl_replay {
     uint64_t mems_limit; /* the reference that would take mems above it is not made: the call breaks off */
     const uint64_t *sample_at; /* numbers of events, rising; the last is UINT64_MAX */
     hl_sample *samples;        /* room for as many */
-    const hl_log *log;         /* with room for every event, or NULL; set by hl_replay_log */
+    const hl_log *log;         /* with room for every event, or NULL; set by hl_replay_log and hl_replay_compare */
+    int compares;              /* the log is of an earlier replay */
 
     /* where it stands */
     uint64_t events; /* carried out */
@@ -98,6 +99,7 @@ typedef struct hl_replay {
     hl_sample now;
     uint64_t faults;     /* minor ones of all processes so far, as of their last events */
     uint64_t logged_mems, logged_faults; /* what the rows of the log, and what was before them, add up to */
+    uint64_t strayed;    /* the first event whose row in the earlier log says otherwise, or UINT64_MAX */
 
     /* what it measured; peaks are taken after every event */
     uint64_t peak_live, peak_heap, peak_resident;
@@ -128,6 +130,8 @@ int hl_replay_fork(hl_replay *r, const hl_replay *from, uint64_t parent, uint64_
 hl_replay *hl_replay_branch(const hl_replay *r);
 /* From now on every event has its row in the log; the counts of the first are from here on. */
 void hl_replay_log(hl_replay *r, const hl_log *log);
+/* From now on every event's address and mems are compared with its row: see `strayed`. */
+void hl_replay_compare(hl_replay *r, const hl_log *log);
 /* Process `number` is gone, or about to start anew. */
 void hl_replay_end(hl_replay *r, uint64_t number);
 

@@ -192,7 +192,7 @@ class Moments:
         self._log_ended = False
         self._logged = 0
         self._snapshots = Snapshots(
-            lambda: self._new_replay(verify=False),
+            self._begin_again,
             self.events,
             trace.header.slots,
             trace.header.processes,
@@ -302,6 +302,12 @@ class Moments:
             machine.used(FrameKind.ANON) * machine.page_size,
         )
         lib.hl_replay_log(replay.raw, self._raw_log)
+        return replay
+
+    def _begin_again(self) -> Replay:
+        """Return a replay at moment 0 that compares what it does with the log."""
+        replay = self._new_replay(verify=False)
+        lib.hl_replay_compare(replay.raw, self._raw_log)
         return replay
 
     def _new_replay(self, **options: Any) -> Replay:

@@ -171,6 +171,12 @@ class Replay:
         """Events carried out."""
         return int(self.raw.events)
 
+    @property
+    def strayed(self) -> int | None:
+        """The first event that did not do what a log says; None: all have done it, or there is no log."""
+        event = int(self.raw.strayed)
+        return None if event == _NO_LIMIT else event
+
     def advance(self, until: int) -> None:
         """Carry out events until `until` of them are done, the trace is over, or the replay ends early."""
         while self.end is None and self.done < until:

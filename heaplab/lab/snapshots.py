@@ -73,6 +73,8 @@ class Snapshots:
     No replay is let run that could want for frames: before that, what was left behind goes, and if that does
     not help the replay gets a kernel of its own.  So the OOM killer finds no more to do than in a replay
     without snapshots.
+    A design that keeps something elsewhere than in the process's memory cannot be forked.  Its branches do
+    other things than the log says; from then on each of its replays gets a kernel of its own.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Snapshots:
         self._processes = processes
         self._progress = progress
         self._first: Replay | None = None
+        self._apart = False
         most = max(4, min(_SNAPSHOTS, _SLOT_BYTES // (_SLOT * max(slots, 1))))
         self._interval = max(_APART, -(-events // most))
         # by their moments: those left at every interval, those left near others, and those asked for
@@ -133,19 +136,33 @@ class Snapshots:
 
         Raises: HeaplabError when the replay ends before.
         """
-        replay = self._branch_before(done) or self._begin()
+        branch = None if self._apart else self._branch_before(done)
+        if branch is not None:
+            if self._carry_out(branch, done) is None:
+                return branch
+            self._apart = True
+        replay = self._begin()
+        if why := self._carry_out(replay, done):
+            raise HeaplabError(f"on the way to moment {done}: {why}")
+        return replay
+
+    def _carry_out(self, replay: Replay, done: int) -> str | None:
+        """Let the replay go on to `done`; close it and return why if it does other things than its log."""
         try:
-            while replay.done < done:
+            while replay.done < done and replay.end is None and replay.strayed is None:
                 replay.advance(min(self._stops(replay, done)))
-                if replay.end is not None:
-                    raise HeaplabError(f"on the way to moment {done}: {replay.end.reason}")
                 self._progress(replay.done)
                 if self._shares(replay):
                     self._leave_behind(replay, done)
         except BaseException:
             replay.close()
             raise
-        return replay
+        if replay.end is None and replay.strayed is None:
+            return None
+        replay.close()
+        if replay.end is not None:
+            return replay.end.reason
+        return f"event {replay.strayed} gave another address, or made more references, than the first time"
 
     def _branch_before(self, done: int) -> Replay | None:
         """Return a branch of the nearest replay before; None where there is no room for one."""

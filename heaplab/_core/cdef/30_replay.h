@@ -67,6 +67,7 @@ typedef struct {
     uint64_t sampled;
     hl_sample now;
     uint64_t faults;
+    uint64_t strayed;
     uint64_t peak_live;
     uint64_t peak_heap;
     uint64_t peak_resident;
@@ -94,6 +95,7 @@ int hl_replay_fork(hl_replay *r, const hl_replay *from, uint64_t parent, uint64_
                    hl_heap *heap, void *handle);
 hl_replay *hl_replay_branch(const hl_replay *r);
 void hl_replay_log(hl_replay *r, const hl_log *log);
+void hl_replay_compare(hl_replay *r, const hl_log *log);
 void hl_replay_end(hl_replay *r, uint64_t number);
 int hl_replay_run(hl_replay *r, const hl_events *events, uint64_t stop);
 void hl_replay_passed(hl_replay *r);
