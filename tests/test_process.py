@@ -89,7 +89,7 @@ def test_counters_outlive_the_process(process: Process) -> None:
 def test_repr_says_who_and_how(process: Process) -> None:
     child = process.fork()
     child.exit(0)
-    assert (repr(process), repr(child)) == ("<Process 2 R>", "<Process 3 Z>")
+    assert (repr(process), repr(child)) == ("<Process 2 init R>", "<Process 3 init Z>")
 
 
 def test_a_killed_process_says_why_in_one_sentence(process: Process) -> None:

@@ -57,7 +57,7 @@ def kernel_html(kernel: Kernel) -> str:
 
 def process_html(process: Process) -> str:
     """A process in two lines, and its address space; of a dead one the lines alone."""
-    lines = "<br>".join(map(escape, str(process).splitlines()[:2]))
+    lines = "<br/>".join(map(escape, str(process).splitlines()[:2]))
     task = task_of(process)
     if task.mm is None:
         return f"<div>{lines}</div>"
@@ -107,7 +107,7 @@ def _table(titles: Sequence[tuple[str, str]], names: Sequence[str], columns: Seq
     """A table.  titles: and units, which hovering shows; columns: cells of all but the first, the names."""
     head = "".join(
         f'<th style="{_RIGHT if place else _LEFT}" title="{escape(unit)}">'
-        f"{'<br>'.join(escape(text).splitlines())}</th>"
+        f"{'<br/>'.join(escape(text).splitlines())}</th>"
         for place, (text, unit) in enumerate(titles)
     )
     rows = "".join(
@@ -225,7 +225,7 @@ def live_curve(trace: Trace, points: int) -> list[int]:
     >>> from heaplab.traces import Event, Op
     >>> trace = Trace.of([Event(Op.MALLOC, 0, 24), Event(Op.MALLOC, 1, 8), Event(Op.FREE, 0)])
     >>> live_curve(trace, 2)
-    [24, 32]
+    [32, 8]
     """
     ledger = Ledger(trace.source)
     bins = min(points, trace.header.events)
