@@ -9,8 +9,8 @@
                                   write, others too   the whole page is copied
                         shared    write               it becomes writable, and the file's page dirty
 
-The MMU makes zeroed frames and copies for the writes that follow in the same VMA by itself, as long as `VmaMap`
-leaves the window open.
+The MMU makes zeroed frames and copies for the writes that follow in the same VMA by itself, as long as
+`VmaMap` leaves the window open.
 
 Source: Linux, arch/x86/mm/fault.c (do_user_addr_fault), mm/memory.c (handle_mm_fault, do_wp_page).
 """

@@ -27,8 +27,8 @@ class VmaMap:
     `still_counted` are those of `locked` that no VMA locks any more.
     `last` is the VMA found last, or None: most faults fall where the one before fell.
     The window is for the MMU what `last` is for the kernel: the VMA in which a first write was answered last.
-    Writes to its other pages get a zeroed frame where there is no entry, and a copy of a frame that others have
-    too, without asking the kernel.  Every change of a VMA closes it.
+    Writes to its other pages get a zeroed frame where there is no entry, and a copy of a frame that others
+    have too, without asking the kernel.  Every change of a VMA closes it.
     Costs: O(log n) each, n VMAs, if not said otherwise.
     """
 

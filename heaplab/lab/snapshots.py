@@ -19,6 +19,7 @@ from sortedcontainers import SortedDict
 from heaplab.errors import HeaplabError
 from heaplab.kernel import Kernel
 from heaplab.lab.replay import Replay
+from heaplab.machine import Machine
 from heaplab.process import Process
 
 #: so many replays that were asked for last are good where memory is short
@@ -28,6 +29,9 @@ _KEPT: Final = 16
 #: the most snapshots, and the fewest events between two of them
 _SNAPSHOTS: Final = 64
 _APART: Final = 256
+#: what is left behind may take so many bytes of frames, or so many times what the replay had at its peak
+_FRAME_BYTES: Final = 1 << 30
+_PEAKS: Final = 8
 #: bytes that the slots of all snapshots may take, and what one slot takes
 _SLOT_BYTES: Final = 512 << 20
 _SLOT: Final = 16
@@ -157,7 +161,7 @@ class Snapshots:
         except BaseException:
             replay.close()
             raise
-        if replay.end is None and replay.strayed is None:
+        if replay.done == done and replay.strayed is None:
             return None
         replay.close()
         if replay.end is not None:
@@ -218,21 +222,26 @@ class Snapshots:
             self._near[here] = branch
             if len(self._near) > _NEAR:
                 self._close_oldest(self._near)
-        machine = replay.kernel.machine
-        while self._every and 2 * machine.free_frames < machine.frame_count:
-            self._thin_out()
 
     # ---- room ----
 
+    def _is_short(self, kernel: Kernel) -> bool:
+        """Whether a replay could want for frames, or for pids."""
+        machine = kernel.machine
+        processes = min(self._processes, machine.frame_count // (16 * _TABLES) + 1)
+        need = self.need + self.need // _ENTRIES + _TABLES * processes
+        return machine.free_frames < need or len(kernel.system.tasks) > _MOST_PROCESSES
+
+    def _is_large(self, machine: Machine) -> bool:
+        """Whether more than half of the machine is in use, or more than this computer is to give."""
+        most = max(_FRAME_BYTES // machine.page_size, _PEAKS * self.need)
+        return machine.frame_count - machine.free_frames > min(most, machine.frame_count // 2)
+
     def _make_room(self) -> bool:
-        """Let go of what was left until no replay can want for frames; return False if it still could."""
+        """Let go of what was left until no replay can want for anything; return False if it still could."""
         assert self._first is not None
         kernel = self._first.kernel
-        processes = min(self._processes, kernel.machine.frame_count // (16 * _TABLES) + 1)
-        need = self.need + self.need // _ENTRIES + _TABLES * processes
-        while (
-            kernel.machine.free_frames < need or len(kernel.system.tasks) + self._processes > _MOST_PROCESSES
-        ):
+        while self._is_short(kernel) or self._is_large(kernel.machine):
             if self._near:
                 self._close_oldest(self._near)
             elif len(self._kept) > KEPT:
@@ -240,7 +249,7 @@ class Snapshots:
             elif self._every:
                 self._thin_out()
             else:
-                return False
+                return not self._is_short(kernel)
         return True
 
     def _thin_out(self) -> None:

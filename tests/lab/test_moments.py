@@ -1,11 +1,14 @@
 """Moments: the log is what a run measures, and every moment is that of a replay that was never forked."""
 
+import gc
 import random
+import weakref
 
 import numpy as np
 import pytest
 
 from heaplab.allocators import parse
+from heaplab.errors import UsageError
 from heaplab.kernel import Kernel
 from heaplab.lab import run
 from heaplab.lab.moments import Moments
@@ -177,9 +180,8 @@ def test_any_moment_is_that_of_a_fresh_replay(spec, language, family, churn):
 def test_step_by_step_forwards_and_backwards(family):
     events = family.header.events
     with Moments(family, "spans") as moments:
-        order = [*range(events - 40, events), *range(events - 1, events - 40, -1)]
-        found = {n: plain(family, "spans", "c", n) for n in range(events - 40, events + 1)}
-        for n in order[::3]:
+        found = {n: plain(family, "spans", "c", n) for n in range(events - 15, events + 1)}
+        for n in [*found, *reversed(found)][::2]:
             assert_same(moments.at(n), found[n])
 
 
@@ -214,3 +216,177 @@ def test_references_are_those_that_the_log_counts(family, churn):
 def test_both_languages_make_the_same_references(churn):
     with Moments(churn, "buddy") as one, Moments(churn, "buddy", "python") as other:
         assert one.references(777) == other.references(777) != []
+
+
+def test_faults_come_back_as_a_fork_would_not_keep_them(spec_of, shelf):
+    """Zero frames in a VMA that nobody has written, and VMAs that merge: both differ in a child of fork."""
+
+    class Reading(shelf):
+        def _malloc(self, size, alignment):
+            page = self.process.page_size
+            if size > page:  # the mapping that comes next, and touches it, is one VMA with it
+                self.process.store64(self.process.mmap(page), 1)
+            self.process.load64(self.process.mmap(3 * page, prot=1) + page)
+            return super()._malloc(size, alignment)
+
+    trace = Trace.of([Event(M, slot, 10 + 8000 * (slot % 3 == 1)) for slot in range(600)])
+    spec = spec_of(Reading)
+    with Moments(trace, spec) as moments:
+        for n in (600, 300, 301, 302, 303, 257, 256):
+            replay = Replay(trace, spec, Kernel(ram="4 GiB", seed=1), verify=False)
+            replay.advance(n)
+            ours, theirs = moments.at(n).heap().process, replay.members[0].process
+            assert ours.maps() == theirs.maps()
+            assert memory(ours) == memory(theirs)
+
+
+# ---- what ends early ----
+
+
+def test_a_broken_heap_has_a_last_moment(spec_of, shelf):
+    class Forgetful(shelf):
+        def _free(self, p):
+            if self._load(p - 16) == 333:
+                self._store(self.root + 40, p)  # hands the next out over what lives
+            super()._free(p)
+
+    events = [*(Event(M, slot, 100) for slot in range(300)), Event(M, 300, 333), Event(M, 301, 10)]
+    trace = Trace.of(
+        [*events, Event(F, 300), Event(M, 300, 99), Event(M, 302, 99), Event(M, 303, 99), Event(F, 0)]
+    )
+    spec = spec_of(Forgetful)
+    record = run(trace, spec)
+    assert record.outcome == "failed"
+    with Moments(trace, spec) as moments:
+        log = moments.log()
+        assert (len(log), moments.done) == (record.events_done, record.events_done)
+        assert (moments.end.failed, moments.end.reason) == (True, record.reason)
+        last = moments.at(moments.done)
+        assert last.done == moments.done
+        assert len(last.labels()) == 301 + moments.done - 303
+        assert len(moments.references(moments.done)) == 5
+        for n in (moments.done + 1, trace.header.events):
+            with pytest.raises(UsageError, match=r"ends at moment 305: event 305 .*overlaps"):
+                moments.at(n)
+        with pytest.raises(UsageError, match="ends at moment"):
+            moments.references(306)
+        with pytest.raises(UsageError, match="no moment 308"):
+            moments.at(308)
+
+
+def test_a_design_that_raises_and_one_that_never_returns(spec_of, shelf):
+    class Raising(shelf):
+        def _malloc(self, size, alignment):
+            return super()._malloc(size, alignment) if size < 50 else {}[size]
+
+    class Endless(shelf):
+        def _free(self, p):
+            while True:
+                self._load(p - 16)
+
+    trace = Trace.of([Event(M, 0, 10), Event(M, 1, 20), Event(F, 0), Event(M, 0, 60), Event(F, 0)])
+    with Moments(trace, spec_of(Raising)) as moments:
+        assert [len(moments.log()), moments.end.failed] == [3, True]
+        assert "KeyError: 60 (test_moments.py" in moments.end.reason
+        assert moments.at(3).labels()[int(moments.log().address[1])].slot == 1
+        assert len(moments.references(3)) == 0
+    with Moments(trace, spec_of(Endless), max_mems=1000) as moments:
+        assert [len(moments.log()), moments.end.failed] == [2, False]
+        assert moments.end.reason == "more than 1,000 mems at event 2 (free 0)"
+        assert len(moments.at(2).labels()) == 2
+        assert len(moments.references(2)) == 1000 - int(moments.log().mems.sum())
+
+
+def test_a_heap_that_cannot_begin(spec_of, shelf):
+    class Unborn(shelf):
+        @classmethod
+        def create(cls, process, options):
+            raise MemoryError("no root")
+
+    with Moments(Trace.of([Event(M, 0, 10)]), spec_of(Unborn)) as moments:
+        assert (len(moments.log()), moments.at(0).processes) == (0, ())
+        assert moments.end.reason == "before the first event: MemoryError: no root"
+        with pytest.raises(UsageError, match="no process 0 is alive at moment 0: choose among none"):
+            moments.at(0).heap()
+
+
+def test_a_design_that_keeps_something_in_python_is_not_forked(spec_of, shelf):
+    class Stateful(shelf):
+        def _malloc(self, size, alignment):
+            self.calls = getattr(self, "calls", 0) + 1
+            return super()._malloc(size + 16 * self.calls, alignment)
+
+    trace, spec = Trace.of([Event(M, slot, 10) for slot in range(400)]), spec_of(Stateful)
+    with Moments(trace, spec) as moments:
+        log = moments.log()
+        for n in (400, 350, 320):
+            assert sorted(moments.at(n).labels()) == log.address[:n].tolist()
+            assert moments.at(n).heap().calls == n
+            assert len(moments.references(n - 1)) == log.mems[n - 1]
+
+
+# ---- room ----
+
+
+@pytest.mark.parametrize("ram", ["1100 KiB", "1600 KiB", "3 MiB", "8 MiB"])
+def test_no_machine_is_too_small_for_snapshots(ram):
+    """The smallest just holds the replay; each next one holds more of what is left behind."""
+    events = [Event(M, slot, 30_000) for slot in range(30)]
+    events += [event for n in range(600) for event in (Event(F, n % 30), Event(M, n % 30, 30_000 - n % 7))]
+    trace = Trace.of(events)
+    assert run(trace, "rbtree", ram=ram).outcome == "finished"
+    with Moments(trace, "rbtree", ram=ram) as moments:
+        moments.log()
+        held = []
+        for n in (1230, 700, 701, 30, 1229, 5, 1000):
+            held.append(moments.at(n))
+            replay = Replay(trace, moments.spec, Kernel(ram=ram, seed=1), verify=False)
+            replay.advance(n)
+            assert memory(held[-1].heap().process) == memory(replay.members[0].process)
+            for moment in held[-4:]:
+                assert len(moment.labels()) <= 30
+        assert len(moments.references(999)) == moments.log().mems[999]
+        system = moments._snapshots._first.kernel.system
+        assert system.oom_kills == []
+        moments._snapshots._first.kernel.check()
+
+
+def test_snapshots_are_few_and_no_zombie_stays(family):
+    with Moments(family, "buddy") as moments:
+        for n in range(0, family.header.events, 11):
+            moments.at(n)
+        snapshots = moments._snapshots
+        assert len(snapshots) <= 1 + 3 + 16 + 16
+        system = snapshots._first.kernel.system
+        assert all(task.mm is not None for task in system.tasks.values())
+        alive = [*snapshots._every.values(), *snapshots._near.values(), *snapshots._kept.values()]
+        assert len(system.tasks) == 1 + sum(len(replay.members) for replay in [snapshots._first, *alive])
+
+
+def test_a_moment_says_when_it_is_no_longer_good(churn):
+    moments = Moments(churn, "buddy")
+    first = moments.at(100)
+    assert len(list(first.heap().walk())) > 0
+    for n in range(101, 117):
+        moments.at(n)
+    with pytest.raises(UsageError, match="moment 100 is no longer good: ask for it again"):
+        first.heap()
+    again, machine = moments.at(100), moments._snapshots._first.kernel.machine
+    gone = weakref.ref(machine)
+    moments.close()
+    moments.close()
+    for use in (again.heap, again.labels, lambda: moments.at(3), moments.log):
+        with pytest.raises(UsageError):
+            use()
+    del first, again, machine
+    gc.collect()
+    assert gone() is None
+
+
+def test_progress_is_told(churn):
+    told = []
+    with Moments(churn, "buddy", progress=told.append) as moments:
+        moments.log()
+        assert told == [4000]
+        moments.at(3000)
+        assert told[-1] == 3000

@@ -85,6 +85,29 @@ def test_first_writes_in_the_demand_window_do_not_ask(
         context.store64(PAGE, 1)
 
 
+def test_a_write_in_the_demand_window_copies_what_others_have_too(
+    machine: Machine, context: Context, space: Space, handler: DemandZero
+) -> None:
+    for page in range(3):
+        context.store64(page * PAGE, 7)
+    other = Space(machine)
+    space.fork_range(other, 0, 3 * PAGE, cow=True)
+    space.flush()
+    frames = [Pte.frame(space.pte(page * PAGE)) for page in range(3)]
+    handler.seen.clear()
+    space.raw.demand_start, space.raw.demand_end, space.raw.demand_flags = PAGE, 3 * PAGE, USER_RW
+    assert context.load64(PAGE) == 7  # the TLB has the frame that goes
+    context.store64(PAGE + 8, 8)
+    assert (handler.seen, context.raw.minor_faults) == ([], 1)
+    assert (context.load64(PAGE), context.load64(PAGE + 8)) == (7, 8)
+    assert machine.stale_tlb_entries() == 0
+    assert Pte.frame(space.pte(PAGE)) != frames[1] == Pte.frame(other.pte(PAGE))
+    other.delete()
+    for page in (0, 2):  # outside; and a frame that nobody else has any more
+        with pytest.raises(LookupError):
+            context.store64(page * PAGE, 1)
+
+
 def test_accessed_and_dirty_are_set_by_the_hardware(context: Context, space: Space) -> None:
     space.map_zeroed(0, FrameKind.ANON, USER_RW)
     assert not space.pte(0) & (Pte.ACCESSED | Pte.DIRTY)
