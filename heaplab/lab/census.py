@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from heaplab._core import ffi, lib
 from heaplab.allocators import Allocator, State
 from heaplab.allocators.base import ALIGN
 from heaplab.allocators.core import SPAN, CAllocator
 from heaplab.errors import HeaplabError
+from heaplab.lab import metrics
 from heaplab.lab.record import HeapMap
+from heaplab.machine.space import Pte
 from heaplab.native.stage import live_blocks
 
 #: the most cells of a map
@@ -23,6 +26,8 @@ _ASKED = 256
 #: spans looked at together
 _AT_ONCE = 65536
 _HIGHEST = np.uint64(2**48)
+#: of the kernel: what pages show that were read and never written
+_ZERO_FRAME = np.uint64(0)
 
 Array = npt.NDArray[Any]
 
@@ -146,11 +151,17 @@ def _demand_inside(what: str, spans: Array, places: Array, where: str) -> None:
         raise BrokenWalk(f"{what} at {start:#x} to {end:#x} is not within {where}")
 
 
-def _memory(heap: Allocator) -> Array:
-    """Return where the process has memory: rows (start, end), as long as they can be."""
+def _memory(heap: Allocator, *, heap_only: bool = False) -> Array:
+    """Return where the process has memory: rows (start, end), as long as they can be.
+
+    heap_only: what the break and private anonymous mappings gave alone.
+    """
     runs: list[list[int]] = []
     for line in heap.process.maps().splitlines():
-        start, end = (int(word, 16) for word in line.split()[0].split("-"))
+        where, _, _, _, _, *name = line.split(maxsplit=5)
+        if heap_only and name not in ([], ["[heap]"]):
+            continue
+        start, end = (int(word, 16) for word in where.split("-"))
         if runs and runs[-1][1] == start:
             runs[-1][1] = end
         else:
@@ -200,6 +211,37 @@ def _map(census: Census, payloads: Array, process: int, event: int) -> HeapMap:
         payload=tuple(payload.tolist()),
         overhead=tuple((occupied - payload).tolist()),
     )
+
+
+def excess(heap: Allocator, census: Census, slots: Array) -> metrics.Excess:
+    """Return where the bytes of one process's heap lie that are no live payload.
+
+    slots: as `take`.  Cost: O(spans + pages), 16 bytes of memory for each page of the heap.
+    """
+    process = heap.process
+    places = _memory(heap, heap_only=True)
+    backed = [np.empty(0, np.int64)]
+    for start, end in places.tolist():
+        entries = process.context.raw.space, start, (end - start) // process.page_size
+        backed.append(start + process.page_size * np.flatnonzero(_backed(*entries)))
+    payloads = _payloads(slots)
+    return metrics.Excess.of(
+        live=_bytes(payloads),
+        blocks=census.blocks,
+        metadata=census.metadata,
+        heap=places,
+        resident=np.concatenate(backed),
+        page=process.page_size,
+    )
+
+
+def _backed(space: Any, start: int, count: int) -> Array:
+    """Whether each of `count` pages has a frame other than the frame of zeros."""
+    entries = np.zeros(count, np.uint64)
+    lib.hl_read_ptes(space, start, count, ffi.cast("uint64_t *", entries.ctypes.data))
+    frames = entries >> np.uint64(12) & np.uint64((1 << 40) - 1)
+    present: Array = (entries & np.uint64(Pte.PRESENT) != 0) & (frames != _ZERO_FRAME)
+    return present
 
 
 def live_addresses(slots: Array) -> list[int]:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from heaplab.allocators import Spec, names
 from heaplab.errors import DamagedTrace, UsageError
 from heaplab.lab.pool import News, Pool
@@ -38,6 +41,14 @@ DEFAULT_MAX_SECONDS: float = 30
 
 
 @dataclass(frozen=True)
+class Clock:
+    """When, by the trace, so many events had been carried out: nanoseconds, as long as `event`."""
+
+    event: tuple[int, ...]
+    time: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The runs, in the order of traces and then allocators; those that were interrupted are missing.
 
@@ -46,6 +57,7 @@ class Comparison:
     unread: of each trace without runs, by name, a sentence that says why.  remarks: what the readers skipped,
     mended or wondered at, and how the comparison differs from what was asked for.
     again: by name, what opens a trace again; a trace made in memory or read from a pipe is not there.
+    clocks: by name, of a comparison with walks: when the events of its runs' timelines were.
     """
 
     runs: tuple[Run, ...]
@@ -57,6 +69,7 @@ class Comparison:
     unread: dict[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     again: dict[str, str] = field(default_factory=dict)
+    clocks: dict[str, Clock] = field(default_factory=dict)
 
     def of_trace(self, name: str) -> list[Run]:
         """The runs of one trace."""
@@ -102,6 +115,7 @@ def compare(
     payload: bool = True,
     lenient: bool = False,
     ram: int | str = RAM,
+    walks: int = 0,
     jobs: int | None = None,
     native: Iterable[str | Peer] = (),
     rounds: int = ROUNDS,
@@ -112,9 +126,10 @@ def compare(
 
     traces: names of bundled ones, paths, or Trace objects.  allocators: specs, or their texts, in `language`;
     an allocator from outside (mm.c) and any Peer among them is played as the real ones are.
-    max_mems, seed, verify, payload, ram: of each run.  max_seconds: by the clock on the wall; a run ends when
-    one event, or one walk over its heaps, takes longer; None: never.  jobs: worker processes, by default one
-    a core; fewer when this computer's memory may not suffice.  progress: called whenever there is news.
+    max_mems, seed, verify, payload, ram, walks: of each run.  max_seconds: by the clock on the wall; a run
+    ends when one event, or one walk over its heaps, takes longer; None: never.  jobs: worker processes, by
+    default one a core; fewer when this computer's memory may not suffice.  progress: called whenever there is
+    news.
     lenient: readers skip what cannot be, and count it.
     native: real allocators, as `heaplab.native.find_peer` takes them; they stand behind the others.  One that
     is known by name and not installed is left out.  rounds, latency: how they are timed, when nothing else
@@ -142,6 +157,7 @@ def compare(
         "payload": payload,
         "max_mems": max_mems,
         "ram": ram,
+        "walks": walks,
     }
     entrants = [find_allocator(each, language) if isinstance(each, str) else each for each in allocators]
     specs = [each for each in entrants if isinstance(each, Spec)]
@@ -169,6 +185,7 @@ def compare(
     )
     remarks = [remark for source in sources if source.trace for remark in source.trace.remarks]
     interrupted = False
+    clocks: dict[str, Clock] = {}
     try:
         with placed(sources):
             plan = [
@@ -197,6 +214,7 @@ def compare(
         for at, source in enumerate(sources) if peers else ():
             numbers = [at * width + place for place in peers]
             _play(source, list(peers.values()), numbers, tally, Timing(rounds, latency), options, max_seconds)
+        clocks = _clocks(sources, tally.runs.values()) if walks else {}
     except KeyboardInterrupt:
         interrupted = True
     unread = {source.label: source.unread for source in sources if source.unread}
@@ -223,6 +241,7 @@ def compare(
         unread,
         tuple(remarks),
         {label: again for label, source in read.items() if (again := source.again) is not None},
+        clocks,
     )
 
 
@@ -349,6 +368,36 @@ def _play(
     if source.unread:
         for number in numbers:
             tally.finish(number, None)
+
+
+def _clocks(sources: Iterable[Source], runs: Iterable[Run]) -> dict[str, Clock]:
+    """Return when the moments of the runs' timelines were, for the traces that have times.
+
+    Cost: each trace is read once.
+    """
+    wanted: dict[str, set[int]] = {}
+    for run in runs:
+        wanted.setdefault(run.trace, set()).update(run.timeline.event)
+    clocks = {}
+    for source in sources:
+        if source.trace is None or source.unread or not (events := sorted(wanted.get(source.label, ()))):
+            continue
+        times = _times(source.trace, np.array(events))
+        if times.any():
+            clocks[source.label] = Clock(tuple(events), tuple(times.tolist()))
+    return clocks
+
+
+def _times(trace: Trace, events: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """Return when so many events of the trace had been carried out: the time of the last of them."""
+    times, done = [np.empty(0, np.uint64)], 0
+    for block in trace:
+        inside = events[(events > done) & (events <= done + len(block))]
+        if not done and len(block):
+            times.append(np.repeat(block.time[:1], int((events < 1).sum())))
+        times.append(block.time[inside - done - 1])
+        done += len(block)
+    return np.concatenate(times)
 
 
 def _demand_distinct(what: str, names: Sequence[str]) -> None:

@@ -10,6 +10,7 @@
 | utilisation | ratio | peak live / peak heap |
 | internal fragmentation | share of the heap | (blocks + metadata - live) / heap, at the peak of live |
 | external fragmentation | share of the heap | (heap - blocks - metadata) / heap, at the same moment |
+| excess | bytes | heap - live, at the same moment: see `Excess` for where it lies |
 | operations | count | calls of the allocator: malloc and its kin, free, and the ends of threads |
 | remote frees | count | frees and reallocs by another thread than last allocated or reallocated the block |
 | faults | count | minor page faults, the payload's included |
@@ -31,7 +32,8 @@ replay: a pair of readings around each call costs as much as a fast allocator's 
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +81,98 @@ class Fragmentation:
         whole, used = heap or 1, allocated + metadata
         internal, external = (used - live) / whole, (heap - used) / whole
         return cls(event, at_peak, live, allocated, metadata, heap, internal, external)
+
+
+@dataclass(frozen=True)
+class Excess:
+    """Where the bytes of the heap lie that are no live payload, at one moment; exact.
+
+    live, heap: bytes; heap - live, the excess, is the sum of the five that follow.
+    internal: rounding, padding and headers, in the blocks that a program has.  metadata: the design's own,
+    apart from the blocks.  All else is free space, by the page that it lies in.  unbacked: the page has no
+    frame, so the space costs no memory.  vacant: the page has a frame, and neither blocks nor metadata: it
+    could go back to the kernel.  pinned: the page holds a block or metadata, and stays as long as they do.
+    sparse: what of pinned lies in pages that are more than half free.
+    blocks: that a program has.  sparse_blocks: those that lie in such pages, at least with a byte.
+    A page that two processes share is counted in both, as live payload is.
+
+    >>> Excess.of(live=90, blocks=np.array([[4096, 4196]]), metadata=np.array([[8192, 11192]]),
+    ...     heap=np.array([[4096, 16384]]), resident=np.array([4096, 8192]), page=4096)
+    Excess(live=90, heap=12288, internal=10, metadata=3000, unbacked=4096, vacant=0, pinned=5092,
+           sparse=3996, blocks=1, sparse_blocks=1)
+    """
+
+    live: int
+    heap: int
+    internal: int
+    metadata: int
+    unbacked: int
+    vacant: int
+    pinned: int
+    sparse: int
+    blocks: int
+    sparse_blocks: int
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        live: int,
+        blocks: npt.NDArray[Any],
+        metadata: npt.NDArray[Any],
+        heap: npt.NDArray[Any],
+        resident: npt.NDArray[Any],
+        page: int,
+    ) -> "Excess":
+        """Return where the excess of one process's heap lies.
+
+        live: bytes.  blocks, metadata, heap: rows (start, end) by address, none overlapping; of heap whole
+        pages.  resident: the addresses of the heap's pages that have frames of their own.  page: bytes.
+        """
+        pages = np.concatenate([np.arange(start, end, page) for start, end in heap.tolist()] or [heap[:, 0]])
+        used = _covered(blocks, pages, page) + _covered(metadata, pages, page)
+        free = page - used
+        backed = np.isin(pages, resident)
+        sparse = backed & (used > 0) & (2 * free > page)
+        before = np.concatenate(([0], np.cumsum(sparse)))
+        first = np.searchsorted(pages, blocks[:, 0], side="right") - 1
+        behind = np.searchsorted(pages, blocks[:, 1], side="left")
+        return cls(
+            live=live,
+            heap=len(pages) * page,
+            internal=int((blocks[:, 1] - blocks[:, 0]).sum()) - live,
+            metadata=int((metadata[:, 1] - metadata[:, 0]).sum()),
+            unbacked=int(free[~backed].sum()),
+            vacant=int(free[backed & (used == 0)].sum()),
+            pinned=int(free[backed & (used > 0)].sum()),
+            sparse=int(free[sparse].sum()),
+            blocks=len(blocks),
+            sparse_blocks=int((before[behind] > before[first]).sum()),
+        )
+
+    def __add__(self, other: "Excess") -> "Excess":
+        """The excess of two heaps together."""
+        return Excess(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def bytes(self) -> int:
+        """heap - live."""
+        return self.heap - self.live
+
+
+def _covered(spans: npt.NDArray[Any], pages: npt.NDArray[Any], page: int) -> npt.NDArray[Any]:
+    """Return how many bytes of each page the spans cover: rows (start, end) by address, none overlapping."""
+    if not len(spans):
+        return np.zeros(len(pages), np.int64)
+    before = np.concatenate(([0], np.cumsum(spans[:, 1] - spans[:, 0])))
+
+    def reached(places: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        at = np.searchsorted(spans[:, 0], places, side="right") - 1
+        into = np.minimum(places - spans[at, 0], spans[at, 1] - spans[at, 0])
+        return np.where(at < 0, 0, before[at] + into)
+
+    covered: npt.NDArray[Any] = reached(pages + page) - reached(pages)
+    return covered
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from heaplab.lab.metrics import Fragmentation, Mems
+from heaplab.lab.metrics import Excess, Fragmentation, Mems
 from heaplab.native.playing import CRASHED, HUNG, Latency, Times
 from heaplab.shown import html, text
 from heaplab.units import format_size
@@ -89,6 +89,7 @@ class Run:
     utilisation: None without a heap.  fragmentation, heap_map: None when the heap could not be walked; the
     reason says why.  brk_calls, mmap_calls: None where they could not be counted; so are peak_resident and
     faults of an allocator from outside that was stopped while it was judged.
+    excess: at the moment of `fragmentation`.  walks: the fragmentation at the moments asked for, in order.
     """
 
     trace: str
@@ -116,6 +117,8 @@ class Run:
     timeline: Timeline
     heap_map: HeapMap | None
     seconds: Seconds
+    excess: Excess | None = None
+    walks: tuple[Fragmentation, ...] = ()
 
     @property
     def measured(self) -> bool:
@@ -202,4 +205,6 @@ _FIGURES = (
     "mems",
     "timeline",
     "heap_map",
+    "excess",
+    "walks",
 )

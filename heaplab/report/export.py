@@ -32,6 +32,7 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
         "unread": comparison.unread,
         "remarks": [*comparison.remarks, *comparison.left_out],
         "traces": {name: vars(header) for name, header in comparison.headers.items()},
+        "clocks": {name: vars(clock) for name, clock in comparison.clocks.items()},
         "runs": [run.as_dict() for run in comparison.runs],
     }
 

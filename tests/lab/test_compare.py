@@ -226,3 +226,14 @@ def test_nothing_to_compare(traces, allocators):
 def test_defaults_name_every_family_that_stands():
     families = {spec.split(":")[0] for spec in lab.DEFAULT_ALLOCATORS}
     assert families == set(names("c"))
+
+
+def test_a_comparison_with_walks_knows_when_the_moments_of_its_timelines_were():
+    events = [Event(Op.MALLOC, slot, 10, time=1000 * slot) for slot in range(5)]
+    timed, untimed = Trace.of(events, "timed"), Trace.of([Event(Op.MALLOC, 0, 1)], "untimed")
+    found = lab.compare([timed, untimed], ["rbtree"], walks=2, jobs=1)
+    assert list(found.clocks) == ["timed"]
+    assert found.clocks["timed"].event == found.runs[0].timeline.event == (1, 2, 3, 4, 5)
+    assert found.clocks["timed"].time == (0, 1000, 2000, 3000, 4000)
+    assert [len(run.walks) for run in found.runs] == [2, 1]
+    assert lab.compare([timed], ["rbtree"], jobs=1).clocks == {}

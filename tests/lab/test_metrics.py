@@ -1,6 +1,7 @@
 """The metrics, on numbers that can be checked by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heaplab._core import lib
+from heaplab.errors import UsageError
 from heaplab.lab import run
-from heaplab.lab.metrics import Fragmentation, Mems, geometric_mean, percentile, utilisation
-from heaplab.traces import Event, Op, Trace
+from heaplab.lab.metrics import Excess, Fragmentation, Mems, geometric_mean, percentile, utilisation
+from heaplab.traces import Event, Op, Trace, synthetic
 
 KIB = 1024
 
@@ -118,3 +120,124 @@ def test_geometric_mean(values, mean):
 @pytest.mark.parametrize("values", [[], [1, -1], [math.nan]])
 def test_what_has_no_geometric_mean(values):
     assert math.isnan(geometric_mean(values))
+
+
+# ---- where the excess lies ----
+
+PAGE = 4096
+
+
+def rows(*spans):
+    return np.array(spans, np.int64).reshape(-1, 2)
+
+
+def excess(*, live, blocks, heap, resident, metadata=()):
+    return Excess.of(
+        live=live,
+        blocks=rows(*blocks),
+        metadata=rows(*metadata),
+        heap=rows(*heap),
+        resident=np.array(resident, np.int64) * PAGE,
+        page=PAGE,
+    )
+
+
+def test_an_empty_heap_has_no_excess():
+    assert excess(live=0, blocks=(), heap=(), resident=()) == Excess(*[0] * 10)
+
+
+def test_free_space_is_unbacked_vacant_or_pinned_by_its_page():
+    found = excess(
+        live=4000 + 50,
+        blocks=[(PAGE, PAGE + 4080), (3 * PAGE, 3 * PAGE + 64)],  # most of page 1, little of page 3
+        metadata=[(5 * PAGE, 5 * PAGE + 96)],
+        heap=[(PAGE, 7 * PAGE)],  # pages 1 to 6
+        resident=[1, 2, 3, 5],  # of what is in use all; 4 and 6 have no frame
+    )
+    assert (found.heap, found.bytes) == (6 * PAGE, 6 * PAGE - 4050)
+    assert (found.internal, found.metadata) == (80 + 14, 96)
+    assert (found.unbacked, found.vacant) == (2 * PAGE, PAGE)
+    assert found.pinned == (PAGE - 4080) + (PAGE - 64) + (PAGE - 96)
+    assert found.sparse == (PAGE - 64) + (PAGE - 96)  # page 1 is full but for 16 bytes
+    assert (found.blocks, found.sparse_blocks) == (2, 1)
+    parts = found.internal + found.metadata + found.unbacked + found.vacant + found.pinned
+    assert parts == found.bytes
+
+
+def test_a_block_over_several_pages_lies_in_a_sparse_page_if_its_end_does():
+    found = excess(
+        live=2 * PAGE + 8,
+        blocks=[(0, 2 * PAGE + 8), (4 * PAGE - 8, 4 * PAGE + 4000)],
+        heap=[(0, 3 * PAGE), (3 * PAGE, 5 * PAGE)],
+        resident=[0, 1, 2, 3, 4],
+    )
+    assert found.sparse == 2 * (PAGE - 8)  # pages 2 and 3; page 4 is nearly full
+    assert found.pinned == found.sparse + PAGE - 4000
+    assert (found.blocks, found.sparse_blocks) == (2, 2)
+
+
+def test_half_a_page_free_is_not_sparse():
+    found = excess(live=2048, blocks=[(0, 2048)], heap=[(0, PAGE)], resident=[0])
+    assert (found.pinned, found.sparse, found.sparse_blocks) == (2048, 0, 0)
+
+
+def test_the_excess_of_two_heaps_is_their_sum():
+    one = excess(live=100, blocks=[(0, 128)], heap=[(0, PAGE)], resident=[0])
+    other = excess(live=10, blocks=[(PAGE, PAGE + 32)], heap=[(PAGE, 3 * PAGE)], resident=[1])
+    both = excess(
+        live=110, blocks=[(0, 128), (PAGE, PAGE + 32)], heap=[(0, PAGE), (PAGE, 3 * PAGE)], resident=[0, 1]
+    )
+    assert one + other == both
+
+
+@pytest.mark.parametrize("language", ["c", "python"])
+@pytest.mark.parametrize("design", ["buddy", "rbtree", "spans"])
+def test_the_excess_of_a_run_adds_up_to_its_heap_and_agrees_with_its_fragmentation(design, language):
+    record = run(synthetic(1500, seed=3, slots=200, median=300), design, language)
+    found, at_peak = record.excess, record.fragmentation
+    parts = (found.internal, found.metadata, found.unbacked, found.vacant, found.pinned)
+    assert min(parts) >= 0
+    assert sum(parts) == found.bytes == at_peak.heap - at_peak.live
+    assert found.internal + found.metadata == at_peak.allocated + at_peak.metadata - at_peak.live
+    assert (
+        found.unbacked <= at_peak.heap - record.timeline.resident[record.timeline.event.index(at_peak.event)]
+    )
+    assert 0 <= found.sparse <= found.pinned
+    assert 0 <= found.sparse_blocks <= found.blocks
+
+
+# ---- walks on the way ----
+
+
+def test_walks_measure_on_the_way_and_change_nothing_else():
+    trace = synthetic(1500, seed=3, slots=200, median=300)
+    plain, walked = run(trace, "rbtree"), run(trace, "rbtree", walks=7)
+    assert plain.walks == ()
+    assert [walk.event for walk in walked.walks] == [214, 428, 642, 857, 1071, 1285, 1500]
+    for walk in walked.walks:
+        assert walk.allocated + walk.metadata <= walk.heap
+        assert walk.internal + walk.external == pytest.approx(1 - walk.live / walk.heap)
+    assert replace(walked, walks=(), seconds=plain.seconds) == plain
+
+
+def test_a_walk_at_the_peak_is_the_one_that_is_made_in_any_case():
+    trace = Trace.of([Event(Op.MALLOC, 0, 100), Event(Op.MALLOC, 1, 100), Event(Op.FREE, 0)])
+    record = run(trace, "rbtree", walks=3)
+    assert [walk.event for walk in record.walks] == [1, 2, 3]
+    assert record.walks[1] == record.fragmentation
+    assert run(trace, "rbtree", walks=200).walks == record.walks  # there are no more moments
+
+
+def test_a_run_that_is_stopped_has_the_walks_up_to_there():
+    trace = synthetic(1500, seed=3, slots=200, median=300)
+    whole = run(trace, "rbtree", walks=7)
+    stopped = run(trace, "rbtree", walks=7, max_mems=whole.mems.total // 2)
+    assert 0 < len(stopped.walks) < 7
+    assert stopped.walks == whole.walks[: len(stopped.walks)]
+    assert stopped.fragmentation.event <= stopped.events_done
+
+
+@pytest.mark.parametrize("walks", [-1, 257])
+def test_so_many_walks_there_are_not(walks):
+    with pytest.raises(UsageError, match="from 0 to 256"):
+        run(Trace.of([Event(Op.MALLOC, 0, 1)]), "rbtree", walks=walks)
