@@ -3,18 +3,17 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from heaplab.lab import Comparison, HeapMap, Run
+from heaplab.lab import Comparison, Run
 from heaplab.lab.record import NATIVE
 from heaplab.native.playing import FINISHED
 from heaplab.report import style
 from heaplab.report.columns import foreign_clock, rate
+from heaplab.report.maps import Grid, pixels
 from heaplab.report.means import MEMS, UTILISATION, Summary
 
 #: of a row of panels
@@ -22,8 +21,6 @@ _COLUMNS = 3
 _PANEL_WIDTH, _PANEL_HEIGHT = 3.1, 2.2
 #: inches that the widest legend needs
 _LEGEND_WIDTH = 6.4
-#: pixels of a heap map: in a row, and rows at most
-_MAP_WIDTH, _MAP_ROWS = 96, 40
 
 
 def timeline(runs: Sequence[Run]) -> Figure:
@@ -66,17 +63,16 @@ def heap_map(runs: Sequence[Run]) -> Figure:
     top to bottom: first the brk heap, then the mappings of large blocks.
     """
     shown = [(run, run.heap_map) for run in runs if run.heap_map is not None]
-    largest = max((sum(size for _, size in heap.regions) for _, heap in shown), default=0)
-    cell = max(16, -(-largest // (_MAP_WIDTH * _MAP_ROWS)))
-    unit, name = style.unit_of([largest])
-    height = -(-largest // (cell * _MAP_WIDTH)) or 1
+    grid = Grid.for_heaps(heap for _, heap in shown)
+    cell, height = grid.cell, grid.rows
+    unit, name = style.unit_of([grid.largest])
     figure, panels = _panels(len(shown))
-    row_bytes = cell * _MAP_WIDTH
+    row_bytes = cell * grid.columns
     for axes, (run, heap) in zip(panels, shown, strict=True):
         style.plain(axes)
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.imshow(
-            _pixels(heap, cell, height),
+            pixels(heap, grid),
             aspect="auto",
             interpolation="nearest",
             extent=(0, row_bytes / 1024, height * row_bytes / unit, 0),
@@ -96,23 +92,6 @@ def heap_map(runs: Sequence[Run]) -> Figure:
         frameon=False,
     )
     return figure
-
-
-def _pixels(heap: HeapMap, cell: int, height: int) -> npt.NDArray[np.float64]:
-    """The map as an image of cells of `cell` bytes; white behind its end."""
-    total = sum(size for _, size in heap.regions)
-    old = np.minimum(np.arange(len(heap.payload) + 1) * heap.cell, total)
-    new = np.minimum(np.arange(_MAP_WIDTH * height + 1) * cell, total)
-    sizes = np.diff(new)
-    shares = []
-    for part in (heap.payload, heap.overhead):
-        reached = np.interp(new, old, np.concatenate(([0], np.cumsum(part))))
-        shares.append(np.clip(np.diff(reached) / np.maximum(sizes, 1), 0, 1))
-    payload, overhead = shares
-    mixture = np.stack((payload, overhead, np.clip(1 - payload - overhead, 0, 1)), axis=1)
-    colours = np.array([to_rgb(colour) for colour in (style.LIVE, style.INTERNAL, style.EXTERNAL)])
-    pixels = np.where(sizes[:, None] > 0, np.clip(mixture @ colours, 0, 1), 1.0)
-    return pixels.reshape(height, _MAP_WIDTH, 3)
 
 
 def fragmentation(runs: Sequence[Run]) -> Figure:

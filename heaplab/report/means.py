@@ -54,14 +54,28 @@ UTILISATION = Mean("utili-\nsation", _of_live(lambda run: run.utilisation), perc
 MEMS = Mean(
     "mems/op\nmean", lambda run: run.mems.mean, rate, "there were no operations", world=MODEL, counted=True
 )
+RESIDENT = Mean(
+    "resident\n/ live",
+    _of_live(lambda run: (run.peak_resident or 0) / run.peak_live),
+    lambda value: f"{value:.2f}",
+    "nothing was live",
+)
+HEAP = Mean(
+    "heap\n/ live",
+    _of_live(lambda run: run.peak_heap / run.peak_live),
+    lambda value: f"{value:.2f}",
+    "nothing was live",
+)
+TIME = Mean(
+    "native\nns/op",
+    lambda run: max(run.seconds.times.ns_per_op, 0) if run.seconds.times else None,
+    rate,
+    "there were no operations",
+    world=NATIVE,
+)
 MEANS = (
     UTILISATION,
-    Mean(
-        "resident\n/ live",
-        _of_live(lambda run: (run.peak_resident or 0) / run.peak_live),
-        lambda value: f"{value:.2f}",
-        "nothing was live",
-    ),
+    RESIDENT,
     MEMS,
     Mean(
         "mems/op\np99", lambda run: run.mems.p99, rate, "there were no operations", world=MODEL, counted=True
@@ -74,13 +88,7 @@ MEANS = (
         clock=True,
         world=MODEL,
     ),
-    Mean(
-        "native\nns/op",
-        lambda run: max(run.seconds.times.ns_per_op, 0) if run.seconds.times else None,
-        rate,
-        "there were no operations",
-        world=NATIVE,
-    ),
+    TIME,
 )
 
 

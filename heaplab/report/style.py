@@ -49,6 +49,16 @@ SERIES: Sequence[tuple[str, str]] = (
 DPI = 130
 
 
+def rgb(colour: str) -> tuple[float, float, float]:
+    """Return red, green and blue of a colour as "#RRGGBB", from 0 to 1.
+
+    >>> rgb("#FF0033")
+    (1.0, 0.0, 0.2)
+    """
+    red, green, blue = (value / 255 for value in bytes.fromhex(colour[1:]))
+    return red, green, blue
+
+
 def figure(width: float, height: float) -> Figure:
     """Return an empty figure, in inches, whose parts make room for each other."""
     return Figure(figsize=(width, height), dpi=DPI, layout=ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.05))

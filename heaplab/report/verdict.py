@@ -1,0 +1,328 @@
+"""What a comparison comes to, in sentences that say no more than its figures.
+
+Every allocator is ranked over the same traces (see `means`).  Memory on the model, and references, are exact:
+there is a tie where two figures are written alike.  Resident memory of a real allocator may be too low by
+half a percent, and a time lies between its quartiles: there is a tie where these leave it open who is better.
+The model's seconds are taken once, so nobody is ranked by them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from heaplab.lab import Comparison, Run
+from heaplab.lab.metrics import Excess, geometric_mean
+from heaplab.lab.record import NATIVE
+from heaplab.report.columns import rate
+from heaplab.report.means import HEAP, MEMS, RESIDENT, TIME, Mean, Summary
+from heaplab.units import format_size
+
+#: how far a real allocator's resident memory may be from the truth, as a factor
+_RESIDENT_ERROR = 1.005
+#: so many ranks behind the first are named one by one; of more, half as many and the last
+_NAMED = 6
+#: a part of the excess that is less of it is passed over
+_WORTH_SAYING = 0.1
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A figure that a sentence rests on.  what: it is, with its unit.  value: exact."""
+
+    allocator: str
+    what: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """about: "runs", "memory", "excess", "references" or "time"."""
+
+    about: str
+    text: str
+    grounds: tuple[Ground, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Sentences, the most important first; its text has one a line."""
+
+    sentences: tuple[Sentence, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(sentence.text for sentence in self.sentences)
+
+
+def verdict(comparison: Comparison) -> Verdict:
+    """Return what the comparison comes to.
+
+    >>> from heaplab import lab
+    >>> from heaplab.traces import synthetic
+    >>> found = verdict(lab.compare([synthetic(2000, seed=1)], ["buddy", "rbtree"], jobs=1))
+    >>> [sentence.about for sentence in found.sentences]
+    ['runs', 'memory', 'excess', 'excess', 'references']
+    >>> print(found.sentences[0].text)
+    Both allocators finished the trace.
+    """
+    summary = Summary(comparison)
+    sentences = [_runs(summary)]
+    if summary.common:
+        sentences += [*_memory(summary), *_references(summary), *_time(summary)]
+    return Verdict(tuple(sentences))
+
+
+def verdict_of(comparison: Comparison, trace: str) -> Verdict:
+    """Return what one trace of the comparison comes to."""
+    alone = {name: header for name, header in comparison.headers.items() if name == trace}
+    runs = tuple(comparison.of_trace(trace))
+    return verdict(replace(comparison, headers=alone, runs=runs, planned=len(runs), interrupted=False))
+
+
+# ---- who finished what ----
+
+
+def _runs(summary: Summary) -> Sentence:
+    comparison = summary.comparison
+    traces, runs = len(comparison.headers), len(comparison.runs)
+    finished = {name: len(summary.finished[name]) for name in summary.allocators}
+    grounds = tuple(Ground(name, "traces finished", count) for name, count in finished.items())
+    every = _counted(len(finished), "allocator")
+    the_traces = {1: "the trace", 2: "both traces"}.get(traces, f"all {traces} traces")
+    said = []
+    if comparison.interrupted:
+        said.append(f"Interrupted after {runs} of {comparison.planned} runs.")
+    if not any(finished.values()):
+        said.append("No run finished, so no allocator is ranked.")
+        return Sentence("runs", " ".join(said), grounds)
+    if all(count == traces for count in finished.values()):
+        said.append(f"{every} finished {the_traces}.")
+        return Sentence("runs", " ".join(said), grounds)
+    nothing = [name for name, count in finished.items() if not count]
+    some = [f"{name} {count}" for name, count in finished.items() if 0 < count < traces]
+    if some:
+        said.append(f"Of {_counted(traces, 'trace')} not all were finished: {_listed(some)}.")
+    if nothing:
+        said.append(
+            f"{_listed(nothing)} finished {'nothing' if traces > 1 else 'not'}, and "
+            f"{'is' if len(nothing) == 1 else 'are'} not ranked."
+        )
+    if traces > 1:
+        common = len(summary.common)
+        said.append(
+            f"What follows is over the {_counted(common, 'trace')} that all others finished."
+            if common and nothing
+            else f"What follows is over the {_counted(common, 'trace')} that all finished."
+            if common
+            else "No trace was finished by all of them, so no allocator is ranked."
+        )
+    return Sentence("runs", " ".join(said), grounds)
+
+
+# ---- memory ----
+
+
+def _memory(summary: Summary) -> list[Sentence]:
+    """Who needs how much, and where the excess of the least and of the most lies."""
+    payload = summary.comparison.settings.get("payload", True)
+    mean, memory = (RESIDENT, "resident memory") if payload else (HEAP, "heap")
+    values = _values(summary, mean)
+    if not values:
+        return []
+    native = {run.allocator for run in summary.comparison.runs if run.language == NATIVE}
+
+    def tied(one: str, other: str) -> bool:
+        unsure = payload and (one in native or other in native)
+        margin = _RESIDENT_ERROR if unsure else 1
+        return mean.form(values[one]) == mean.form(values[other]) or values[other] <= values[one] * margin
+
+    ranks = _ranks(values, tied)
+    written = {name: mean.form(value) for name, value in values.items()}
+    written = {name: f"{text} x live" if name == ranks[0][0] else text for name, text in written.items()}
+    traces = summary.traces_of(mean)
+    how = f"peak of {memory} / peak of live payload{_over(traces)}"
+    text = f"Memory: {_ranked(ranks, written, 'needs the least', 'need the least')} ({how})."
+    if len(traces) > 1 and len(values) > 1:
+        text += _wins(summary, mean, traces, tied_values=payload)
+    grounds = tuple(Ground(name, how, value) for name, value in values.items())
+    walked = [name for rank in ranks for name in rank if name not in native]
+    return [Sentence("memory", text, grounds), *_excesses(summary, walked)]
+
+
+def _wins(summary: Summary, mean: Mean, traces: Sequence[str], *, tied_values: bool) -> str:
+    """Say on how many traces who is best; a tie counts for each."""
+    wins: dict[str, int] = {}
+    rows = summary.rows_of(mean)
+    for trace in traces:
+        each = {name: mean.value(summary.finished[name][trace]) or 0.0 for name in rows}
+        least = min(each.values())
+        for name, value in each.items():
+            if value == least or mean.form(value) == mean.form(least):
+                wins[name] = wins.get(name, 0) + 1
+    counts = sorted(wins.items(), key=lambda item: -item[1])
+    if len(counts) == 1:
+        return f" So it is on each of the {len(traces)} traces."
+    return (
+        f" Trace by trace the least is needed by {_listed([f'{name} on {count}' for name, count in counts])}."
+    )
+
+
+def _excesses(summary: Summary, names: Sequence[str]) -> list[Sentence]:
+    """Say where the excess lies of the first and the last of these that had one on each trace."""
+    found: dict[str, list[Excess]] = {}
+    for name in names:
+        runs = [summary.finished[name][trace] for trace in summary.common]
+        parts = [run.excess for run in runs if run.excess is not None and _sound(run.excess)]
+        if len(parts) == len(runs):
+            found[name] = parts
+    extremes = dict.fromkeys((*list(found)[:1], *list(found)[-1:]))
+    return [sentence for name in extremes if (sentence := _excess(name, found[name]))]
+
+
+def _sound(excess: Excess) -> bool:
+    return excess.bytes > 0 and min(excess.internal, excess.metadata, excess.sparse) >= 0
+
+
+def _excess(name: str, parts: Sequence[Excess]) -> Sentence | None:
+    """Say what the excess is at the peak, in the mean over traces; what is little is passed over."""
+    pinning = fmean([each.sparse_blocks / each.blocks if each.blocks else 0 for each in parts])
+    by = f"by {_share(pinning, 1)} of its blocks" if pinning else "by metadata alone"
+    kinds: list[tuple[str, Callable[[Excess], int]]] = [
+        ("rounding and headers inside its blocks", lambda each: each.internal),
+        ("metadata", lambda each: each.metadata),
+        ("free space without frames, which costs no memory", lambda each: each.unbacked),
+        ("free space in pages that hold nothing else", lambda each: each.vacant),
+        (f"free space in pages more than half free, pinned {by}", lambda each: each.sparse),
+        ("free space between blocks in fuller pages", lambda each: each.pinned - each.sparse),
+    ]
+    shares = {what: fmean([size(each) / each.bytes for each in parts]) for what, size in kinds}
+    large = sorted((share, what) for what, share in shares.items() if share >= _WORTH_SAYING)[::-1]
+    if len(parts) == 1:
+        total = f"{format_size(parts[0].bytes)} of heap beyond {format_size(parts[0].live)} of live payload"
+        opening = f"At the peak of live, {name} has {total}: "
+    else:
+        opening = (
+            f"Of {name}'s heap beyond live payload, at the peak of live, mean over {len(parts)} traces: "
+        )
+    grounds = [Ground(name, f"{what}, share of the excess", share) for what, share in shares.items()]
+    said = _listed([f"{_share(share, 1)} is {what}" for share, what in large])
+    return Sentence("excess", f"{opening}{said}.", tuple(grounds)) if large else None
+
+
+# ---- references and time ----
+
+
+def _references(summary: Summary) -> list[Sentence]:
+    values = _values(summary, MEMS)
+    if len(values) < 2:
+        return []
+    ranks = _ranks(values, lambda one, other: MEMS.form(values[one]) == MEMS.form(values[other]))
+    written = {name: f"{MEMS.form(value)}" for name, value in values.items()}
+    how = f"memory references of a call, mean{_over(summary.traces_of(MEMS))}"
+    first = _ranked(ranks, written, "makes the fewest references", "make the fewest references")
+    text = f"Work: {first} ({how})."
+    return [Sentence("references", text, tuple(Ground(name, how, value) for name, value in values.items()))]
+
+
+def _time(summary: Summary) -> list[Sentence]:
+    """Rank real allocators by time: those whose quartiles overlap are tied, wide ones are not ranked."""
+    traces = summary.traces_of(TIME)
+    rows = summary.rows_of(TIME)
+    if not traces or len(rows) < 2:
+        return []
+    runs = {name: [summary.finished[name][trace] for trace in traces] for name in rows}
+    spans = {name: _quartiles(each) for name, each in runs.items()}
+    wide = [name for name in rows if any(r.seconds.times is None or r.seconds.times.wide for r in runs[name])]
+    ranked = {name: spans[name][1] for name in rows if name not in wide}
+    how = f"median nanoseconds of a call on Linux{_over(traces)}"
+    grounds = tuple(
+        Ground(name, f"{what} of {how}", value)
+        for name in rows
+        for what, value in zip(("lower quartile", "median", "upper quartile"), spans[name], strict=True)
+    )
+    left = f"{_listed(wide)} cannot be ranked: the quartiles are too far apart, or there was one round alone."
+    if len(ranked) < 2:
+        return [Sentence("time", f"Time: {left}", grounds)]
+    ranks = _ranks(ranked, lambda one, other: spans[other][0] <= spans[one][2])
+    written = {name: f"{rate(value)} ns" for name, value in ranked.items()}
+    text = f"Time: {_ranked(ranks, written, 'is fastest', 'are fastest')} ({how})."
+    return [Sentence("time", f"{text} {left}" if wide else text, grounds)]
+
+
+def _quartiles(runs: Sequence[Run]) -> tuple[float, float, float]:
+    """The geometric means over runs of lower quartile, median and upper quartile."""
+    times = [run.seconds.times for run in runs if run.seconds.times is not None]
+    low, middle, high = (
+        geometric_mean(max(value, 0) for value in values)
+        for values in zip(*((each.low, each.ns_per_op, each.high) for each in times), strict=True)
+    )
+    return low, middle, high
+
+
+# ---- words ----
+
+
+def _values(summary: Summary, mean: Mean) -> dict[str, float]:
+    """The allocators that have this mean, and it."""
+    found = {name: summary.value(mean, name) for name in summary.allocators}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _ranks(values: Mapping[str, float], tied: Callable[[str, str], bool]) -> list[list[str]]:
+    """Return the names, the least first, those together that are tied with the first of them."""
+    ranks: list[list[str]] = []
+    for name in sorted(values, key=lambda name: values[name]):
+        if ranks and tied(ranks[-1][0], name):
+            ranks[-1].append(name)
+        else:
+            ranks.append([name])
+    return ranks
+
+
+def _ranked(ranks: Sequence[Sequence[str]], written: Mapping[str, str], one: str, many: str) -> str:
+    """Say who is first, and what the others have."""
+    first, *others = ranks
+    if len(first) == 1 and not others:
+        return _together(first, written)
+    if not others:
+        return f"{_together(first, written)}: nobody is ahead"
+    alone = len(first) == 1
+    lead = f"{first[0]} {one}, {written[first[0]]}" if alone else f"{_together(first, written)} {many}"
+    said = [_together(rank, written) for rank in others]
+    if len(said) > _NAMED:
+        hidden = sum(map(len, others[_NAMED // 2 :]))
+        said[_NAMED // 2 :] = [f"and {hidden} more, up to {said[-1]}"]
+    return f"{lead}; then {', '.join(said)}"
+
+
+def _together(rank: Sequence[str], written: Mapping[str, str]) -> str:
+    """The names of a rank with their figures."""
+    if len({written[name].removesuffix(" x live") for name in rank}) > 1:
+        return f"{_listed([f'{name} {written[name]}' for name in rank])} (a tie within what is known)"
+    return f"{_listed(rank)} {written[rank[0]]}" + (" each" if len(rank) > 1 else "")
+
+
+def _over(traces: Sequence[str]) -> str:
+    return "" if len(traces) == 1 else f", geometric mean over {len(traces)} traces"
+
+
+def _share(part: float, whole: float) -> str:
+    """Write a share so that little is not nothing, and nearly all not all.
+
+    >>> _share(1, 1000), _share(999, 1000), _share(9, 10), _share(7, 7), _share(0, 7)
+    ('less than 1 %', 'over 99 %', '90 %', 'all', 'none')
+    """
+    if part <= 0 or part >= whole:
+        return "none" if part <= 0 else "all"
+    share = 100 * part / whole
+    return "less than 1 %" if share < 1 else "over 99 %" if share > 99 else f"{share:.0f} %"
+
+
+def _counted(count: int, noun: str) -> str:
+    if noun == "allocator":
+        return {1: "The allocator", 2: "Both allocators"}.get(count, f"All {count} allocators")
+    return f"{count} {noun}" + "s" * (count != 1)
+
+
+def _listed(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
