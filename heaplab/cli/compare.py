@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -21,6 +22,8 @@ from heaplab.outside import find_allocators
 from heaplab.traces import corpus
 from heaplab.units import parse_size
 
+#: moments at which heaps are walked for the fragmentation over time in a page
+REPORT_WALKS = 24
 OK, FOUND_WRONG, INTERRUPTED = 0, 1, 130
 
 
@@ -49,7 +52,12 @@ OK, FOUND_WRONG, INTERRUPTED = 0, 1, 130
 @click.option("--language", type=click.Choice(LANGUAGES), default="c", show_default=True)
 @click.option("--json", "json_path", metavar="FILE", help="Write every figure as JSON.")
 @click.option("--csv", "csv_path", metavar="FILE", help="Write a row of figures for each run as CSV.")
-@click.option("--report", "report_path", metavar="DIR", help="Write a page with figures and tables.")
+@click.option(
+    "--report",
+    "report_path",
+    metavar="FILE.html|DIR",
+    help="Write a page with figures and tables: one file, or a directory.",
+)
 @click.option(
     "--max-mems",
     type=click.IntRange(min=1),
@@ -113,6 +121,10 @@ def compare(
     On a terminal a table that is wider is folded: the other columns stand below.  Into a pipe or a file
     tables are written whole, whatever the terminal.
 
+    --report FILE.html makes one page that opens anywhere, without network: a verdict, tables that sort,
+    memory and fragmentation over time, and maps.  For it heaps are walked at some more moments.  --report DIR
+    makes a page with its pictures as files.
+
     A trace that cannot be read costs its own runs alone.  Below the tables stand, for failures on the model,
     the commands that make them small.
 
@@ -126,7 +138,8 @@ def compare(
     parse_size(ram)
     for option, path in (("--json", json_path), ("--csv", csv_path)):
         demand_writable_file(option, path)
-    demand_writable_folder("--report", report_path)
+    one_page = report_path is not None and _is_page(report_path)
+    (demand_writable_file if one_page else demand_writable_folder)("--report", report_path)
     with _progress_bar(quiet) as show_progress:
         comparison = lab.compare(
             traces or corpus.names(),
@@ -137,6 +150,7 @@ def compare(
             lenient=lenient,
             seed=seed,
             ram=ram,
+            walks=REPORT_WALKS if one_page else 0,
             jobs=jobs,
             native=peers,
             rounds=rounds,
@@ -155,13 +169,19 @@ def compare(
             click.echo(line)
         sys.stdout.flush()
     if report_path is not None:
-        click.echo(f"\nfigures: {report.write(comparison, report_path)}")
+        write = report.write_page if one_page else report.write
+        click.echo(f"\nfigures: {write(comparison, report_path)}")
     sys.stdout.flush()
     if comparison.interrupted:
         click.echo(
             f"heaplab: interrupted after {len(comparison.runs)} of {comparison.planned} runs", err=True
         )
     click.get_current_context().exit(_status(comparison))
+
+
+def _is_page(path: str) -> bool:
+    """Whether a report goes into one file, not into a directory."""
+    return path.lower().endswith((".html", ".htm")) and not Path(path).is_dir()
 
 
 def _status(comparison: lab.Comparison) -> int:

@@ -2,7 +2,9 @@
 
 show(comparison)                 tables on the terminal
 to_json, to_csv                  the figures as text
-write(comparison, directory)     a page with figures and tables
+verdict(comparison)              what it comes to, in sentences
+write_page(comparison, path)     all of it as one page that opens anywhere
+write(comparison, directory)     a page with figures and tables, its pictures as files beside it
 
 process_tree, address_spaces, page_walk, program_file, timeline
                                  pictures of what a kernel holds, see heaplab.report.pictures
@@ -14,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from heaplab.report.export import to_csv, to_json
 from heaplab.report.tables import show
+from heaplab.report.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
+    from heaplab.report.onepage import write_page
     from heaplab.report.page import write
     from heaplab.report.pictures import (
         Picture,
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Picture",
+    "Verdict",
     "address_spaces",
     "filmstrip",
     "heap",
@@ -40,7 +45,9 @@ __all__ = [
     "timeline",
     "to_csv",
     "to_json",
+    "verdict",
     "write",
+    "write_page",
 ]
 
 
@@ -48,5 +55,5 @@ def __getattr__(name: str) -> Any:
     """Import what draws when it is asked for: matplotlib takes longer than all of heaplab."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    room = import_module("heaplab.report.page" if name == "write" else "heaplab.report.pictures")
-    return getattr(room, name)
+    rooms = {"write": "heaplab.report.page", "write_page": "heaplab.report.onepage"}
+    return getattr(import_module(rooms.get(name, "heaplab.report.pictures")), name)

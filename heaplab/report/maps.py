@@ -37,17 +37,32 @@ class Grid:
         return cls(largest, cell, COLUMNS, -(-largest // (cell * COLUMNS)) or 1)
 
 
+def demand_possible(heap: HeapMap) -> None:
+    """Raise ValueError when the map is none that a heap can have."""
+    if len(heap.payload) != len(heap.overhead) or heap.cell < 1:
+        raise ValueError("its map says of some cells what lies in them, and of others not")
+    parts, edges = np.array([heap.payload, heap.overhead], float), _edges(heap)
+    if edges[-1] != sum(size for _, size in heap.regions):
+        raise ValueError("its map is shorter than its heap")
+    if parts.min(initial=0) < 0 or (parts.sum(axis=0) > np.diff(edges)).any():
+        raise ValueError("its map has cells with more in them than they are large")
+
+
+def _edges(heap: HeapMap) -> npt.NDArray[np.int64]:
+    """Return where the cells begin, and where the last one ends: offsets in the regions put end to end."""
+    total = sum(size for _, size in heap.regions)
+    edges: npt.NDArray[np.int64] = np.minimum(np.arange(len(heap.payload) + 1) * heap.cell, total)
+    return edges
+
+
 def shares(heap: HeapMap, grid: Grid) -> tuple[Array, Array, Array]:
     """Return of each pixel the bytes that it stands for, and the shares of payload and overhead among them.
 
     Behind the heap's end pixels stand for 0 bytes.
-    Raises: ValueError when the map is none that a heap can have.
     """
     total = sum(size for _, size in heap.regions)
     parts = np.array([heap.payload, heap.overhead], float)
-    old = np.minimum(np.arange(parts.shape[1] + 1) * heap.cell, total)
-    if parts.min(initial=0) < 0 or old[-1] != total or (parts.sum(axis=0) > np.diff(old)).any():
-        raise ValueError("its map has cells that are fuller than they are large")
+    old = _edges(heap)
     new = np.minimum(np.arange(grid.columns * grid.rows + 1) * grid.cell, total)
     sizes = np.diff(new).astype(float)
     found = []

@@ -23,7 +23,7 @@ from heaplab.report.pictures import draw_spaces, process_tree
 from heaplab.report.pictures.picture import Description, Picture
 from heaplab.report.pictures.spaces import look_at
 from heaplab.report.plain import figures
-from heaplab.report.tables import cells_of, heading, notes, remarks, summary_rows
+from heaplab.report.tables import best_cells, heading, notes, remarks, summary_rows
 from heaplab.traces import Ledger, Trace
 from heaplab.traces.described import facts, title
 from heaplab.units import format_size
@@ -121,7 +121,7 @@ def _table(titles: Sequence[tuple[str, str]], names: Sequence[str], columns: Seq
 
 def _cells(column: Column, runs: Sequence[Run]) -> list[str]:
     """The cells of a column, with bars where one value is better than another."""
-    texts = cells_of(column, runs)
+    texts = best_cells(column, runs)
     values = [
         None if str(text) == "-" or column.best is None else column.of(run)
         for text, run in zip(texts, runs, strict=True)

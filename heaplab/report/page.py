@@ -11,14 +11,13 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from heaplab import __version__
 from heaplab.files import replacing
 from heaplab.lab import Comparison, Run
 from heaplab.lab.record import NATIVE
 from heaplab.report import figures
 from heaplab.report.columns import Column, shown_columns
 from heaplab.report.means import MEMS, Summary
-from heaplab.report.tables import heading, legend, notes, remarks, summary_rows
+from heaplab.report.tables import heading, legend, notes, remarks, settings_line, summary_rows
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #222 }
@@ -123,20 +122,7 @@ def _document(parts: Iterable[str]) -> str:
 
 
 def _opening(comparison: Comparison) -> str:
-    settings = comparison.settings
-    limit = settings["max_mems"]
-    facts = [
-        f"heaplab {__version__}",
-        f"allocators in {' and '.join(language.capitalize() for language in settings['languages'])}",
-        f"seed {settings['seed']}",
-        "no payloads"
-        if not settings.get("payload", True)
-        else f"payloads {'verified' if settings['verify'] else 'not verified'}",
-        f"a run stops above {limit:,} memory references" if limit else "no limit of memory references",
-    ]
-    if comparison.interrupted:
-        facts.append(f"interrupted after {len(comparison.runs)} of {comparison.planned} runs")
-    return f"<h1>Allocators compared</h1>\n<p>{escape('; '.join(facts))}.</p>"
+    return f"<h1>Allocators compared</h1>\n<p>{escape(settings_line(comparison))}.</p>"
 
 
 def _summary(comparison: Comparison, folder: Path) -> str:

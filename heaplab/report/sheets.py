@@ -111,6 +111,16 @@ def folded_legend(text: str, width: int) -> str | Table:
     if width >= max(map(len, text.splitlines())):
         return text
     table = Table.grid(padding=(0, 1, 0, 0))
-    for word, first, *more in re.findall(r"(.{13})(.*)((?:\n {13}.*)*)", text):
-        table.add_row(word.strip(), " ".join([first, *"".join(more).split()]))
+    for word, said in legend_rows(text):
+        table.add_row(word, said)
     return table
+
+
+def legend_rows(text: str) -> list[tuple[str, str]]:
+    """Return a legend's words, and what is said of each in one line.
+
+    >>> legend_rows("-            there is no\\n             such figure")
+    [('-', 'there is no such figure')]
+    """
+    found = re.findall(r"(.{13})(.*)((?:\n {13}.*)*)", text)
+    return [(word.strip(), " ".join([first, *"".join(more).split()])) for word, first, *more in found]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
+from heaplab import __version__
 from heaplab.lab import Comparison, Run
 from heaplab.lab.record import NATIVE
 from heaplab.native.playing import CRASHED, FAILED, FINISHED, HUNG, STOPPED
@@ -12,6 +13,7 @@ from heaplab.report.columns import COST, Column, foreign_clock, shown_columns
 from heaplab.report.columns import WIDE as UNRANKED
 from heaplab.report.means import Summary
 from heaplab.report.sheets import Figures, Sheet, folded_legend, make_console, print_sheet
+from heaplab.report.verdict import verdict
 from heaplab.traces import Header
 
 LEGEND = """\
@@ -63,7 +65,7 @@ def legend(comparison: Comparison) -> str:
 
 
 def show(comparison: Comparison, console: Console | None = None, *, explain: bool = True) -> None:
-    """Print the tables of every trace, the summary over them, and the legend.
+    """Print the tables of every trace, the summary over them, the verdict, and the legend.
 
     explain: False leaves the legend out.
     console: where to; by default standard output.  On a terminal no line is wider than it: a table that would
@@ -85,6 +87,8 @@ def show(comparison: Comparison, console: Console | None = None, *, explain: boo
         summary = Summary(comparison)
         console.print(Text(summary.title), style="bold")
         print_sheet(console, _summary_sheet(summary), summary.notes())
+    if len({run.allocator for run in comparison.runs}) > 1:
+        console.print(Text(f"{verdict(comparison)}\n"))
     below = remarks(comparison)
     for sentence in below:
         console.print(Text(sentence))
@@ -100,6 +104,24 @@ def remarks(comparison: Comparison) -> list[str]:
     return [*unread, *comparison.remarks, *comparison.left_out]
 
 
+def settings_line(comparison: Comparison) -> str:
+    """What the runs were asked for, in a line."""
+    settings = comparison.settings
+    limit = settings["max_mems"]
+    facts = [
+        f"heaplab {__version__}",
+        f"allocators in {' and '.join(language.capitalize() for language in settings['languages'])}",
+        f"seed {settings['seed']}",
+        "no payloads"
+        if not settings.get("payload", True)
+        else f"payloads {'verified' if settings['verify'] else 'not verified'}",
+        f"a run stops above {limit:,} memory references" if limit else "no limit of memory references",
+    ]
+    if comparison.interrupted:
+        facts.append(f"interrupted after {len(comparison.runs)} of {comparison.planned} runs")
+    return "; ".join(facts)
+
+
 def heading(name: str, header: Header) -> Text:
     """The trace in a line: name, program, events."""
     program = " ".join(word for word in (header.program, header.version) if word)
@@ -108,9 +130,9 @@ def heading(name: str, header: Header) -> Text:
 
 
 def _run_sheet(runs: Sequence[Run], columns: Sequence[Column]) -> Sheet:
-    marks = _marks(runs)
-    figures = [Figures(column.title, cells_of(column, runs), column.group) for column in columns]
-    return Sheet([run.allocator for run in runs], [marks[run.allocator] for run in runs], figures)
+    mark = marks(runs)
+    figures = [Figures(column.title, best_cells(column, runs), column.group) for column in columns]
+    return Sheet([run.allocator for run in runs], [mark[run.allocator] for run in runs], figures)
 
 
 def _summary_sheet(summary: Summary) -> Sheet:
@@ -120,12 +142,12 @@ def _summary_sheet(summary: Summary) -> Sheet:
         for number, title in enumerate(titles)
         if number
     ]
-    marks = _marks([run for run in summary.comparison.runs if run.outcome == FINISHED])
+    mark = marks([run for run in summary.comparison.runs if run.outcome == FINISHED])
     nothing = dict.fromkeys(set(summary.allocators) - set(summary.shown), "!")
-    return Sheet(summary.allocators, [{**marks, **nothing}[name] for name in summary.allocators], columns)
+    return Sheet(summary.allocators, [{**mark, **nothing}[name] for name in summary.allocators], columns)
 
 
-def cells_of(column: Column, runs: Sequence[Run]) -> list[Text]:
+def best_cells(column: Column, runs: Sequence[Run]) -> list[Text]:
     """A column's cells, the best among the finished runs in bold."""
     written = column.cells(runs)
     rivals = {
@@ -147,7 +169,7 @@ _MARKS = {FINISHED: "", STOPPED: "*", FAILED: "!", CRASHED: "!", HUNG: "!"}
 _PYTHON = "^"
 
 
-def _marks(runs: Sequence[Run]) -> dict[str, str]:
+def marks(runs: Sequence[Run]) -> dict[str, str]:
     """The mark of each allocator's row."""
     foreign = foreign_clock(runs)
     return {

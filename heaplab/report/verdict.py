@@ -286,12 +286,20 @@ def _ranked(ranks: Sequence[Sequence[str]], written: Mapping[str, str], one: str
     if not others:
         return f"{_together(first, written)}: nobody is ahead"
     alone = len(first) == 1
-    lead = f"{first[0]} {one}, {written[first[0]]}" if alone else f"{_together(first, written)} {many}"
+    lead = f"{first[0]} {one}, {written[first[0]]}" if alone else _leading(first, written, many)
     said = [_together(rank, written) for rank in others]
     if len(said) > _NAMED:
         hidden = sum(map(len, others[_NAMED // 2 :]))
         said[_NAMED // 2 :] = [f"and {hidden} more, up to {said[-1]}"]
     return f"{lead}; then {', '.join(said)}"
+
+
+def _leading(rank: Sequence[str], written: Mapping[str, str], many: str) -> str:
+    """The allocators that are first together."""
+    alike = len({written[name].removesuffix(" x live") for name in rank}) == 1
+    return (
+        f"{_listed(rank)} {many}, {written[rank[0]]} each" if alike else f"{_together(rank, written)} {many}"
+    )
 
 
 def _together(rank: Sequence[str], written: Mapping[str, str]) -> str:
@@ -324,5 +332,5 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    *others, last = names
+    *others, last = names or ("nobody",)
     return f"{', '.join(others)} and {last}" if others else last

@@ -124,6 +124,7 @@ def test_a_heap_that_breaks_the_contract_is_status_1(trace, tmp_path):
         (["--json={tmp}/no/x.json"], "there is no directory {tmp}/no: make it first"),
         (["--csv=/proc/self/x.csv"], "--csv /proc/self/x.csv: you may not write"),
         (["--report={trace}"], "--report {trace}: this is no directory"),
+        (["--report=/nowhere/r.html"], "--report /nowhere/r.html: there is no directory /nowhere"),
         (["--csv=/dev/stdout"], "--csv /dev/stdout: this is no regular file: name one to write"),
         (["--no-payload", "--native=glibc"], "of the model alone: leave out glibc"),
         (["{trace}"], "the trace {trace} is given twice"),
@@ -230,6 +231,26 @@ def test_a_damaged_trace_leaves_nothing_half_written(tmp_path, trace):
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert str(damaged) in result.stderr
     assert list(tmp_path.iterdir()) == [damaged]
+
+
+def test_a_report_into_one_file_has_walks_and_the_verdict_is_said(trace, tmp_path):
+    path, plain = tmp_path / "r.html", tmp_path / "plain.json"
+    result = compare(trace, "--allocators=buddy,rbtree", f"--report={path}", f"--json={tmp_path / 'j'}")
+    assert result.exit_code == 0
+    assert f"figures: {path}\n" in result.stdout
+    assert "Both allocators finished the trace.\nMemory: " in result.stdout
+    assert path.read_text().startswith("<!doctype html>")
+    runs = json.loads((tmp_path / "j").read_text())["runs"]
+    assert {len(run["walks"]) for run in runs} == {24}
+    assert compare(trace, "--allocators=buddy", f"--json={plain}").exit_code == 0
+    assert json.loads(plain.read_text())["runs"][0]["walks"] == []
+
+
+def test_a_directory_is_a_directory_whatever_its_name(trace, tmp_path):
+    folder = tmp_path / "r.html"
+    folder.mkdir()
+    assert compare(trace, "--allocators=buddy", f"--report={folder}").exit_code == 0
+    assert (folder / "index.html").exists()
 
 
 def test_a_report_that_fails_costs_neither_tables_nor_files(trace, tmp_path, monkeypatch):

@@ -1,0 +1,217 @@
+"""The verdict: sentences that say what the figures say, and no more."""
+
+import dataclasses
+
+import pytest
+
+from heaplab.lab import Run
+from heaplab.lab.metrics import Excess
+from heaplab.native.playing import Times
+from heaplab.report.verdict import verdict, verdict_of
+
+
+def about(comparison, kind):
+    return [sentence for sentence in verdict(comparison).sentences if sentence.about == kind]
+
+
+def said(comparison, kind):
+    [sentence] = about(comparison, kind)
+    return sentence.text
+
+
+def only(comparison, *runs):
+    traces = {run.trace for run in runs}
+    headers = {name: header for name, header in comparison.headers.items() if name in traces}
+    return dataclasses.replace(comparison, runs=runs, headers=headers, planned=len(runs))
+
+
+def needing(run, name, resident, *, live=1000, **more):
+    return dataclasses.replace(
+        run, allocator=name, outcome="finished", peak_live=live, peak_resident=resident, **more
+    )
+
+
+def real(run, name, ns, spread=0.5, rounds=3):
+    times = Times(ns, ns - spread, ns + spread, 1.0, (ns,) * rounds)
+    return needing(run, name, 1500, language="native", seconds=dataclasses.replace(run.seconds, times=times))
+
+
+@pytest.fixture
+def run(comparison):
+    return comparison.runs[0]
+
+
+# ---- who finished ----
+
+
+def test_what_was_not_finished_is_said_first_and_not_ranked(comparison):
+    first = verdict(comparison).sentences[0]
+    assert first.about == "runs"
+    assert "buddy 1" in first.text
+    assert "freelist:fit=worst finished nothing, and is not ranked" in first.text
+    assert "over the 1 trace that all others finished" in first.text
+    assert "freelist:fit=worst" not in said(comparison, "memory")
+
+
+def test_without_a_finished_run_nothing_is_ranked(comparison):
+    lost = [run for run in comparison.runs if run.outcome == "crashed"]
+    found = verdict(only(comparison, *lost))
+    assert [sentence.about for sentence in found.sentences] == ["runs"]
+    assert str(found) == "No run finished, so no allocator is ranked."
+
+
+def test_without_a_trace_in_common_nothing_is_ranked(comparison):
+    one, *_ = comparison.runs
+    other = dataclasses.replace(comparison.runs[4], allocator="other")
+    found = verdict(only(comparison, one, other))
+    assert [sentence.about for sentence in found.sentences] == ["runs"]
+    assert "No trace was finished by all of them" in str(found)
+
+
+def test_an_interruption_is_said(comparison, run):
+    text = str(verdict(dataclasses.replace(only(comparison, run), interrupted=True, planned=5)))
+    assert text.startswith("Interrupted after 1 of 5 runs.")
+
+
+# ---- memory ----
+
+
+def test_allocators_are_ranked_by_resident_memory(comparison, run):
+    runs = [needing(run, "large", 2000), needing(run, "small", 1040), needing(run, "middle", 1310)]
+    found = said(only(comparison, *runs), "memory")
+    assert found.startswith("Memory: small needs the least, 1.04 x live; then middle 1.31, large 2.00 (")
+    [sentence] = about(only(comparison, *runs), "memory")
+    assert {ground.allocator: ground.value for ground in sentence.grounds} == {
+        "small": 1.04,
+        "middle": 1.31,
+        "large": 2.0,
+    }
+
+
+def test_what_is_written_alike_is_a_tie(comparison, run):
+    runs = [needing(run, "a", 1041), needing(run, "b", 1043), needing(run, "c", 1100)]
+    assert "Memory: a and b need the least, 1.04 x live each; then c 1.10 (" in said(
+        only(comparison, *runs), "memory"
+    )
+    assert "a and b 1.04 x live each: nobody is ahead" in said(only(comparison, *runs[:2]), "memory")
+
+
+def test_half_a_percent_of_a_real_allocator_is_a_tie_and_of_the_models_is_none(comparison, run):
+    real_one = needing(run, "glibc", 1300, language="native")
+    assert "tie" in said(only(comparison, real_one, needing(run, "b", 1306)), "memory")
+    assert "tie" not in said(only(comparison, real_one, needing(run, "b", 1316)), "memory")
+    assert "tie" not in said(only(comparison, needing(run, "a", 1300), needing(run, "b", 1306)), "memory")
+
+
+def test_of_many_the_last_is_named_and_the_others_counted(comparison, run):
+    runs = [needing(run, f"n{number}", 1000 + 100 * number) for number in range(12)]
+    text = said(only(comparison, *runs), "memory")
+    assert (
+        "n0 needs the least, 1.00 x live; then n1 1.10, n2 1.20, n3 1.30, and 8 more, up to n11 2.10" in text
+    )
+
+
+def test_one_allocator_is_not_ranked(comparison, run):
+    text = said(only(comparison, needing(run, "alone", 1500)), "memory")
+    assert text.startswith("Memory: alone 1.50 x live (")
+
+
+def test_who_is_best_trace_by_trace_is_counted(comparison):
+    one, other = comparison.runs[0], comparison.runs[4]
+    runs = [
+        needing(one, "a", 1100),
+        needing(one, "b", 1200),
+        needing(other, "a", 4000),
+        needing(other, "b", 1200),
+    ]
+    text = said(only(comparison, *runs), "memory")
+    assert "b needs the least" in text
+    assert text.endswith("Trace by trace the least is needed by a on 1 and b on 1.")
+
+
+def test_without_payloads_the_heap_is_what_is_needed(comparison, run):
+    settings = {**comparison.settings, "payload": False}
+    runs = [needing(run, "a", 10, peak_heap=3000), needing(run, "b", 20, peak_heap=2000)]
+    text = said(dataclasses.replace(only(comparison, *runs), settings=settings), "memory")
+    assert "b needs the least, 2.00 x live; then a 3.00 (peak of heap / peak of live payload)" in text
+
+
+# ---- excess ----
+
+EXCESS = Excess(
+    live=1000, heap=2000, internal=40, metadata=10, unbacked=0, vacant=0, pinned=950, sparse=920, blocks=100,
+    sparse_blocks=3,
+)  # fmt: skip
+
+
+def test_where_the_excess_lies_is_said_with_its_shares(comparison, run):
+    [sentence] = about(only(comparison, needing(run, "a", 1500, excess=EXCESS)), "excess")
+    assert sentence.text == (
+        "At the peak of live, a has 1000 B of heap beyond 1000 B of live payload: 92 % is free space in "
+        "pages more than half free, pinned by 3 % of its blocks."
+    )
+    shares = [ground.value for ground in sentence.grounds]
+    assert sum(shares) == pytest.approx(1)
+    assert 0.92 in shares
+
+
+def test_over_several_traces_shares_are_means_over_traces(comparison):
+    other = dataclasses.replace(EXCESS, internal=540, sparse=420, pinned=450, sparse_blocks=1)
+    runs = [
+        needing(comparison.runs[0], "a", 1500, excess=EXCESS),
+        needing(comparison.runs[4], "a", 1500, excess=other),
+    ]
+    [sentence] = about(only(comparison, *runs), "excess")
+    assert (
+        "mean over 2 traces: 67 % is free space in pages more than half free, pinned by 2 % of"
+        in sentence.text
+    )
+    assert "29 % is rounding and headers inside its blocks" in sentence.text
+
+
+@pytest.mark.parametrize(
+    "excess", [None, dataclasses.replace(EXCESS, internal=-5), dataclasses.replace(EXCESS, heap=1000)]
+)
+def test_nothing_is_said_of_an_excess_that_is_not_known_or_cannot_be(comparison, run, excess):
+    assert about(only(comparison, needing(run, "a", 1500, excess=excess)), "excess") == []
+
+
+# ---- time ----
+
+
+def test_times_whose_quartiles_overlap_are_tied(comparison, run):
+    runs = [real(run, "a", 12.0), real(run, "b", 12.6), real(run, "c", 20.0)]
+    text = said(only(comparison, *runs), "time")
+    assert text.startswith(
+        "Time: a 12.0 ns and b 12.6 ns (a tie within what is known) are fastest; then c 20.0 ns ("
+    )
+
+
+def test_times_apart_are_ranked(comparison, run):
+    assert "Time: b is fastest, 12.0 ns; then a 14.0 ns (" in said(
+        only(comparison, real(run, "a", 14.0), real(run, "b", 12.0)), "time"
+    )
+
+
+def test_wide_times_and_single_rounds_are_not_ranked(comparison, run):
+    runs = [real(run, "a", 12.0), real(run, "b", 13.0, spread=3), real(run, "c", 20.0, rounds=1)]
+    text = said(only(comparison, *runs), "time")
+    assert text.startswith("Time: b and c cannot be ranked")
+    assert "fastest" not in text
+
+
+def test_the_models_seconds_rank_nobody(comparison, run):
+    assert about(only(comparison, needing(run, "a", 1500), needing(run, "b", 1500)), "time") == []
+
+
+# ---- of one trace ----
+
+
+def test_the_verdict_of_a_trace_is_over_it_alone(comparison):
+    name = next(iter(comparison.headers))
+    found = verdict_of(comparison, name)
+    assert "geometric mean" not in str(found)
+    assert {ground.allocator for sentence in found.sentences for ground in sentence.grounds} == {
+        run.allocator for run in comparison.of_trace(name)
+    }
+    assert isinstance(comparison.runs[0], Run)
