@@ -8,19 +8,27 @@ word says so (`telling`); nothing raises.
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from heaplab.allocators.base import Word
 from heaplab.errors import HeapCorruption, OutOfFuel, Unreadable
+
+
+def _nothing(va: int, n: int) -> bytes:
+    raise Unreadable(va)
 
 
 class Window(NamedTuple):
     """The addresses that somebody asks about: from `start` on, below `end`.
 
     span: where a span of the walk starts that is not behind `start`; 0 when none is known.
+    read: n bytes from an address on, of the heap's memory.
     """
 
     start: int
     end: int
     span: int = 0
+    read: Callable[[int, int], bytes] = _nothing
 
     def meets(self, at: int, n_bytes: int) -> bool:
         """Return whether one of the n bytes at `at` is in the window."""
@@ -57,31 +65,46 @@ def lost(window: Window, header: int) -> Word:
 
 
 def sparse(
-    window: Window,
-    at: int,
-    n: int,
-    stride: int,
-    tell: Callable[[int, int], list[Word]],
-    rest: str,
+    window: Window, at: int, n: int, stride: int, tell: Callable[[int, int], list[Word]], rest: str
 ) -> Iterator[Word]:
     """Yield the words of n things side by side, of `stride` bytes each from `at` on.
 
     tell: the words of thing i at an address, none when it is empty.  Empty ones that stand together are one
     word with the text `rest` and their number.
     """
-    empty = 0
-    for i in window.among(at, n, stride):
-        address = at + stride * i
-        if found := tell(i, address):
-            if empty:
-                yield Word(address - stride * empty, stride * empty, "empty", f"{rest}: {empty}")
-                empty = 0
-            yield from found
-        else:
-            empty += 1
-            last = address + stride
-    if empty:
-        yield Word(last - stride * empty, stride * empty, "empty", f"{rest}: {empty}")
+    inside = window.among(at, n, stride)
+    filled = ((i, found) for i in inside if (found := tell(i, at + stride * i)))
+    return _with_gaps(inside, at, stride, filled, rest)
+
+
+def table(
+    window: Window, at: int, n: int, tell: Callable[[int, int, int], Word], rest: str
+) -> Iterator[Word]:
+    """Yield n words side by side from `at` on, as `sparse`; words that are 0 are empty.
+
+    tell: word i at an address, with its value, decoded.
+    """
+    inside = window.among(at, n, 8)
+    filled = ((i, [tell(i, at + 8 * i, value)]) for i, value in filled_words(window, at, inside))
+    return _with_gaps(inside, at, 8, filled, rest)
+
+
+def filled_words(window: Window, at: int, places: range) -> Iterator[tuple[int, int]]:
+    """Yield which of the words at these places from `at` on are not 0, and their values: read all at once."""
+    values = np.frombuffer(window.read(at + 8 * places.start, 8 * len(places)), "<u8")
+    for i in np.flatnonzero(values).tolist():
+        yield places.start + i, int(values[i])
+
+
+def _with_gaps(
+    inside: range, at: int, stride: int, filled: Iterable[tuple[int, list[Word]]], rest: str
+) -> Iterator[Word]:
+    first = inside.start
+    for i, words in filled:
+        yield from unused(at + stride * first, at + stride * i, f"{rest}: {i - first}")
+        yield from words
+        first = i + 1
+    yield from unused(at + stride * first, at + stride * inside.stop, f"{rest}: {inside.stop - first}")
 
 
 def unused(at: int, end: int, text: str = "not in use") -> Iterator[Word]:

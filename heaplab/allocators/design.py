@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from heaplab.process import Process
 
 ROOT_MAGIC: Final = int(lib.ROOT_MAGIC)
+ROOT_END: Final = int(lib.ROOT_END)
 ROOT_DESIGN: Final = int(lib.ROOT_DESIGN)
 
 
@@ -173,8 +174,8 @@ class Design(Allocator):
             return iter(list(heap._entries()))
 
     def words(self, start: int, end: int, span: int = 0) -> Iterator[Word]:
-        window = Window(start, end, span if span <= start else 0)
         with self._seen() as heap:
+            window = Window(start, end, span if span <= start else 0, heap.process.read)
             return iter(sorted(window.of(telling(heap._words(window), window))))
 
     def check(self) -> None:

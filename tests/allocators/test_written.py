@@ -76,6 +76,7 @@ def test_a_copy_with_the_same_magic_is_not_taken_for_the_original(file):
 def test_a_copy_under_the_name_of_a_twin_has_no_twin(file, process):
     heap = parse(file(FREELIST)).create(process)
     assert "has no twin" in complaint(heap.index)
+    assert (heap.STRUCTURE, list(heap.words(heap.root, heap.root + 64))) == ("", [])
 
 
 def test_a_child_has_the_heap_and_broken_metadata_is_named(file, process):

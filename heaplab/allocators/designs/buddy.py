@@ -38,9 +38,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from heaplab.allocators.base import ALIGN, Entry, Span, State, Word, round_up
-from heaplab.allocators.decoding import Window, leads, lost, sparse, telling, unused
+from heaplab.allocators.decoding import Window, leads, lost, table, telling, unused
 from heaplab.allocators.design import ROOT_DESIGN, Design
-from heaplab.allocators.parts.bitmap import names_of
+from heaplab.allocators.parts import bitruns
 from heaplab.allocators.parts.seal import TAG
 from heaplab.allocators.sources import brk
 from heaplab.allocators.sources.large import Large
@@ -361,14 +361,13 @@ class Buddy(Design):
         yield from self._large.root_words()
         orders = self._load(self._orders)
         broken = ", broken" if orders & ~((2 << MOST) - (1 << LEAST)) else ""
-        yield Word(self._orders, 8, "orders", f"with free blocks: {names_of(orders)}{broken}")
+        yield Word(self._orders, 8, "orders", f"with free blocks: {bitruns.names(orders)}{broken}")
         heads, n = self._heads + 8 * LEAST, MOST - LEAST + 1
-        yield from sparse(window, heads, n, 8, self._head_words, "orders without a free block")
+        yield from table(window, heads, n, self._head_word, "orders without a free block")
         yield from unused(heads + 8 * n, self._first - HEADER)
 
-    def _head_words(self, i: int, at: int) -> list[Word]:
-        first = self._load(at)
-        return [self._link_word(at, f"order {LEAST + i}", first)] if first else []
+    def _head_word(self, i: int, at: int, first: int) -> Word:
+        return self._link_word(at, f"order {LEAST + i}", first)
 
     def _link_word(self, at: int, name: str, p: int) -> Word:
         """Return the word at `at` decoded, a link to the block at p, which has to point back to the word."""

@@ -63,10 +63,42 @@ The twin is csrc/designs/spans.c.
 
 import errno
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from heaplab.allocators.base import ALIGN, Entry, Span, State, round_up
-from heaplab.allocators.design import Design
+from heaplab.allocators.base import ALIGN, Entry, Span, State, Word, round_up
+from heaplab.allocators.decoding import Window, telling, unused
+from heaplab.allocators.design import ROOT_END, Design
+from heaplab.allocators.layouts.spans import (
+    ARENA_CLASSES,
+    ARENA_MAILBOX,
+    ARENA_NEXT,
+    ARENA_THREAD,
+    BUSY,
+    CLEAN,
+    DIRECT,
+    HEAD,
+    LISTED,
+    MAILED,
+    NEXT,
+    ONE_LEFT,
+    ONE_USED,
+    POINTER,
+    REMOTE,
+    ROOM,
+    ROOT_ARENAS,
+    ROOT_MARKED,
+    ROOT_TABLES,
+    ROOT_THREADS,
+    RUN,
+    SHAPE,
+    STATE,
+    TABLES,
+    UNIT_BITS,
+    UNITS,
+    SpanWords,
+    left_of,
+    used_of,
+)
 from heaplab.allocators.parts import bitruns
 from heaplab.allocators.parts.classes import class_of, class_size
 from heaplab.allocators.parts.seal import TAG
@@ -78,32 +110,6 @@ from heaplab.errors import Rule
 
 if TYPE_CHECKING:
     from heaplab.process import Process
-
-HEAD, STATE, REMOTE, SHAPE, NEXT, POINTER, MAILED = 0, 8, 16, 24, 32, 40, 48
-UNIT_BITS: Final = 20
-UNITS: Final = (1 << UNIT_BITS) - 1
-RUN = 255
-ONE_LEFT, ONE_USED, CLEAN, LISTED = 1 << 20, 1 << 36, 1 << 52, 1 << 53
-ROOM: Final = ONE_USED - 1  # the bits that are not all 0 while a span has a block to give
-
-ARENA_THREAD, ARENA_NEXT, ARENA_MAILBOX, ARENA_CLASSES = 8, 16, 64, 128
-TABLES, DIRECT = 64, 32
-ROOT_ARENAS = segments.DESIGN
-ROOT_MARKED = ROOT_ARENAS + 8
-ROOT_THREADS = 256
-ROOT_TABLES = ROOT_THREADS + 8 * DIRECT
-#: an arena that a thread takes over from, or that is being made
-BUSY: Final = (1 << 64) - 1
-
-
-def left_of(state: int) -> int:
-    """The fresh blocks of a span."""
-    return state // ONE_LEFT & 0xFFFF
-
-
-def used_of(state: int) -> int:
-    """The blocks of a span that are in use, or that other threads have freed."""
-    return state // ONE_USED & 0xFFFF
 
 
 class View(NamedTuple):
@@ -790,6 +796,49 @@ class Spans(Design):
                         before = p
                     span = self._load(span + NEXT)
             arena = self._load(arena + ARENA_NEXT)
+
+    # ---- decoding ----
+
+    def _words(self, window: Window) -> Iterator[Word]:
+        decoder = SpanWords(
+            self.process, self.root, self._segments, self._seal, self._classes, self._page_size
+        )
+        if window.meets(self.root, self._segments.root_end - self.root):
+            yield self._magic_word()
+            yield from unused(self.root + ROOT_END, self.root + ROOT_END + 8)
+            yield from telling(self._large.root_words(), window)
+            yield from telling(decoder.root(window), window)
+        yield from telling(decoder.own_mappings(window), window)
+        yield from telling(self._words_of_segments(window, decoder), window)
+        yield from telling(self._large.words(window), window)
+
+    def _words_of_segments(self, window: Window, decoder: SpanWords) -> Iterator[Word]:
+        g = self._geometry
+        for segment in self._segments.within(window):
+            if window.meets(segment, g.header << g.slice_bits):
+                yield from telling(self._segments.header_words(window, segment, decoder.slot), window)
+            free, slices = self._load(segment + segments.FREE), window.among(segment, SLICES, g.slice)
+            for i in slices:
+                slot = segment + SLOT * i
+                is_first = i == slices.start or self._load(slot + HEAD) == slot
+                if i >= g.header and is_first and not free >> i & 1:
+                    yield from telling(self._words_of_span(window, slot, decoder), window)
+
+    def _words_of_span(self, window: Window, slot: int, decoder: SpanWords) -> Iterator[Word]:
+        """Yield what is before the first block, and the links of the freed blocks up to a broken one."""
+        v = self._view(slot)
+        remote = self._load(v.span + REMOTE)
+        yield from unused(v.start, v.first, "too few bytes for a block")
+        for first, n in (v.state & UNITS, v.freed), (remote & UNITS, remote >> UNIT_BITS):
+            unit, holder = first, v.start
+            for _ in range(n):
+                holder = self._block_of_unit(v, unit, holder)
+                link = self._load(holder)
+                if window.meets(holder, 8):
+                    yield decoder.link(holder, link)
+                if not self._is_link(holder, link):
+                    break
+                unit = link & UNITS
 
     # ---- check ----
 

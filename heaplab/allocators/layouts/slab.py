@@ -5,8 +5,9 @@ designs/slab.py has the picture.
 
 from collections.abc import Iterator
 
+from heaplab.allocators import decoding
 from heaplab.allocators.base import Word
-from heaplab.allocators.decoding import Window, leads, sparse, telling, unused
+from heaplab.allocators.decoding import Window, leads, telling, unused
 from heaplab.allocators.design import ROOT_DESIGN
 from heaplab.allocators.parts import pagemap
 from heaplab.allocators.parts.bitmap import Bitmaps
@@ -130,12 +131,11 @@ class SlabWords:
         chunks = root + ROOT_HEADS
         yield self._link(chunks, "chunks")
 
-        def head(size_class: int, at: int) -> list[Word]:
-            return [self._link(at, f"class {size_class}")] if load(at) else []
+        def head(size_class: int, at: int, _: int) -> Word:
+            return self._link(at, f"class {size_class}")
 
-        yield from sparse(
-            window, chunks + 8, self._n_classes, 8, head, "classes without a slab with a free block"
-        )
+        rest = "classes without a slab with a free block"
+        yield from decoding.table(window, chunks + 8, self._n_classes, head, rest)
         yield from unused(chunks + 8 + 8 * self._n_classes, self._area)
 
     def area(self, window: Window, table: Table, end: int) -> Iterator[Word]:

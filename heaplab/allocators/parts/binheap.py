@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from heaplab.allocators.base import ADDRESSES, Span, Word, round_up
-from heaplab.allocators.decoding import Window, sparse
+from heaplab.allocators.decoding import Window, unused
 from heaplab.allocators.parts.index import NOTHING, Found, Index, Memory, Place, Survey
 from heaplab.allocators.parts.seal import Seal
 from heaplab.allocators.parts.tags import HEADER, is_allocated, size_of
@@ -210,14 +210,15 @@ class BinaryHeap(Index):
 
     def words(self, window: Window) -> Iterator[Word]:
         load, base = self._load, self._base
-        array, count = load(base + ARRAY), load(base + COUNT)
+        array, capacity = load(base + ARRAY), load(base + CAPACITY)
+        count = min(load(base + COUNT), capacity)
+        for slot in window.among(array, count, WORD):
+            yield self._array_word(slot, array + WORD * slot)
+        rest = f"slots not in use: {capacity - count}"
+        yield from unused(array + WORD * count, array + WORD * capacity, rest)
 
-        def tell(slot: int, at: int) -> list[Word]:
-            if slot >= count:
-                return []
-            return [self._link_word(at, f"slot {slot}", load(at), lambda to: load(to + SLOT) == slot)]
-
-        return sparse(window, array, load(base + CAPACITY), WORD, tell, "slots not in use")
+    def _array_word(self, slot: int, at: int) -> Word:
+        return self._link_word(at, f"slot {slot}", self._load(at), lambda to: self._load(to + SLOT) == slot)
 
     # ---- check ----
 

@@ -38,15 +38,6 @@ def lowest(word: int) -> int:
     return (word & -word).bit_length() - 1
 
 
-def names_of(word: int) -> str:
-    """Return the numbers of the bits that are set, in words.
-
-    >>> names_of(0b1011), names_of(0)
-    ('0, 1, 3', 'none')
-    """
-    return ", ".join(str(i) for i in range(word.bit_length()) if word >> i & 1) or "none"
-
-
 class Bitmaps:
     """Bitmaps in a memory.
 

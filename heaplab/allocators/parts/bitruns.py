@@ -50,3 +50,17 @@ def length(bits: int) -> int:
     """
     bits >>= lowest(bits)
     return (~bits & (bits + 1)).bit_length() - 1
+
+
+def names(bits: int) -> str:
+    """Return the places of the ones in words.
+
+    >>> names(0b1011), names(0)
+    ('0 to 1, 3', 'none')
+    """
+    runs = []
+    while bits:
+        first, n = lowest(bits), length(bits)
+        runs.append(str(first) if n == 1 else f"{first} to {first + n - 1}")
+        bits &= ~mask(first, n)
+    return ", ".join(runs) or "none"

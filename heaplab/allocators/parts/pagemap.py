@@ -19,8 +19,8 @@ The twin is csrc/parts/pagemap.h.
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
+from heaplab.allocators import decoding
 from heaplab.allocators.base import Word
-from heaplab.allocators.decoding import Window, sparse
 from heaplab.allocators.parts.index import Memory
 from heaplab.allocators.parts.seal import FACTOR
 from heaplab.errors import HeapCorruption, Rule
@@ -167,14 +167,11 @@ class PageMap:
             yield Word(self._base + TABLE, 8, "page map", f"broken: no table has 2^{word & 63} slots")
         yield Word(self._base + COUNT, 8, "mapped pages", str(count))
 
-    def words(self, window: Window, table: Table, kept: Callable[[int], int]) -> Iterator[Word]:
+    def words(self, window: decoding.Window, table: Table, kept: Callable[[int], int]) -> Iterator[Word]:
         """Yield the slots of the table, decoded; kept: the address that the number kept for a page means."""
 
-        def tell(_: int, at: int) -> list[Word]:
-            slot = self._load(at)
-            if not slot:
-                return []
+        def tell(_: int, at: int, slot: int) -> Word:
             to = kept(table.number(slot))
-            return [Word(at, 8, "page map slot", f"page {table.page_of(slot):#x}: {to:#x}", to)]
+            return Word(at, 8, "page map slot", f"page {table.page_of(slot):#x}: {to:#x}", to)
 
-        return sparse(window, table.at, table.slots, 8, tell, "slots not in use")
+        return decoding.table(window, table.at, table.slots, tell, "slots not in use")

@@ -9,8 +9,10 @@ thread sees a tree that is half made: a node is zero when it is hung in.
 The twin is csrc/parts/radix.h.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+from heaplab.allocators.base import Word
+from heaplab.allocators.decoding import Window, filled_words, table
 from heaplab.allocators.parts.index import Memory
 
 
@@ -56,3 +58,23 @@ class RadixTree:
                 self._store(word, node)
         self._store(node + 8 * (number & self._mask), value)
         return True
+
+    def numbers(self, window: Window) -> Iterator[int]:
+        """Yield the numbers in use, in order.  Reads each node as the window reads."""
+        return self._numbers_below(window, self._top, 0, list(self._shifts))
+
+    def _numbers_below(self, window: Window, node: int, number: int, shifts: list[int]) -> Iterator[int]:
+        bits = self._mask.bit_length()
+        for i, word in filled_words(window, node, range(self._mask + 1)):
+            if shifts:
+                yield from self._numbers_below(window, word, number << bits | i, shifts[1:])
+            else:
+                yield number << bits | i
+
+    def words(self, window: Window, node: int, name_of: Callable[[int], str]) -> Iterator[Word]:
+        """Yield the words of a node, decoded; name_of: what a word that is not 0 leads to."""
+
+        def tell(_: int, at: int, word: int) -> Word:
+            return Word(at, 8, name_of(word), f"{word:#x}", word)
+
+        return table(window, node, self._mask + 1, tell, "words without a number in use")

@@ -12,7 +12,8 @@ The twin is csrc/sources/book.c.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from heaplab.allocators.base import Span
+from heaplab.allocators.base import Span, Word
+from heaplab.allocators.decoding import leads, unused
 
 if TYPE_CHECKING:
     from heaplab.process import Process
@@ -59,29 +60,49 @@ class Book:
         store(base + ENTRIES, n + 1)
         return at
 
-    def has(self, address: int) -> bool:
-        """Return whether a mapping of the book starts at this address."""
+    def pages(self) -> Iterator[tuple[int, int]]:
+        """Yield each page and its entries, the one that is being written first."""
         page, n = self._load(self._base + PAGE), self._load(self._base + ENTRIES)
         while page:
-            while n:
-                n -= 1
-                if self._load(page + ROWS + ROW * n) == address:
-                    return True
+            yield page, n
             page = self._load(page + BEFORE)
             n = self._capacity(page)
-        return False
+
+    def has(self, address: int) -> bool:
+        """Return whether a mapping of the book starts at this address."""
+        return any(
+            self._load(page + ROWS + ROW * i) == address
+            for page, n in self.pages()
+            for i in reversed(range(n))
+        )
 
     def walk(self) -> Iterator[Span]:
         """Yield the mappings, those of the book's pages too but for the first."""
         load = self._load
-        page, n = load(self._base + PAGE), load(self._base + ENTRIES)
-        while True:
-            while n:
-                n -= 1
-                row = page + ROWS + ROW * n
+        for page, n in self.pages():
+            for i in reversed(range(n)):
+                row = page + ROWS + ROW * i
                 yield Span.metadata(load(row), load(row + 8))
-            if page == self._base + START:
-                return
-            yield Span.metadata(page, self._page_size)
-            page = load(page + BEFORE)
-            n = self._capacity(page)
+            if page != self._base + START:
+                yield Span.metadata(page, self._page_size)
+
+    def root_words(self) -> Iterator[Word]:
+        """Yield the words at the base, decoded."""
+        page, n = self._load(self._base + PAGE), self._load(self._base + ENTRIES)
+        yield Word(self._base + PAGE, 8, "book", f"{page:#x}, the page that is being written", page)
+        yield Word(self._base + ENTRIES, 8, "entries", f"mappings on this page: {n}")
+        first = self._base + START
+        yield from self.page_words(first, n if page == first else FIRST)
+
+    def page_words(self, page: int, n: int) -> Iterator[Word]:
+        """Yield the words of a page with n entries, decoded."""
+        load, most = self._load, self._capacity(page)
+        before = load(page + BEFORE)
+        yield Word(page + BEFORE, 8, "page before", leads(before), before)
+        for i in range(min(n, most)):
+            row = page + ROWS + ROW * i
+            at, n_bytes = load(row), load(row + 8)
+            yield Word(row, 8, "mapping", f"{at:#x}", at)
+            yield Word(row + 8, 8, "bytes", f"{n_bytes:#x}")
+        end = self._base + BYTES if page == self._base + START else page + self._page_size
+        yield from unused(page + ROWS + ROW * min(n, most), end)

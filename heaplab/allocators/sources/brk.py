@@ -18,16 +18,14 @@ import errno
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from heaplab._core import lib
 from heaplab.allocators.base import ALIGN, SIZE_MAX, Word, round_up
-from heaplab.allocators.design import ROOT_MAGIC
+from heaplab.allocators.design import ROOT_END, ROOT_MAGIC
 from heaplab.allocators.sources.large import LEAST, THRESHOLD
 from heaplab.allocators.stated import shared
 
 if TYPE_CHECKING:
     from heaplab.process import Process
 
-ROOT_END: Final = int(lib.ROOT_END)
 OPTIONS: Final = shared("trim_threshold", "top_pad")
 
 

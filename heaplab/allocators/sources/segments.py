@@ -41,11 +41,12 @@ A segment belongs to one owner, an owner to one thread at a time: the twin, csrc
 lock only to map.  Other threads look segments up meanwhile, which in a radix tree needs no lock.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from heaplab.abi import MADV_DONTNEED
-from heaplab.allocators.base import Checks, round_up
+from heaplab.allocators.base import Checks, Word, round_up
+from heaplab.allocators.decoding import Window, sparse, table, unused
 from heaplab.allocators.design import ROOT_DESIGN, ROOT_MAGIC
 from heaplab.allocators.parts import bitruns
 from heaplab.allocators.parts.radix import RadixTree
@@ -144,6 +145,7 @@ class Segments:
         top = round_up(root + ROOT_SIZE, page)
         #: where the root's mapping ends
         self.root_end = top + NODE_PAGES * page
+        self._top = top
         self._map = RadixTree(process, top, g.page_bits + 1, 47 - g.segment_bits)
 
     def begin(self) -> None:
@@ -432,3 +434,86 @@ class Segments:
             or takeable & ~(free | dirty)
         ):
             raise HeapCorruption(segment, Rule.BROKEN_HEADER)
+
+    # ---- decoding ----
+
+    def within(self, window: Window) -> Iterator[int]:
+        """Yield the segments that may have a byte in the window, which are mapped."""
+        size = self.geometry.segment
+        first = window.start & -size
+        if window.end <= first + size:
+            numbers = iter([first // size])
+        else:
+            numbers = self._map.numbers(window)
+        for number in numbers:
+            if window.meets(size * number, size) and self.has(size * number):
+                yield size * number
+
+    def root_words(self, window: Window) -> Iterator[Word]:
+        """Yield the words of the root that are not the design's, decoded."""
+        load, root = self._load, self._root
+        yield Word(root + COUNT, 8, "segments", str(load(root + COUNT)))
+        yield Word(root + OWNERS, 8, "owners", str(load(root + OWNERS)))
+        yield from self.book.root_words()
+
+        def near(_: int, at: int, word: int) -> Word:
+            return Word(at, 8, "near", f"segment {word - 1:#x}, plus 1", word - 1)
+
+        yield from table(window, root + NEAR, NEAR_WORDS, near, "words without a segment")
+        yield from unused(root + ROOT_SIZE, self._top)
+        yield from self.node_words(window, self._top)
+
+    def node_words(self, window: Window, node: int) -> Iterator[Word]:
+        """Yield the words of a node of the radix tree, decoded."""
+        bits = self.geometry.segment_bits
+        return self._map.words(
+            window, node, lambda word: "segment" if self._map.get(word >> bits) == word else "node"
+        )
+
+    def owner_words(self, owner: int) -> Iterator[Word]:
+        """Yield the words of an owner, decoded."""
+        yield Word(
+            owner + EMPTIED, 8, "emptied", f"slices given in this period: {self._load(owner + EMPTIED)}"
+        )
+        yield self._ring_word(owner, NEXT, "first segment")
+        yield self._ring_word(owner, PREV, "last segment")
+
+    def header_words(
+        self, window: Window, segment: int, slot_words: Callable[[int], Iterator[Word]]
+    ) -> Iterator[Word]:
+        """Yield the words of a segment's header, decoded; slot_words: those of a taken slice's slot."""
+        load, g, describe = self._load, self.geometry, self._seal.describe
+        owner, free = load(segment + OWNER), load(segment + FREE)
+        yield Word(segment, 8, "segment", describe(segment, load(segment)))
+        holds = self._seal.holds(segment, owner)
+        text = f"{owner & TAG:#x}, {describe(segment, owner)}"
+        yield Word(segment + OWNER, 8, "owner", text, owner & TAG if holds else 0)
+        words = {FREE: "free", DIRTY: "dirty", OLD: "old"}
+        for at, name in words.items():
+            yield Word(segment + at, 8, name, f"slices: {bitruns.names(load(segment + at))}")
+        yield self._ring_word(segment, NEXT, "next")
+        yield self._ring_word(segment, PREV, "prev")
+        is_sound = load(segment + SUM) == self._sum(segment, *(load(segment + at) for at in words))
+        said = "ok" if is_sound else "broken: free, dirty or old is not as it was written"
+        yield Word(segment + SUM, 8, "sum", said)
+        yield from unused(segment + SLOT, segment + SLOT * g.header, "slots of the header's own slices")
+        first = segment + SLOT * g.header
+
+        def slot(i: int, at: int) -> list[Word]:
+            return [] if free >> (g.header + i) & 1 else list(slot_words(at))
+
+        yield from sparse(window, first, SLICES - g.header, SLOT, slot, "slots of free slices")
+        bitmap, n = segment + _BITMAP, g.segment // WINDOW
+
+        def marks(i: int, at: int, bits: int) -> Word:
+            start = segment + WINDOW * i
+            text = f"{start:#x} to {start + WINDOW:#x}, allocated blocks: {bits.bit_count()}"
+            return Word(at, 8, "bitmap", text)
+
+        yield from table(window, bitmap, n, marks, "words of the bitmap without an allocated block")
+        yield from unused(bitmap + 8 * n, segment + (g.header << g.slice_bits))
+
+    def _ring_word(self, at: int, side: int, name: str) -> Word:
+        link = self._load(at + side)
+        holds, text = self._seal.holds(at + side, link), self._seal.describe(at + side, link)
+        return Word(at + side, 8, name, f"{link & TAG:#x}, {text}", link & TAG if holds else 0)
