@@ -6,8 +6,9 @@ open_trace, synthetic      a trace: from a file, from the bundled corpus, made u
 Trace, Event, Op           what a trace is made of
 compare, run               many traces through many allocators; one through one
 Comparison, Run            what came of it
-errors                     what can go wrong; and the rooms: allocators, kernel, lab, machine, native, report,
-                           testing, traces, with all the rest
+errors                     what can go wrong
+allocators, kernel, lab, machine, native, report, testing, traces, views
+                           the rooms, with all the rest
 
 Whatever is asked for is imported then, and not before.
 """
@@ -16,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from heaplab import allocators, errors, kernel, lab, machine, native, report, testing, traces
+    from heaplab import allocators, errors, kernel, lab, machine, native, report, testing, traces, views
     from heaplab.allocators import Allocator, create, parse
     from heaplab.kernel import Kernel
     from heaplab.lab import Comparison, Run
@@ -35,7 +36,18 @@ _FOUND = {
     "Process": "process",
     **dict.fromkeys(("Event", "Op", "Trace", "open_trace", "synthetic"), "traces"),
 }
-_ROOMS = ("allocators", "errors", "kernel", "lab", "machine", "native", "report", "testing", "traces")
+_ROOMS = (
+    "allocators",
+    "errors",
+    "kernel",
+    "lab",
+    "machine",
+    "native",
+    "report",
+    "testing",
+    "traces",
+    "views",
+)
 
 __all__ = [
     "Allocator",
@@ -62,6 +74,7 @@ __all__ = [
     "synthetic",
     "testing",
     "traces",
+    "views",
 ]
 
 

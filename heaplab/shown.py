@@ -43,7 +43,10 @@ def html(thing: object, by: str) -> str | None:
 
 
 def _apology(thing: object, error: Exception) -> str:
-    why = str(error) if isinstance(error, HeaplabError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, ProcessLookupError):
+        why = "the process is dead"
+    else:
+        why = str(error) if isinstance(error, HeaplabError) else f"{type(error).__name__}: {error}"
     return f"{thing!r}\ncannot be shown: {why}"
 
 

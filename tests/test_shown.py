@@ -6,6 +6,7 @@ import pytest
 
 from heaplab import Comparison, Kernel, compare, create, open_trace, parse, shown, synthetic
 from heaplab.traces import SizeProfile
+from heaplab.views.heap import heap_view
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +78,24 @@ def test_the_dead_say_that_they_are() -> None:
         assert "it is dead, and has no memory any more\nit left a core: " in str(child)
         assert "it is dead" in child._repr_html_()
         assert repr(heap) == f"<heap rbtree in python, process 3, root {heap.root:#x}>"
-        assert str(heap).startswith(repr(heap)), str(heap)
-        assert "<svg" not in heap._repr_html_()
+        assert str(heap) == f"{heap!r}\ncannot be shown: the process is dead"
+        assert heap._repr_html_().startswith("<pre>&lt;heap rbtree")
         if state[0] == "Z":
             parent.wait()
     assert "init(2)" in kernel._repr_html_()
+
+
+def test_a_heap_is_its_blocks_its_free_structure_and_its_pages() -> None:
+    for language in ("python", "c"):
+        heap = create("rbtree", Kernel(ram="1 MiB").init.fork(), language)
+        p, q = heap.malloc(100), heap.malloc(200)
+        heap.free(p)
+        assert str(heap) == str(heap_view(heap))
+        assert "rbtree in process 2: 1 live block" in str(heap)
+        assert "<title>rbtree in process 2</title>" in heap._repr_html_()
+        heap.process.store64(q - 8, 0xBAD)
+        assert "\nthe heap is broken: " in str(heap)
+        assert "<svg" in heap._repr_html_()
 
 
 def test_what_cannot_be_drawn_says_why() -> None:

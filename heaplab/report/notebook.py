@@ -20,6 +20,7 @@ from heaplab.report import style
 from heaplab.report.columns import COST, SPACE, Column, shown_columns
 from heaplab.report.means import Summary
 from heaplab.report.pictures import draw_spaces, process_tree
+from heaplab.report.pictures import heap as heap_picture
 from heaplab.report.pictures.picture import Description, Picture
 from heaplab.report.pictures.spaces import look_at
 from heaplab.report.plain import figures
@@ -45,9 +46,7 @@ _MOST_PAGES = 8
 
 def heap_html(heap: Allocator) -> str:
     """The strip of a heap's blocks, pages and free structure."""
-    from heaplab.report import heap as drawn  # noqa: PLC0415
-
-    return _inline(drawn(heap))
+    return _inline(heap_picture(heap))
 
 
 def kernel_html(kernel: Kernel) -> str:
