@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,14 @@ SPAN = np.dtype(
 )
 
 
+class _StructureOfTwin:
+    """A design's STRUCTURE, which its twin in Python says: the twin is imported when somebody asks."""
+
+    def __get__(self, heap: "CAllocator | None", design: "type[CAllocator]") -> str:
+        twin = design.twin()
+        return twin.STRUCTURE if twin else ""
+
+
 class CAllocator(Allocator):
     """A design in C on one process's memory; `c_class` makes the class of a design."""
 
@@ -35,6 +43,7 @@ class CAllocator(Allocator):
     USUAL: ClassVar[Any]
     #: the C file of a design from outside of csrc/designs, which has no twin in Python
     FILE: ClassVar[Path | None]
+    STRUCTURE: ClassVar[str] = cast("str", _StructureOfTwin())
 
     def __init__(self, process: "Process", options: Mapping[str, int], root: int) -> None:
         super().__init__(process, options, root)
@@ -116,14 +125,14 @@ class CAllocator(Allocator):
 
         Raises: UsageError when the design has no twin.
         """
-        twin = self._twin()
+        twin = self._as_twin()
         if twin is None:
             raise UsageError(f"{self.NAME} has no twin in Python that knows its index")
         return twin.index()
 
     def words(self, start: int, end: int, span: int = 0) -> Iterator[Word]:
         """Yield the words as the twin in Python decodes them; none when the design has no twin."""
-        twin = self._twin()
+        twin = self._as_twin()
         return iter(()) if twin is None else twin.words(start, end, span)
 
     def check(self) -> None:
@@ -132,10 +141,15 @@ class CAllocator(Allocator):
             if lib.hl_heap_check(raw):
                 _raise_corruption(raw)
 
-    def _twin(self) -> Allocator | None:
-        """Return the same heap as the design's twin in Python, whose bytes are the same; None without one."""
-        twin = None if self.FILE else python_designs().get(self.NAME)
+    def _as_twin(self) -> Allocator | None:
+        """Return the same heap as the design's twin in Python; None without one."""
+        twin = self.twin()
         return twin(self.process, self.options, self.root) if twin else None
+
+    @classmethod
+    def twin(cls) -> type[Allocator] | None:
+        """Return the same design in Python, whose heaps have the same bytes; None when there is none."""
+        return None if cls.FILE else python_designs().get(cls.NAME)
 
     @contextmanager
     def _seen(self) -> Iterator[Any]:
@@ -174,13 +188,11 @@ def c_class(design: Any, usual: Any, file: Path | None = None) -> type[CAllocato
     """
     name = name_of(design)
     magic, traits, smallest, options = statement(design)
-    twin = None if file else python_designs().get(name)
     return type(
         f"C_{name}",
         (CAllocator,),
         {
             **{"NAME": name, "MAGIC": magic, "TRAITS": traits, "SMALLEST": smallest, "OPTIONS": options},
             **{"DESIGN": design, "USUAL": usual, "FILE": file},
-            "STRUCTURE": twin.STRUCTURE if twin else "",
         },
     )
