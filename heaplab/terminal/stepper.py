@@ -34,7 +34,7 @@ class Stepper(App[None]):
     TITLE = "heaplab step"
     ENABLE_COMMAND_PALETTE = False
     CSS = """
-    #top { height: 5; }
+    #top { height: auto; max-height: 9; }
     #tabs { height: 1; color: $text-muted; }
     #panels { height: 1fr; layout: vertical; }
     #panels Listing { height: 1fr; border-top: solid $primary; }
@@ -110,7 +110,7 @@ class Stepper(App[None]):
         top = [
             f"{step.title}, process {step.process}{others}",
             step.request,
-            f"  {step.failure or step.result}",
+            f"  {step.outcome}",
             f"  {step.told(step.counters[:2])}",
             f"  {step.told(step.counters[2:])}",
         ]

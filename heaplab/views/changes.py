@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from heaplab.machine.context import Reference
 from heaplab.views.heap import BlockView, HeapView, PageState, PageView
 
 
@@ -121,32 +122,33 @@ def _clusters(gone: list[BlockView], come: list[BlockView]) -> Iterator[BlockCha
 
 @dataclass(frozen=True)
 class PageChange:
-    """`count` pages side by side, from `address` on, that went from one state to another."""
+    """`count` pages side by side, from `address` on, that went from one state to another.
+
+    faults: that this took, of each page.
+    """
 
     address: int
     count: int
     before: PageState
     after: PageState
+    faults: int
 
     @property
     def words(self) -> str:
         """What happened to them.
 
-        >>> PageChange(0x5000, 1, PageState.ABSENT, PageState.OWN).words
+        >>> PageChange(0x5000, 1, PageState.ABSENT, PageState.OWN, 1).words
         'came'
         """
-        return _PAGE_WORDS.get((self.before, self.after), f"{self.before.value}, now {self.after.value}")
-
-    @property
-    def is_fault(self) -> bool:
-        """Whether it takes a fault: the page came, or was copied."""
-        return self.after in _TAKE_FAULT.get(self.before, ())
+        words = _PAGE_WORDS.get((self.before, self.after), f"{self.before.value}, now {self.after.value}")
+        return f"{words}, read before written: {self.faults} faults" if self.faults > 1 else words
 
 
 _TAKE_FAULT = {
-    PageState.ABSENT: (PageState.OWN, PageState.ZERO),
-    PageState.ZERO: (PageState.OWN,),
-    PageState.SHARED: (PageState.COPIED,),
+    (PageState.ABSENT, PageState.OWN),
+    (PageState.ABSENT, PageState.ZERO),
+    (PageState.ZERO, PageState.OWN),
+    (PageState.SHARED, PageState.COPIED),
 }
 _PAGE_WORDS = {
     (PageState.ABSENT, PageState.OWN): "came",
@@ -160,28 +162,42 @@ _PAGE_WORDS = {
 
 
 def page_changes(
-    before: HeapView | None, after: HeapView | None, *, acting: bool = True
+    before: HeapView | None,
+    after: HeapView | None,
+    references: Iterable[Reference] = (),
+    *,
+    acting: bool = True,
 ) -> tuple[PageChange, ...]:
     """Return the pages whose state differs between two views of one heap, in address order.
 
+    references: of the event.  A page that comes by a load has the page of zeros first, and takes two faults if
+    it is written after that.
     acting: the heap's process made the event, so that a shared page that it has alone now was copied: COPIED;
     else it is the other process that has a copy, or is no more.  Cost: O(pages).
     """
     old = {page.address: page for page in before.pages} if before else {}
     new = {page.address: page for page in after.pages} if after else {}
-    size = (after or before).page_size if (after or before) else 0  # type: ignore[union-attr]
+    view = after or before
+    size = view.page_size if view else 0
+    stored_first: dict[int, bool] = {}
+    for address, is_store in references:
+        stored_first.setdefault(address & -size, is_store)
     rows = []
     for address in sorted(old.keys() | new.keys()):
         was, now = _state(old.get(address)), _state(new.get(address))
         if acting and (was, now) == (PageState.SHARED, PageState.OWN):
             now = PageState.COPIED
         if was is not now:
-            rows.append((address, was, now))
+            came = (was, now) == (PageState.ABSENT, PageState.OWN)
+            faults = int(acting and (was, now) in _TAKE_FAULT) + int(
+                came and not stored_first.get(address, True)
+            )
+            rows.append((address, was, now, faults))
     runs = []
     for _, run in groupby(enumerate(rows), lambda row: (row[1][0] - row[0] * size, *row[1][1:])):
         pages = [row for _, row in run]
-        address, was, now = pages[0]
-        runs.append(PageChange(address, len(pages), was, now))
+        address, was, now, faults = pages[0]
+        runs.append(PageChange(address, len(pages), was, now, faults))
     return tuple(runs)
 
 
@@ -191,7 +207,7 @@ def unseen_faults(faults: int, changes: Iterable[PageChange]) -> int:
     These are first writes since a fork to pages that no other process has any more: the kernel only makes the
     entry writable.  And faults on pages that came and went within the event.
     """
-    return faults - sum(change.count for change in changes if change.is_fault)
+    return faults - sum(change.count * change.faults for change in changes)
 
 
 def _state(page: PageView | None) -> PageState:

@@ -77,7 +77,7 @@ class Finder:
     def last(self) -> int:
         """The last event that can be shown: of the trace, or once that is known, the one of the failure."""
         last = self.moments.events - 1
-        return min(last, len(self._log(0))) if self.moments.end else last
+        return min(last, len(self._log(last + 1))) if self.moments.end else last
 
     def check(self, event: int) -> int:
         """Return the event's number.  Raises: UsageError, with the reason, when there is no such event."""
@@ -152,7 +152,7 @@ class Finder:
     def search(self, text: str, now: int, step: int = 1) -> int | None:
         """Return the next event after `now` (step 1), or before it (-1), of which all words are true.
 
-        Cost: a replay up to the event found, if the words are about more than the trace.
+        Cost: a replay up to the event found.
         Raises: UsageError when a word is none of a search.
         """
         tests = list(self._tests(text.lower().split()))
@@ -165,7 +165,9 @@ class Finder:
                     found &= test(start, stop)
             hits = np.flatnonzero(found)
             if len(hits):
-                return start + int(hits[0 if step > 0 else -1])
+                event = start + int(hits[0 if step > 0 else -1])
+                self._log(event + 1)
+                return event if event <= self.last else None
         return None
 
     def _stretches(self, now: int, step: int) -> Iterator[tuple[int, int]]:
@@ -229,8 +231,7 @@ class Finder:
         low, high = _range("at", text, lambda part: int(part, 16))
 
         def test(start: int, stop: int) -> npt.NDArray[np.bool_]:
-            self._log(stop)
-            found = self.addresses()[start:stop]
+            found = self.addresses(stop)[start:]
             return np.pad((found >= low) & (found <= high) & (found > 0), (0, stop - start - len(found)))
 
         return test
@@ -295,9 +296,9 @@ class Finder:
             events.append(event + 1 + later)
         return tuple(events)
 
-    def addresses(self) -> npt.NDArray[np.uint64]:
-        """Return the payload's address of each event logged so far: of the block it gives, or frees."""
-        given = self._log(0).address.astype(np.uint64)
+    def addresses(self, until: int) -> npt.NDArray[np.uint64]:
+        """Return the payload's address of each event before `until`: of the block that it gives, or frees."""
+        given: npt.NDArray[np.uint64] = self._log(until).address.copy()
         freed = np.flatnonzero(self.columns.op[: len(given)] == Op.FREE)
         freed = freed[self._before[freed] >= 0]
         given[freed] = given[self._before[freed]]

@@ -46,9 +46,11 @@ def placed(text: str, place: Place) -> str:
 
 def reference_lines(references: Iterable[ReferenceView], place: Place, width: int) -> Iterator[Line]:
     """Yield the references in order; what a word says stands behind its name, or below where it is long."""
-    for number, ref in enumerate(references, 1):
+    found = list(references)
+    room = max((len(place(ref.address)) for ref in found), default=0)
+    for number, ref in enumerate(found, 1):
         kind = "store" if ref.is_store else "load"
-        head = f"{number:3} {kind:5} {place(ref.address):<9} {ref.what}"
+        head = f"{number:3} {kind:5} {place(ref.address):<{room}}  {ref.what}"
         to, mark = ref.to or ref.address, "store" if ref.is_store else "load"
         was, now = (placed(said, place) for said in (ref.before, ref.after))
         said = f"{was}, now {now}" if was and now and was != now else now or was
@@ -109,12 +111,12 @@ def page_lines(changes: Iterable[PageChange], place: Place, page_size: int) -> I
 
 def memory_lines(memory: MemoryView, place: Place, width: int) -> Iterator[Line]:
     """Yield a hexdump: a word a line with what it says, 16 bytes a line of what is no word."""
+    room = max(len(place(address)) for address in (memory.start, memory.end - 1))
     for line in memory.lines:
-        at = f"{place(line.address):<9}"
+        at = f"{place(line.address):<{room}}"
         if line.skipped:
-            yield Line(
-                f"{'*':<9} {count(line.skipped, 'byte')} more, up to {place(line.address + line.skipped)}"
-            )
+            end = place(line.address + line.skipped)
+            yield Line(f"{'*':<{room}} {count(line.skipped, 'byte')} more, up to {end}")
         elif line.word is None:
             yield Line(f"{at} {line.hex:<47} {line.ascii}", 0, "data")
         else:
@@ -130,8 +132,8 @@ def free_texts(lines: Iterable[FreeLine], place: Place) -> Iterator[Line]:
     """Yield the free blocks: where they are, how many bytes, and the place that the design has them in."""
     for line in lines:
         if line.entry is None:
-            yield Line(line.group, 0, "heading")
+            yield Line(placed(line.group, place), 0, "heading")
             continue
         entry = line.entry
-        told = f"  {entry.place}" if entry.place else ""
+        told = f"  {placed(entry.place, place)}" if entry.place else ""
         yield Line(f"{line.branch}{place(entry.start)}  {size_text(entry.size)}{told}", entry.start, "link")

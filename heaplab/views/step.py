@@ -7,6 +7,7 @@
 Everything is looked at: `Steps` reads both moments and compares them.
 """
 
+import textwrap
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from heaplab.errors import UsageError
 from heaplab.lab.moments import Label, Log, Moment, Moments
 from heaplab.traces import NULL_ID, Event, Op
 from heaplab.units import format_size
@@ -60,8 +62,8 @@ class CounterView:
 class StepView:
     """An event of a trace, and a process's heap after it.
 
-    event: its number, of `events`.  request: it in words; result: what came of it.  failure: why the run
-    ended at this event, "" when it went on; then nothing was carried out, and the heap is that before it.
+    event: its number, of `events`.  done: the moment shown, after the event, or before one that failed.
+    request: it in words; result: what came of it.  failure: why the run ended here, "" when it went on.
     process: whose heap is shown; acting: the event is its own; processes: the living after the event.
     address: of the payload that was given or freed, 0 where there is none.
     blocks, pages: what changed in the heap of `process`.  faults, calls: of the event.
@@ -72,6 +74,7 @@ class StepView:
     allocator: str
     event: int
     events: int
+    done: int
     op: Op
     request: str
     result: str
@@ -93,6 +96,11 @@ class StepView:
     def title(self) -> str:
         """What is shown, in one line."""
         return f"{self.trace} on {self.allocator}, event {self.event:,} of {self.events:,}"
+
+    @property
+    def outcome(self) -> str:
+        """What came of it: the result, or why the run ended."""
+        return "; ".join(text for text in (self.result, self.failure) if text)
 
     def place(self, address: int) -> str:
         """Return an address as the texts write it; see `HeapView.place`."""
@@ -116,7 +124,7 @@ class StepView:
         if (more := unseen_faults(self.faults, self.pages)) <= 0 or not self.acting:
             return ()
         return (
-            f"{count(more, 'fault')} more: first writes since a fork to pages that it has alone now,",
+            f"{count(more, 'fault')} more: first writes since a fork to pages that nobody shares now,",
             "or pages that came and went in this event",
         )
 
@@ -132,7 +140,7 @@ def _text(step: StepView) -> Iterator[str]:
     width = _WIDTH - 2
     yield f"{step.title} (process {step.process})"
     yield step.request
-    yield f"  {step.failure or step.result}"
+    yield from textwrap.wrap(step.outcome, width, initial_indent="  ", subsequent_indent="  ")
     yield f"  {step.told(step.counters[:2])}"
     yield f"  {step.told(step.counters[2:])}"
     yield from _section("system calls", map(Line, step.calls))
@@ -200,6 +208,11 @@ class Steps:
         given = 0 if ended else int(log.address[event])
         before, after = moments.at(event), moments.at(event if ended else event + 1)
         old, new = self.side(before, number), self.side(after, number)
+        if old is None and new is None:
+            if moments.end is not None and not after.processes:
+                raise UsageError(f"there is nothing to show: {moments.end.reason}")
+            alive = ", ".join(map(str, after.processes)) or "none"
+            raise UsageError(f"no process {number} lives at event {event:,}: choose among {alive}")
         subject = _subject(asked, before, old if number == asked.process else None, given)
         old_view, new_view = old.view if old else None, new.view if new else None
         references = moments.references(event) if number == asked.process else []
@@ -208,17 +221,18 @@ class Steps:
             allocator=str(moments.spec),
             event=event,
             events=moments.events,
+            done=after.done,
             op=asked.op,
             request=request_text(asked, subject.label.size if subject.label else 0),
             result="" if ended else _result(asked, subject, new.view.place if new else hex),
-            failure=moments.end.reason if ended and moments.end else "",
+            failure=moments.end.reason if moments.end and event == self.finder.last else "",
             process=number,
             processes=after.processes,
             acting=number == asked.process,
             address=subject.address,
             references=reference_views(references, old, new),
             blocks=block_changes(old_view, new_view),
-            pages=page_changes(old_view, new_view, acting=number == asked.process),
+            pages=page_changes(old_view, new_view, references, acting=number == asked.process),
             faults=0 if ended else int(log.faults[event]),
             calls=_calls(log, event),
             counters=_counters(log, event),
@@ -228,8 +242,7 @@ class Steps:
 
     def memory(self, step: StepView, address: int) -> MemoryView | None:
         """Return the block, or metadata, that an address lies in after a step; None outside of the heap."""
-        moment = self.moments.at(step.event if step.failure else step.event + 1)
-        return _memory(self.side(moment, step.process), address)
+        return _memory(self.side(self.moments.at(step.done), step.process), address)
 
     def side(self, moment: Moment, process: int) -> Side | None:
         """Return the heap of a process at a moment, and what can be seen of it; None when it is not alive."""
@@ -287,10 +300,12 @@ def request_text(event: Event, size: int = 0) -> str:
         Op.REALLOC: f"realloc of block {slot} from {size:,} to {n}",
         Op.FREE: "free of NULL" if slot == NULL_ID else f"free of block {slot}",
         Op.FORK: f"fork: process {slot} begins as a copy",
-        Op.EXEC: "exec: a new program begins with an empty heap",
-        Op.EXIT: "exit: the process is gone",
+        Op.EXEC: f"exec: process {event.process} begins a new program, with an empty heap",
+        Op.EXIT: f"exit of process {event.process}",
         Op.THREAD_EXIT: f"thread {event.thread} ends",
     }[op]
+    if op in (Op.EXEC, Op.EXIT):
+        return words
     who = [f"process {event.process}"] if event.process else []
     who += [f"thread {event.thread}"] if event.thread and op != Op.THREAD_EXIT else []
     return f"{words} ({', '.join(who)})" if who else words
