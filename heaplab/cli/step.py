@@ -53,7 +53,7 @@ def step(
     Into a pipe, or with --print, one event is printed as text. In a terminal `?` tells the keys; that needs
     Textual (pip install 'heaplab[step]').
     """
-    interactive = not prints and sys.stdout.isatty() and sys.stdin is not None and sys.stdin.isatty()
+    interactive = not prints and _has_terminal()
     if interactive and importlib.util.find_spec("textual") is None:
         raise UsageError("stepping in a terminal needs Textual: pip install 'heaplab[step]', or use --print")
     specs = find_allocators(allocators, language)
@@ -77,3 +77,8 @@ def step(
         from heaplab.terminal.stepper import Stepper  # noqa: PLC0415  Textual is not needed for --print
 
         Stepper(steps, event, process).run()
+
+
+def _has_terminal() -> bool:
+    """Return whether somebody sees what is written, and can press keys."""
+    return sys.stdout.isatty() and sys.stdin is not None and sys.stdin.isatty()

@@ -21,23 +21,17 @@ KEYS = (
     Key(("left",), "←", "backwards", "", "event before; N← goes N events back"),
     Key(("f",), "f", "find('fault')", "fault", "next event with a page fault"),
     Key(("F",), "F", "find_back('fault')", "", "the one before"),
-    Key(("s",), "s", "find('call')", "call", "next event with a system call for memory: brk, mmap, ..."),
+    Key(("s",), "s", "find('call')", "call", "next event with a system call: brk, mmap, ..."),
     Key(("S",), "S", "find_back('call')", "", "the one before"),
     Key(("e",), "e", "find('end')", "", "next fork, exec, exit or end of a thread"),
     Key(("E",), "E", "find_back('end')", "", "the one before"),
     Key(("b",), "b", "block", "block", "next event of this event's block; Nb goes to block N"),
     Key(("B",), "B", "block_back", "", "event of this block before"),
-    Key(("h",), "h", "history", "", "history of this event's block: its malloc, reallocs, free"),
-    Key(("p",), "p", "peak", "peak", "go to the peak of live, heap or resident bytes"),
+    Key(("h",), "h", "history", "", "history of this block: its malloc, reallocs, free"),
+    Key(("p",), "p", "peak", "", "go to the peak of live, heap or resident bytes"),
     Key(("x",), "x", "failure", "", "go to the failure, where the run ended early"),
-    Key(("g",), "g", "go", "go", "go to what is typed: 1000, last, peak heap, block 270, ...; Ng goes to N"),
-    Key(
-        ("slash",),
-        "/",
-        "search",
-        "search",
-        "search: malloc size 1k-8k, at 0x5000-0x6000, block 7, ...",
-    ),
+    Key(("g",), "g", "go", "go", "go to what is typed, as below; Ng goes to event N"),
+    Key(("slash",), "/", "search", "search", "search forwards for what is typed, as below"),
     Key(("n",), "n", "again", "", "next event that the search finds"),
     Key(("N",), "N", "again_back", "", "the one before"),
     Key(("tab",), "Tab", "panel(1)", "panel", "next panel; Shift+Tab the one before"),
@@ -50,8 +44,8 @@ KEYS = (
 )
 #: keys of the lists themselves
 OF_LISTS = (
-    ("↑ ↓ PgUp PgDn Home End", "move in a panel"),
-    ("Enter", "follow the link of the line: its block is shown in the panel Memory"),
+    ("↑ ↓", "move in a panel; so do PgUp, PgDn, Home, End and the wheel"),
+    ("Enter", "follow the line's link: its block is shown in the panel memory"),
     ("0 to 9", "the number N before a key; Escape forgets it"),
 )
 
@@ -59,12 +53,12 @@ OF_LISTS = (
 def footer(width: int) -> str:
     """Return the footer: as many keys as a width has room for, help and end always.
 
-    >>> footer(40)
+    >>> footer(32)
     '→ next  f fault  ? help  q quit'
     """
     words = [f"{key.shown} {key.short}" for key in KEYS if key.short]
     first, last = words[:-2], words[-2:]
-    while first and len("  ".join(first + last)) > width - 8:
+    while first and len("  ".join(first + last)) > width:
         first.pop()
     return "  ".join(first + last)
 
@@ -73,4 +67,4 @@ def help_lines() -> list[str]:
     """Return the table of keys, a line a key."""
     rows = [(key.shown, key.help) for key in KEYS if key.help]
     rows[-2:-2] = OF_LISTS
-    return [f"{shown:<24}{help_}" for shown, help_ in rows]
+    return [f"{shown:<12}{help_}" for shown, help_ in rows]

@@ -1,6 +1,8 @@
 """What of a step stands in which panel: a title and lines for a width."""
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
+from textwrap import wrap
 from typing import NamedTuple
 
 from heaplab.views.changes import PageChange
@@ -45,13 +47,13 @@ def references(step: StepView, width: int) -> Content:
     return Content(count(len(step.references), "reference"), lines or [none])
 
 
-def changes(step: StepView) -> Content:
+def changes(step: StepView, width: int) -> Content:
     """Return the blocks and pages that changed, and the system calls."""
     lines = list(change_lines(step.blocks, step.place)) or [Line("no block changed")]
     page_size = step.heap.page_size if step.heap else 0
     lines += [Line(f"{count(step.faults, 'fault')}, system calls: {len(step.calls)}", 0, "heading")]
     lines += [Line(f"  {line.text}", line.to) for line in page_lines(step.pages, step.place, page_size)]
-    lines += [Line(f"  {text}") for text in (*step.unseen_text, *step.calls)]
+    lines += [Line(f"  {row}") for text in (*step.unseen_text, *step.calls) for row in wrap(text, width - 2)]
     return Content("what changed", lines)
 
 
@@ -104,10 +106,8 @@ def _map(view: HeapView, changes: Iterable[PageChange], width: int) -> Iterator[
         )
         for start in range(region.start, region.end, per_row * view.page_size):
             end = min(start + per_row * view.page_size, region.end)
-            row = "".join(
-                now.get(page.address, _PAGES[page.state])
-                for page, _ in zip(pages, range(start, end, view.page_size), strict=False)
-            )
+            on_row = islice(pages, (end - start) // view.page_size)
+            row = "".join(now.get(page.address, _PAGES[page.state]) for page in on_row)
             yield Line(f"{view.place(start):<11} {row}", start)
 
 

@@ -51,7 +51,10 @@ class Stepper(App[None]):
     #footer { height: 1; background: $panel; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(",".join(key.keys), key.action, key.help, show=False) for key in KEYS),
+        *(
+            Binding(",".join(key.keys), key.action, key.help, show=False, priority="tab" in key.keys[0])
+            for key in KEYS
+        ),
         *(Binding(digit, f"digit({digit})", show=False) for digit in "0123456789"),
         Binding("escape", "forget", show=False),
     ]
@@ -129,7 +132,7 @@ class Stepper(App[None]):
             case "references":
                 return panels.references(step, width)
             case "changes":
-                return panels.changes(step)
+                return panels.changes(step, width)
             case "memory":
                 return panels.memory(step, self._memory(), width, len(self._links))
             case "free":
@@ -358,7 +361,8 @@ class Stepper(App[None]):
 
     def action_panel(self, step: int) -> None:
         """Go to the next panel, or to the one before."""
-        self._show_panel(PANELS[(PANELS.index(self._panel) + step) % len(PANELS)])
+        if len(self.screen_stack) == 1:
+            self._show_panel(PANELS[(PANELS.index(self._panel) + step) % len(PANELS)])
 
     def _show_panel(self, panel: str) -> None:
         self._focus(panel)

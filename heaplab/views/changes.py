@@ -32,6 +32,7 @@ class BlockChange:
     def words(self) -> str:
         """What happened: allocated or freed, and whether blocks were split or merged.
 
+        >>> from heaplab.allocators import State
         >>> free, taken = BlockView(8, 96, 16, 88, State.FREE), BlockView(8, 32, 16, 24, State.ALLOCATED)
         >>> rest = BlockView(40, 64, 48, 56, State.FREE)
         >>> BlockChange((free,), (taken, rest)).words, BlockChange((taken, rest), (free,)).words
@@ -170,8 +171,8 @@ def page_changes(
 ) -> tuple[PageChange, ...]:
     """Return the pages whose state differs between two views of one heap, in address order.
 
-    references: of the event.  A page that comes by a load has the page of zeros first, and takes two faults if
-    it is written after that.
+    references: of the event.  A page that comes by a load has the page of zeros first, and takes two faults
+    if it is written after that.
     acting: the heap's process made the event, so that a shared page that it has alone now was copied: COPIED;
     else it is the other process that has a copy, or is no more.  Cost: O(pages).
     """

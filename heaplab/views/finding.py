@@ -1,24 +1,25 @@
-"""Where to go in a replay: the next fault, a block's history, the peak, an event that a search describes.
+"""Where to go in a replay: a fault, a block's history, the peak, a search.
 
-An event is named in words, by `heaplab step --at` and in the program's prompt:
+An event is named in words, by `heaplab step --at` and in the program:
 
     1000                      event 1000
     first, last               of the trace, or of what the run could do
-    peak                      of the live payload; also `peak heap`, `peak resident`
+    peak                      of live bytes; also `peak heap`, `peak resident`
     failure                   the event at which the run ended early
-    block 270                 block 270's last event up to now, or else its first one
-    anything else             a search: the next event of which all its words are true
+    block 270                 its last event up to now, or else its first one
+    anything else             a search: the next event of which all words hold
 
 Words of a search:
 
-    malloc, free, calloc, realloc, aligned, fork, exec, exit, thread-exit
+    malloc, free, calloc, realloc, aligned
+    fork, exec, exit, thread-exit
+    end                       one of these four
     fault                     with a page fault
     call, brk, mmap, munmap   with a system call for memory, or with this one
-    end                       fork, exec, exit, or the end of a thread
     block 270                 of a block by its slot
     size 100, size 100-4k     that requests so many bytes
-    at 0x5000, at 0x5000-0x5fff   whose payload, given or freed, begins there
-    process 1, thread 2
+    at 0x5000-0x5fff          whose payload, given or freed, begins there
+    process 1, thread 2       of these
 """
 
 import re

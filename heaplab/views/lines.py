@@ -84,11 +84,11 @@ def change_lines(changes: Iterable[BlockChange], place: Place) -> Iterator[Line]
 
 
 def block_text(block: BlockView, place: Place) -> str:
-    """Return a block in words: what it is, its bytes, and where it is."""
+    """Return a block in words: what it is and the bytes that were asked for, its own bytes, and its place."""
     name = block.name
     if block.label is not None:
-        name += f" ({block.label.size:,} bytes asked for)"
-    return f"{name:32} {size_text(block.size):>20} at {place(block.start)}"
+        name += f" ({count(block.label.size, 'byte')})"
+    return f"{name:28} {size_text(block.size):>20} at {place(block.start)}"
 
 
 def size_text(size: int) -> str:

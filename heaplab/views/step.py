@@ -143,7 +143,8 @@ def _text(step: StepView) -> Iterator[str]:
     yield from textwrap.wrap(step.outcome, width, initial_indent="  ", subsequent_indent="  ")
     yield f"  {step.told(step.counters[:2])}"
     yield f"  {step.told(step.counters[2:])}"
-    yield from _section("system calls", map(Line, step.calls))
+    calls = (row for call in step.calls for row in textwrap.wrap(call, width))
+    yield from _section("system calls", map(Line, calls))
     references = reference_lines(step.references, step.place, width)
     yield from _section(count(len(step.references), "reference"), references, _MOST_REFERENCES)
     yield from _section("blocks that changed", change_lines(step.blocks, step.place))
@@ -157,7 +158,7 @@ def _text(step: StepView) -> Iterator[str]:
     yield from _section(step.free_title, free_texts(free_lines(step.heap.free), step.place), _MOST_FREE)
     if not step.heap.free:
         yield step.free_title
-    yield f"heap: {step.heap.summary()}"
+    yield from textwrap.wrap(f"heap: {step.heap.summary()}", _WIDTH, subsequent_indent="  ")
     if step.heap.fault:
         yield f"the heap is broken: {step.heap.fault}"
 
