@@ -45,7 +45,7 @@ function makeSortable(table) {
   const original = [...body.rows];
   const titles = [...table.tHead.rows[0].cells];
   titles.forEach((title, column) => {
-    const button = make("button", { type: "button" }, title.textContent);
+    const button = make("button", { type: "button", title: title.textContent }, make("span", {}, title.textContent));
     title.replaceChildren(button);
     title.setAttribute("aria-sort", "none");
     button.addEventListener("click", () => {

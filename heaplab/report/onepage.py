@@ -133,7 +133,7 @@ def _contents(comparison: Comparison, names: Sequence[str]) -> str:
 
 def _verdict(found: Verdict) -> str:
     said = "\n".join(
-        f"<p class={escape(sentence.about)}>{escape(sentence.text)}</p>" for sentence in found.sentences
+        f"<p class={sentence.about}>{_emphasised(sentence.text)}</p>" for sentence in found.sentences
     )
     rows = [
         [(each.allocator, None), (each.what, None), (f"{each.value:,.4g}" if each.value < 1e4 else
@@ -143,6 +143,12 @@ def _verdict(found: Verdict) -> str:
     ]  # fmt: skip
     grounds = _table(["allocator", "figure", "value"], rows)
     return f"{said}\n<details><summary>the figures that this rests on</summary>{grounds}</details>"
+
+
+def _emphasised(text: str) -> str:
+    """A sentence's text; what it is about stands out, where it begins with that."""
+    word, colon, rest = text.partition(": ")
+    return f"<b>{escape(word)}:</b> {escape(rest)}" if colon and " " not in word else escape(text)
 
 
 def _note(text: str) -> str:
