@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from heaplab import Comparison, Kernel, compare, create, open_trace, parse, shown, synthetic
+from heaplab import Comparison, Kernel, compare, create, open_trace, parse, report, shown, synthetic
 from heaplab.traces import SizeProfile
 from heaplab.views.heap import heap_view
 
@@ -39,6 +39,10 @@ def test_reprs_are_a_line_and_exact(comparison: Comparison) -> None:
         (comparison, "<Comparison of 1 trace on 2 allocators: 2 runs>"),
         (run, "<Run of synthetic-500-1 on rbtree in c: finished>"),
         (run.timeline, "<Timeline of 500 samples, up to event 500>"),
+        (heap_view(heap), "<HeapView of freelist in process 2: 0 live blocks of 0 B, 7.91 KiB free, .*>"),
+        (report.filmstrip(["freelist"], "a0 4; f0"), "<Picture: freelist: malloc 0 4; free 0>"),
+        (report.filmstrip(["freelist"], "a0 4; f0").data, "<Film of freelist: malloc 0 4; free 0>"),
+        (report.process_tree(kernel).data, "<ProcessTree: The tree of processes>"),
         (run.heap_map, r"<HeapMap of process 0 after \d+ events: 132 KiB in \d+ cells>"),
     ):
         assert re.fullmatch(said, repr(thing)), repr(thing)

@@ -31,6 +31,7 @@ from heaplab.lab.metrics import Mems
 from heaplab.native.playing import FINISHED, MAX_SECONDS, ROUNDS, play_times
 from heaplab.native.stage import Stage
 from heaplab.outside import Outside, find_outside, judge
+from heaplab.units import counted
 
 #: references that a submission may make on one trace: so many for an operation, and these besides
 MEMS_PER_OPERATION = 10_000
@@ -81,6 +82,10 @@ class Grade:
     refused: str = ""
     remarks: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        marked = f"index {self.index:.1f}, valid on {self.valid} of {counted(len(self.marks), 'trace')}"
+        return f"<Grade of {self.name}: {self.refused or marked}>"
+
     @property
     def valid(self) -> int:
         """On how many traces."""
@@ -113,6 +118,10 @@ class Grading:
     planned: int
     interrupted: bool = False
     unprotected: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        of = f"{counted(len(self.grades), 'submission')} on {counted(len(self.exams), 'trace')}"
+        return f"<Grading of {of}{', interrupted' if self.interrupted else ''}>"
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from heaplab.process import Process
 from heaplab.traces import Block, Event, Trace
 from heaplab.traces.event import COLUMNS
 from heaplab.traces.raw import raw_events
+from heaplab.units import counted
 
 #: events between two reports of progress
 _REPORT_EVERY: Final = 32_768
@@ -123,6 +124,9 @@ class Log:
     calls: list[Call]
     start: Start
 
+    def __repr__(self) -> str:
+        return f"<Log of {counted(len(self), 'event')}>"
+
     def __len__(self) -> int:
         return len(self.address)
 
@@ -198,6 +202,9 @@ class Moments:
             trace.header.processes,
             progress,
         )
+
+    def __repr__(self) -> str:
+        return f"<Moments of {self.trace.header.name} on {self.spec}: {counted(self.events, 'event')}>"
 
     def __enter__(self) -> Self:
         return self

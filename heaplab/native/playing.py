@@ -25,6 +25,7 @@ from heaplab.confining import Limits
 from heaplab.native.peers import Peer, find_peer
 from heaplab.native.stage import PAGE, Pass, Stage
 from heaplab.traces import Event, Trace
+from heaplab.units import counted
 
 FINISHED, STOPPED, FAILED, CRASHED, HUNG = "finished", "stopped", "failed", "crashed", "hung"
 
@@ -137,6 +138,9 @@ class Played:
     space: Space
     times: Times | None
     latency: Latency | None
+
+    def __repr__(self) -> str:
+        return f"<Played on {self.allocator}: {self.end.outcome}, {counted(self.space.events_done, 'event')}>"
 
 
 def play(

@@ -15,6 +15,7 @@ from heaplab.outside.finding import Outside
 from heaplab.outside.kinds import Kind
 from heaplab.outside.lines import line_of
 from heaplab.traces import Op, Trace
+from heaplab.units import counted
 
 #: the kinds of events that a block comes of
 _GIVES = (Op.MALLOC, Op.CALLOC, Op.ALIGNED, Op.REALLOC)
@@ -48,6 +49,9 @@ class Judged:
     growths: int
     live: Array
     heap: tuple[int, int]
+
+    def __repr__(self) -> str:
+        return f"<Judged: {self.end.outcome}, {counted(self.events_done, 'event')}>"
 
 
 def judge(

@@ -86,6 +86,10 @@ class Checked:
     seed: int
     parts: tuple[Part, ...]
 
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{part.name} {part.outcome}" for part in self.parts)
+        return f"<Checked {self.allocator} in {self.language}: {parts}>"
+
     @property
     def passed(self) -> bool:
         """Whether no part failed."""

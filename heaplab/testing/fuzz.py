@@ -25,6 +25,7 @@ from heaplab.testing.limits import FEW_SECONDS, MOST_MEMS
 from heaplab.testing.minimise import Minimal, minimise
 from heaplab.testing.steps import Step, spec_of
 from heaplab.testing.trials import played
+from heaplab.units import counted
 
 RAM: Final = "256 MiB"
 #: steps of a script, besides its beginning
@@ -48,6 +49,10 @@ class Fuzzed:
     ways: set[Feature] = field(default_factory=set)
     first: Failure | None = None
     minimal: Minimal | None = None
+
+    def __repr__(self) -> str:
+        found = f"a failure in {counted(len(self.first.steps), 'step')}" if self.first else "no failure"
+        return f"<Fuzzed: {counted(self.scripts, 'script')}, {counted(self.steps, 'step')}, {found}>"
 
     def goes_on(self, deadline: float, steps: int | None) -> bool:
         """Whether another script is to be played: until a failure, the deadline, or so many steps."""

@@ -8,7 +8,7 @@ from heaplab.shown import html
 from heaplab.traces.described import described
 from heaplab.traces.event import Block, Event, in_blocks
 from heaplab.traces.ledger import Counts, Ledger
-from heaplab.units import format_size
+from heaplab.units import counted, format_size
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,9 @@ class Header(Counts, Provenance):
     def counts(self) -> Counts:
         """The counts alone."""
         return Counts(**{each.name: getattr(self, each.name) for each in fields(Counts)})
+
+    def __repr__(self) -> str:
+        return f"<Header of {self.name}: {counted(self.events, 'event')}>"
 
     def __str__(self) -> str:
         return "\n".join(described(self))
@@ -121,8 +124,8 @@ class Trace:
             yield from block
 
     def __repr__(self) -> str:
-        header = self.header
-        return f"<Trace {header.name}: {header.events:,} events, peak live {format_size(header.peak_live)}>"
+        events, peak = counted(self.header.events, "event"), format_size(self.header.peak_live)
+        return f"<Trace {self.header.name}: {events}, peak live {peak}>"
 
     def __str__(self) -> str:
         return "\n".join([str(self.header), *self.remarks])

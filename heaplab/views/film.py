@@ -4,7 +4,7 @@ the free structure's own.
 
 import errno
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from heaplab.allocators import Allocator, Entry, Spec, State, parse
@@ -13,6 +13,7 @@ from heaplab.kernel import Kernel
 from heaplab.lab.moments import Label
 from heaplab.traces import Event, Op
 from heaplab.traces.script import parse_script
+from heaplab.units import counted
 from heaplab.views.heap import BlockView, HeapView, heap_view
 
 #: of the film's machine; committed as it is touched
@@ -36,7 +37,7 @@ class Still:
     address: int
     mems: int
     faults: int
-    view: HeapView
+    view: HeapView = field(repr=False)
     problem: str = ""
     over: bool = False
 
@@ -47,6 +48,9 @@ class Reel:
 
     allocator: str
     stills: tuple[Still, ...]
+
+    def __repr__(self) -> str:
+        return f"<Reel of {self.allocator}: {counted(len(self.stills), 'still')}>"
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,9 @@ class Film:
 
     requests: tuple[str, ...]
     reels: tuple[Reel, ...]
+
+    def __repr__(self) -> str:
+        return f"<Film of {self.title}>"
 
     @property
     def title(self) -> str:

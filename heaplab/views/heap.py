@@ -128,6 +128,9 @@ class HeapView:
     pages: tuple[PageView, ...]
     fault: str = ""
 
+    def __repr__(self) -> str:
+        return f"<HeapView of {self.title}: {self.summary()}>"
+
     @property
     def title(self) -> str:
         """What is shown, in one line."""

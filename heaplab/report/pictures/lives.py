@@ -34,6 +34,9 @@ class Timeline:
     moments: tuple[str, ...]
     lanes: tuple[Lane, ...]
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.title}>"
+
     @property
     def title(self) -> str:
         """What is shown, in one line."""

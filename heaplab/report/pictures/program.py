@@ -49,6 +49,9 @@ class ProgramFile:
     relocatable: bool
     parts: tuple[Part, ...]
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.title}>"
+
     @property
     def title(self) -> str:
         """What is shown, in one line."""

@@ -101,6 +101,9 @@ class AddressSpaces:
     spaces: tuple[Space, ...]
     frames: tuple[Frame, ...]
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.title}>"
+
     @property
     def title(self) -> str:
         """What is shown, in one line."""

@@ -63,6 +63,9 @@ class ProcessTree:
     root: Node
     gone: tuple[int, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.title}>"
+
     @property
     def title(self) -> str:
         """What is shown, in one line."""

@@ -65,6 +65,9 @@ class PageWalk:
     steps: tuple[Step, ...]
     content: int | None
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.title}>"
+
     @property
     def title(self) -> str:
         """What is shown, in one line."""
