@@ -427,9 +427,10 @@ class Moment:
         Raises: as `heap`.
         """
         members = self._standing(number).members
-        frames = [_frame(member.process, page_address) for member in members.values()]
         own = _frame(members[number].process, page_address)
-        return sum(frame == own for frame in frames) if own is not None else 0
+        if own is None:
+            return 0
+        return sum(_frame(member.process, page_address) == own for member in members.values())
 
     def _standing(self, number: int) -> Replay:
         if self._replay.closed:
