@@ -2,6 +2,7 @@
 
 compare(traces, allocators)   many runs, in worker processes -> Comparison
 run(trace, allocator)         one run, in this process -> Run
+Moments(trace, allocator)     any moment of a run, and a log of all its events
 metrics                       what is measured, each quantity defined once
 """
 
@@ -14,6 +15,7 @@ from heaplab.lab.compare import (
     Progress,
     compare,
 )
+from heaplab.lab.moments import Moments
 from heaplab.lab.record import HeapMap, Run, Seconds, Timeline
 from heaplab.lab.run import RAM, run
 
@@ -25,6 +27,7 @@ __all__ = [
     "Clock",
     "Comparison",
     "HeapMap",
+    "Moments",
     "Progress",
     "Run",
     "Seconds",

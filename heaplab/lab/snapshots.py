@@ -26,8 +26,9 @@ from heaplab.process import Process
 KEPT: Final = 4
 #: so many else
 _KEPT: Final = 16
-#: the most snapshots, and the fewest events between two of them
+#: the most snapshots, those that stay as long as any can, and the fewest events between two of them
 _SNAPSHOTS: Final = 64
+_FEWEST: Final = 4
 _APART: Final = 256
 #: what is left behind may take so many bytes of frames, or so many times what the replay had at its peak
 _FRAME_BYTES: Final = 1 << 30
@@ -95,7 +96,7 @@ class Snapshots:
         self._progress = progress
         self._first: Replay | None = None
         self._apart = False
-        most = max(4, min(_SNAPSHOTS, _SLOT_BYTES // (_SLOT * max(slots, 1))))
+        most = max(_FEWEST, min(_SNAPSHOTS, _SLOT_BYTES // (_SLOT * max(slots, 1))))
         self._interval = max(_APART, -(-events // most))
         # by their moments: those left at every interval, those left near others, and those asked for
         self._every: SortedDict[int, Replay] = SortedDict()
@@ -241,15 +242,15 @@ class Snapshots:
         """Let go of what was left until no replay can want for anything; return False if it still could."""
         assert self._first is not None
         kernel = self._first.kernel
-        while self._is_short(kernel) or self._is_large(kernel.machine):
+        while (short := self._is_short(kernel)) or self._is_large(kernel.machine):
             if self._near:
                 self._close_oldest(self._near)
             elif len(self._kept) > KEPT:
                 self._close_oldest(self._kept)
-            elif self._every:
+            elif len(self._every) > (0 if short else _FEWEST):
                 self._thin_out()
             else:
-                return not self._is_short(kernel)
+                return not short
         return True
 
     def _thin_out(self) -> None:

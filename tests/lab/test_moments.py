@@ -1,5 +1,6 @@
 """Moments: the log is what a run measures, and every moment is that of a replay that was never forked."""
 
+import dataclasses
 import gc
 import random
 import weakref
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from heaplab.allocators import parse
-from heaplab.errors import UsageError
+from heaplab.errors import DamagedTrace, UsageError
 from heaplab.kernel import Kernel
 from heaplab.lab import run
 from heaplab.lab.moments import Moments
@@ -346,8 +347,10 @@ def test_no_machine_is_too_small_for_snapshots(ram):
             for moment in held[-4:]:
                 assert len(moment.labels()) <= 30
         assert len(moments.references(999)) == moments.log().mems[999]
-        system = moments._snapshots._first.kernel.system
+        machine, system = replay.kernel.machine, moments._snapshots._first.kernel.system
         assert system.oom_kills == []
+        used = machine.frame_count - system.machine.free_frames
+        assert used <= machine.frame_count // 2 + moments._snapshots.need
         moments._snapshots._first.kernel.check()
 
 
@@ -383,9 +386,18 @@ def test_a_moment_says_when_it_is_no_longer_good(churn):
     assert gone() is None
 
 
+@pytest.mark.parametrize("events", [1, 3])
+def test_a_trace_that_is_not_what_its_header_says(events):
+    trace = Trace.of([Event(M, 0, 10), Event(F, 0)])
+    damaged = dataclasses.replace(trace, header=dataclasses.replace(trace.header, events=events))
+    with Moments(damaged, "buddy") as moments, pytest.raises(DamagedTrace):
+        moments.log()
+
+
 def test_progress_is_told(churn):
     told = []
     with Moments(churn, "buddy", progress=told.append) as moments:
+        moments.log(0)
         moments.log()
         assert told == [4000]
         moments.at(3000)
