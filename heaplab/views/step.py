@@ -135,6 +135,9 @@ class StepView:
     def __str__(self) -> str:
         return self.text()
 
+    def __repr__(self) -> str:
+        return f"<{self.title}: {self.request}>"
+
 
 def _text(step: StepView) -> Iterator[str]:
     width = _WIDTH - 2

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -60,6 +61,15 @@ def test_the_failure_is_shown_with_its_reason(trace):
     result = run(trace, "--allocators", "freelist", "--ram", "256 KiB", "--at", "failure")
     assert result.exit_code == 0
     assert "event 12 (malloc 3 900000): " in result.stdout
+
+
+def test_the_page_shows_what_is_printed():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "seeing.md").read_text()
+    command, shown = page.partition("    $ heaplab step ")[2].split("    lua on rbtree", 1)
+    printed = run(*command.split()[:5], "--print").stdout.splitlines()
+    lines = [line.removeprefix("    ") for line in f"    lua on rbtree{shown}".split("\n\n")[0].splitlines()]
+    assert len(lines) > 15
+    assert [line for line in lines if line not in [*printed, "..."]] == []
 
 
 @pytest.mark.parametrize(
