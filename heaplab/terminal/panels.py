@@ -24,13 +24,13 @@ from heaplab.views.step import StepView
 #: a page on the map
 _PAGES = {
     PageState.ABSENT: ".",
-    PageState.ZERO: "0",
+    PageState.ZERO: "z",
     PageState.OWN: "#",
     PageState.SHARED: "s",
     PageState.COPIED: "c",
 }
 _CAME, _COPIED = "N", "C"
-_LEGEND = "# resident  . absent  0 read only: zeros  s shared  N came now  C copied now"
+_LEGEND = "# resident  . absent  z zeros, only read  s shared  N came now  C copied now"
 
 
 class Content(NamedTuple):
@@ -78,12 +78,13 @@ def heap(step: StepView, width: int) -> Content:
     """Return a map of the pages, a character each, and all blocks."""
     if step.heap is None:
         return Content("heap", [Line(f"process {step.process} is no more: it has no heap")])
-    lines = list(_map(step.heap, step.pages, width))
-    lines += [Line(_LEGEND, 0, "heading")]
+    lines = [Line(row) for row in wrap(step.heap.summary(), width)]
+    lines += _map(step.heap, step.pages, width)
+    lines += [Line(row, 0, "heading") for row in wrap(_LEGEND, width)]
     lines += [Line(block_text(block, step.place), block.start) for block in step.heap.blocks]
     if step.heap.fault:
         lines.insert(0, Line(f"the heap is broken: {step.heap.fault}", 0, "heading"))
-    return Content(f"heap: {step.heap.summary()}", lines)
+    return Content("pages and blocks", lines)
 
 
 def _map(view: HeapView, changes: Iterable[PageChange], width: int) -> Iterator[Line]:
@@ -96,7 +97,8 @@ def _map(view: HeapView, changes: Iterable[PageChange], width: int) -> Iterator[
         if (change.before, change.after) != (PageState.SHARED, PageState.OWN)
     }
     pages = iter(view.pages)
-    per_row = max(width - 12, 8) // 8 * 8
+    room = max((len(view.place(region.end - 1)) for region in view.regions), default=0) + 1
+    per_row = max(width - room, 8) // 8 * 8
     for region in view.regions:
         yield Line(
             f"{region.name} {region.start:#x} to {region.end:#x}, "
@@ -108,7 +110,7 @@ def _map(view: HeapView, changes: Iterable[PageChange], width: int) -> Iterator[
             end = min(start + per_row * view.page_size, region.end)
             on_row = islice(pages, (end - start) // view.page_size)
             row = "".join(now.get(page.address, _PAGES[page.state]) for page in on_row)
-            yield Line(f"{view.place(start):<11} {row}", start)
+            yield Line(f"{view.place(start):<{room}}{row}", start)
 
 
 def drawn_as_tree(step: StepView) -> bool:

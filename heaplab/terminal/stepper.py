@@ -22,7 +22,7 @@ from heaplab.views.step import Steps, StepView, request_text
 #: the panels in their order
 PANELS = ("references", "changes", "memory", "free", "heap")
 #: columns and rows from which on all panels are shown at once
-WIDE, HIGH = 132, 38
+WIDE, HIGH = 160, 38
 
 
 class Stepper(App[None]):

@@ -16,7 +16,7 @@ from heaplab.lab.moments import Moments
 from heaplab.terminal.keys import KEYS, footer
 from heaplab.terminal.listing import Listing
 from heaplab.terminal.screens import Choice, Help
-from heaplab.terminal.stepper import PANELS, Stepper
+from heaplab.terminal.stepper import HIGH, PANELS, WIDE, Stepper
 from heaplab.traces import Event, Op, Trace
 from heaplab.views.step import Steps
 
@@ -165,16 +165,18 @@ def test_the_first_screen_shows_the_request_at_80_by_24(steps: Steps) -> None:
     drive(steps, script, event=3)
 
 
-def test_nothing_is_cut_at_80_columns(steps: Steps) -> None:
+@pytest.mark.parametrize("size", [(80, 24), (WIDE, HIGH)])
+def test_nothing_is_cut(steps: Steps, size: tuple[int, int]) -> None:
     async def script(app: Stepper, pilot: Pilot[None]) -> None:
         for event in range(len(EVENTS)):
             app.move(event)
             for panel in PANELS:
                 app._show_panel(panel)
-                assert max(map(len, lines(app, panel))) <= 80, (event, panel)
+                width = app.query_one(f"#{panel}").size.width or size[0]
+                assert max(map(len, lines(app, panel))) <= width, (event, panel)
             assert app.query_one("#top").size.height <= 6
 
-    drive(steps, script)
+    drive(steps, script, size=size)
 
 
 def test_a_large_terminal_shows_all_panels_at_once(steps: Steps) -> None:
@@ -190,7 +192,7 @@ def test_a_large_terminal_shows_all_panels_at_once(steps: Steps) -> None:
         await pilot.pause()
         assert "[references]" in screen(app)
 
-    drive(steps, script, event=3, size=(160, 48))
+    drive(steps, script, event=3, size=(WIDE, HIGH))
 
 
 def test_links_lead_to_blocks_and_back(steps: Steps) -> None:
