@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rich.markup import escape
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -56,11 +57,11 @@ class Listing(Widget, can_focus=True):
         self.lines: Sequence[Line] = ()
         self.cursor = 0
         self._top = 0
+        self._title = ""
 
     def show(self, title: str, lines: Sequence[Line], cursor: int = 0) -> None:
         """Show other lines, with the cursor at one of them."""
-        self.lines = lines
-        self.border_title = title.replace("[", "\\[")
+        self.lines, self._title = lines, title
         self._top = 0
         self._place(cursor)
 
@@ -73,10 +74,8 @@ class Listing(Widget, can_focus=True):
         self.cursor = max(0, min(cursor, len(self.lines) - 1))
         height = max(self.size.height, 1)
         self._top = max(min(self._top, self.cursor), self.cursor - height + 1)
-        if len(self.lines) > height:
-            self.border_subtitle = f"{self.cursor + 1:,} of {len(self.lines):,}"
-        else:
-            self.border_subtitle = ""
+        where = f"{self._title} ({self.cursor + 1:,} of {len(self.lines):,})"
+        self.border_title = escape(where if len(self.lines) > height else self._title)
         self.refresh()
 
     def render_line(self, y: int) -> Strip:

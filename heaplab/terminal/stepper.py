@@ -21,6 +21,8 @@ from heaplab.views.step import Steps, StepView, request_text
 
 #: the panels in their order
 PANELS = ("references", "changes", "memory", "free", "heap")
+#: lines of a payload, or of free memory, in the panel memory
+_ROWS = 256
 #: columns and rows from which on all panels are shown at once
 WIDE, HIGH = 160, 38
 
@@ -84,8 +86,8 @@ class Stepper(App[None]):
             # in the order of the grid: left, right, left, ...
             for name in PANELS:
                 yield Listing(id=name)
-        yield Input(id="prompt", select_on_focus=False)
         yield Static(id="message", markup=False)
+        yield Input(id="prompt", select_on_focus=False)
         yield Static(id="footer", markup=False)
 
     def on_mount(self) -> None:
@@ -114,8 +116,7 @@ class Stepper(App[None]):
             f"{step.title}, process {step.process}{others}",
             step.request,
             f"  {step.outcome}",
-            f"  {step.told(step.counters[:2])}",
-            f"  {step.told(step.counters[2:])}",
+            *(f"  {line}" for line in step.counter_lines),
         ]
         self.query_one("#top", Static).update("\n".join(top))
         tabs = "  ".join(f"[{name}]" if name == self._panel else f" {name} " for name in PANELS)
@@ -140,7 +141,9 @@ class Stepper(App[None]):
         return panels.heap(step, width)
 
     def _memory(self) -> MemoryView | None:
-        return self.steps.memory(self.step, self._links[-1]) if self._links else self.step.memory
+        address = self._links[-1] if self._links else self.step.address
+        shown = self.step.memory or self._links  # an event of another process has its block elsewhere
+        return self.steps.memory(self.step, address, most=_ROWS) if shown else None
 
     def say(self, message: str) -> None:
         """Show a sentence above the footer."""
@@ -306,11 +309,11 @@ class Stepper(App[None]):
         if self._count:
             self.move(self._take_count(0))
         else:
-            self._ask("go to: ", self._go)
+            self._ask("go to (as 1000, last, peak heap, block 270, failure; Escape: not at all):", self._go)
 
     def action_search(self) -> None:
         """Ask what to search for."""
-        self._ask("search: ", self._begin_search)
+        self._ask("search (as malloc size 1k-8k, fault, at 0x5000-0x5fff; ? tells more):", self._begin_search)
 
     def action_again(self) -> None:
         """Search for the same forwards."""
@@ -339,10 +342,9 @@ class Stepper(App[None]):
     def _ask(self, question: str, then: Callable[[str], None]) -> None:
         self._asked = then
         prompt = self.query_one("#prompt", Input)
-        prompt.placeholder = question
         prompt.value = ""
         prompt.display = True
-        self.query_one("#message").display = False
+        self.say(question)
         prompt.focus()
 
     def on_input_submitted(self, message: Input.Submitted) -> None:
@@ -354,7 +356,7 @@ class Stepper(App[None]):
 
     def _close_prompt(self) -> None:
         self.query_one("#prompt").display = False
-        self.query_one("#message").display = True
+        self.say("")
         self.query_one(f"#{self._panel}", Listing).focus()
 
     # ---- panels and links ----

@@ -33,7 +33,7 @@ from heaplab.views.lines import (
     page_lines,
     reference_lines,
 )
-from heaplab.views.memory import MemoryView, block_at, memory_view
+from heaplab.views.memory import MOST_ROWS, MemoryView, block_at, memory_view
 from heaplab.views.references import ReferenceView, Side, reference_views
 
 #: columns of the text
@@ -113,10 +113,11 @@ class StepView:
             return "free blocks: -"
         return f"{count(len(self.heap.free), 'free block')}, in {self.heap.structure}"
 
-    @staticmethod
-    def told(counters: Iterable[CounterView]) -> str:
-        """Return counters in one line."""
-        return "   ".join(map(str, counters))
+    @property
+    def counter_lines(self) -> tuple[str, str]:
+        """The counters in two lines."""
+        first, second = self.counters[:3], self.counters[3:]
+        return "   ".join(map(str, first)), "   ".join(map(str, second))
 
     @property
     def unseen_text(self) -> tuple[str, ...]:
@@ -144,8 +145,7 @@ def _text(step: StepView) -> Iterator[str]:
     yield f"{step.title} (process {step.process})"
     yield step.request
     yield from textwrap.wrap(step.outcome, width, initial_indent="  ", subsequent_indent="  ")
-    yield f"  {step.told(step.counters[:2])}"
-    yield f"  {step.told(step.counters[2:])}"
+    yield from (f"  {line}" for line in step.counter_lines)
     calls = (row for call in step.calls for row in textwrap.wrap(call, width))
     yield from _section("system calls", map(Line, calls))
     references = reference_lines(step.references, step.place, width)
@@ -244,9 +244,12 @@ class Steps:
             memory=_memory(new, subject.address if number == asked.process else 0),
         )
 
-    def memory(self, step: StepView, address: int) -> MemoryView | None:
-        """Return the block, or metadata, that an address lies in after a step; None outside of the heap."""
-        return _memory(self.side(self.moments.at(step.done), step.process), address)
+    def memory(self, step: StepView, address: int, *, most: int = MOST_ROWS) -> MemoryView | None:
+        """Return the block, or metadata, that an address lies in after a step; None outside of the heap.
+
+        most: lines of a stretch without words; see `memory_view`.
+        """
+        return _memory(self.side(self.moments.at(step.done), step.process), address, most)
 
     def side(self, moment: Moment, process: int) -> Side | None:
         """Return the heap of a process at a moment, and what can be seen of it; None when it is not alive."""
@@ -354,16 +357,16 @@ def _counters(log: Log, event: int) -> tuple[CounterView, ...]:
         column = getattr(log, name)
         total = start + int(column[:done].sum(dtype=np.uint64))
         found.append(CounterView(name, total, int(column[before:done].sum(dtype=np.uint64)), False))
-    for name, start in (("heap", log.start.heap), ("resident", log.start.resident), ("live", 0)):
+    for name, start in (("live", 0), ("heap", log.start.heap), ("resident", log.start.resident)):
         column = getattr(log, name)
         values = [int(column[at - 1]) if at else start for at in (before, done)]
         found.append(CounterView(name, values[1], values[1] - values[0], True))
     return tuple(found)
 
 
-def _memory(side: Side | None, address: int) -> MemoryView | None:
+def _memory(side: Side | None, address: int, most: int = MOST_ROWS) -> MemoryView | None:
     """The block that a payload lies in."""
     block = block_at(side.view, address) if side is not None and address else None
     if side is None or block is None:
         return None
-    return memory_view(side.heap, side.view, block.start, block.end)
+    return memory_view(side.heap, side.view, block.start, block.end, most=most)

@@ -222,7 +222,7 @@ def test_its_text_says_all_of_it(forked) -> None:
         "3 faults",
         "header: size 0x1780, allocated",
         "in a red-black tree",
-        step.heap.summary(),
+        step.heap.summary().partition(";")[0],
         *(ref.what for ref in step.references),
         *map(str, step.counters),
     ):
