@@ -7,6 +7,7 @@
 #include "native/player.h"
 #include "outside/watch.h"
 #include "replay/replay.h"
+#include "replay/trail.h"
 #include "parts/seal.h"
 #include "sources/brk.h"
 

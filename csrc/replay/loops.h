@@ -24,6 +24,9 @@ void hl_replay_enter(hl_replay *r, hl_context *c, void *escape);
 /* Gives the context that was entered what is left of the limit. */
 void hl_replay_refuel(hl_replay *r);
 
+/* hl_replay_run without reading a clock, which takes longer than an event. */
+int hl_replay_step(hl_replay *r, const hl_events *events, uint64_t stop);
+
 /* Writes the row of the event that was carried out last, or compares it. */
 void hl_replay_log_event(hl_replay *r);
 

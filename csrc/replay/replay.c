@@ -245,16 +245,22 @@ static int escaped(hl_replay *r)
     return why;
 }
 
-int hl_replay_run(hl_replay *r, const hl_events *events, uint64_t stop)
+int hl_replay_step(hl_replay *r, const hl_events *events, uint64_t stop)
 {
     jmp_buf escape;
-    uint64_t start = clock_own_ns();
     int why;
     if (setjmp(escape))
         why = escaped(r);
     else
         why = loops_for(r->machine)->run(r, events, stop, &escape);
     hl_replay_enter(r, NULL, NULL);
+    return why;
+}
+
+int hl_replay_run(hl_replay *r, const hl_events *events, uint64_t stop)
+{
+    uint64_t start = clock_own_ns();
+    int why = hl_replay_step(r, events, stop);
     r->ns += clock_own_ns() - start;
     return why;
 }
