@@ -1,0 +1,170 @@
+"""One moment of a replay, whole, as columns: what a `HeapView` says, of all processes."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from heaplab.allocators import Allocator, Entry, State
+from heaplab.allocators.core import SPAN, CAllocator
+from heaplab.errors import HeaplabError, UsageError
+from heaplab.machine import FrameKind, Pte
+
+#: spans asked for together
+_AT_ONCE = 65536
+#: names of the numbers in `pages["state"]`
+PAGE_STATES = ("absent", "zero", "own", "shared")
+_ABSENT, _ZERO, _OWN, _SHARED = range(len(PAGE_STATES))
+
+Column = npt.NDArray[Any]
+Columns = Mapping[str, Column]
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """All heaps at one moment: columns by process, then address, but `free`, which is in the design's order.
+
+    spans: of the walk, start, size, payload, usable, state, process.  pages: runs of pages of one state:
+    address, count, state, process; absent ones are left out.  brk: value, process.  free: a process and an
+    entry each.  fault: why a walk broke off, "" when none did.
+    """
+
+    moment: int
+    spans: Columns
+    pages: Columns
+    brk: Columns
+    free: tuple[tuple[int, Entry], ...]
+    fault: str = ""
+
+    @property
+    def live(self) -> Columns:
+        """The spans that are live blocks."""
+        return _rows(self.spans, _is_live(self.spans["state"]))
+
+    @property
+    def rest(self) -> Columns:
+        """The spans that are no live blocks."""
+        return _rows(self.spans, ~_is_live(self.spans["state"]))
+
+
+def _none(*names: str) -> Columns:
+    return {name: np.empty(0, np.uint64) for name in (*names, "process")}
+
+
+#: a moment that a run did not come to
+NOTHING = Recorded(
+    0,
+    _none("start", "size", "payload", "usable", "state"),
+    _none("address", "count", "state"),
+    _none("value"),
+    (),
+)
+
+
+def _is_live(state: Column) -> Column:
+    return np.isin(state, (State.ALLOCATED, State.LARGE))
+
+
+def _rows(columns: Columns, which: Column) -> Columns:
+    return {name: column[which] for name, column in columns.items()}
+
+
+def record(
+    moment: int,
+    heaps: Mapping[int, Allocator],
+    sharers: Callable[[int, Column, Column], Column],
+) -> Recorded:
+    """Return all of a moment.
+
+    heaps: of the processes, by number.  sharers: how many processes have each of some pages: of a process,
+    by the addresses and frames.
+    A heap that is broken is recorded as far as its walk goes.
+    Cost: a walk, a pass over the free blocks, and over the entries of all pages.
+    """
+    if not heaps:
+        return replace(NOTHING, moment=moment)
+    spans, pages, brk, free, fault = [], [], [], [], ""
+    for number, heap in sorted(heaps.items()):
+        rows, entries, why = _walk(heap)
+        fault = fault or why
+        spans.append(_named(number, {name: rows[name] for name in SPAN.names or () if name != ""}))
+        free += [(number, entry) for entry in entries]
+        pages.append(_named(number, _pages(number, heap, rows, sharers)))
+        brk.append(_named(number, {"value": np.array([heap.process.sbrk(0)], np.uint64)}))
+    return Recorded(moment, _joined(spans), _joined(pages), _joined(brk), tuple(free), fault)
+
+
+def _named(number: int, columns: dict[str, Column]) -> dict[str, Column]:
+    count = len(next(iter(columns.values())))
+    return {**columns, "process": np.full(count, number, np.uint16)}
+
+
+def _joined(parts: list[dict[str, Column]]) -> Columns:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _walk(heap: Allocator) -> tuple[Column, list[Entry], str]:
+    """Return the spans by address, the free entries, and why one of the two broke off."""
+    rows: list[Column] = [np.empty(0, SPAN)]
+    entries: list[Entry] = []
+    fault = ""
+    try:
+        rows += _spans(heap)
+        entries += heap.index()
+    except UsageError:  # a design without a twin does not tell of its free blocks
+        pass
+    except Exception as error:  # a walk of somebody's own may raise what it likes
+        fault = str(error) if isinstance(error, HeaplabError) else f"{type(error).__name__}: {error}"
+    every = np.concatenate(rows)
+    return every[np.argsort(every["start"], kind="stable")], entries, fault
+
+
+def _spans(heap: Allocator) -> Iterator[Column]:
+    if isinstance(heap, CAllocator):
+        yield from (rows.copy() for rows in heap.walk_rows(_AT_ONCE))
+    else:
+        yield np.array([(*span, 0) for span in heap.walk()], SPAN)
+
+
+def page_runs(start: Column, end: Column, page: int) -> tuple[Column, Column]:
+    """Return starts and ends of the runs of pages that spans, ascending by start, lie in.
+
+    >>> page_runs(np.array([16, 4096, 20480]), np.array([32, 4100, 20496]), 4096)
+    (array([    0, 20480]), array([ 8192, 24576]))
+    """
+    first, last = start // page * page, (end + page - 1) // page * page
+    reached = np.maximum.accumulate(last)
+    opens = np.concatenate(([True], first[1:] > reached[:-1]))[: len(first)]
+    return first[opens], np.maximum.reduceat(last, np.flatnonzero(opens)) if len(last) else last
+
+
+def _pages(
+    number: int, heap: Allocator, spans: Column, sharers: Callable[[int, Column, Column], Column]
+) -> dict[str, Column]:
+    context = heap.process.look().context
+    machine, page = context.machine, heap.process.page_size
+    starts, ends = page_runs(spans["start"], spans["start"] + spans["size"], page)
+    entries, addresses = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        entries.append(context.ptes(start, (end - start) // page))
+        addresses.append(np.arange(start, end, page, dtype=np.uint64))
+    entry, address = np.concatenate(entries), np.concatenate(addresses)
+    frame = (entry >> np.uint64(12)) & np.uint64((1 << 40) - 1)  # as Pte.frame does
+    there = (entry & np.uint64(Pte.PRESENT)) != 0
+    state = np.where(sharers(number, address, frame) > 1, _SHARED, _OWN)
+    state = np.where(machine.kind[frame] == FrameKind.ZERO, _ZERO, state)
+    state = np.where(there, state, _ABSENT)
+    return _runs(address, state, page)
+
+
+def _runs(address: Column, state: Column, page: int) -> dict[str, Column]:
+    """Put pages of one state side by side together; leave absent ones out."""
+    if not len(address):
+        return {"address": address, "count": address, "state": address}
+    new = (state[1:] != state[:-1]) | (address[1:] != address[:-1] + np.uint64(page))
+    first = np.flatnonzero(np.concatenate(([True], new)))
+    count = np.diff(np.append(first, len(address)))
+    there = state[first] != _ABSENT
+    return {"address": address[first][there], "count": count[there], "state": state[first][there]}
