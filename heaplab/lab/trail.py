@@ -31,7 +31,7 @@ _MAKES = np.array([op in (Op.MALLOC, Op.CALLOC, Op.REALLOC, Op.ALIGNED) for op i
 Column = npt.NDArray[Any]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Places:
     """Where blocks lie, as columns: a row for each of a trace's `Lives`.
 

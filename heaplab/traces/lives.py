@@ -18,7 +18,7 @@ _SHORT = 1 << 16
 Column = npt.NDArray[Any]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Lives:
     """Blocks as columns, a row each, in the order of the events that made them; and the row of each event.
 

@@ -2,10 +2,12 @@
 
 heap_view, moment_view   one heap at one moment
 film                     a few requests on several designs, request by request
+run_view                 a whole run of a trace on several designs, as columns
 """
 
 from heaplab.views.film import Film, film
 from heaplab.views.heap import BlockView, HeapView, PageState, PageView, heap_view, moment_view
+from heaplab.views.run import RunView, run_view
 
 __all__ = [
     "BlockView",
@@ -13,7 +15,9 @@ __all__ = [
     "HeapView",
     "PageState",
     "PageView",
+    "RunView",
     "film",
     "heap_view",
     "moment_view",
+    "run_view",
 ]

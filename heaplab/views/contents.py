@@ -26,6 +26,8 @@ MOST_EXACT: Final = 2_000_000
 #: events of the exact part of a longer one: as many at first, and no fewer
 FIRST_WINDOW: Final = 400_000
 LAST_WINDOW: Final = 1000
+#: the part of the room that it may take; recorded moments have the rest
+FOR_ROWS: Final = 0.85
 #: columns and rows of the finest level
 COLUMNS: Final = 1024
 ROWS: Final = 256
@@ -268,7 +270,8 @@ def run_container(view: RunView, *, room: int = ROOM, at: int | None = None) -> 
     if not exact or _bytes(base, exact) > room:
         told, levels = _levels(view)
         base |= _stored(levels)
-        start, stop, exact, texts = _window(view, room - _bytes(base), view.peak if at is None else at)
+        left = int((room - _bytes(base)) * FOR_ROWS)
+        start, stop, exact, texts = _window(view, left, view.peak if at is None else at)
         remarks.append(
             f"blocks are shown to the byte from event {start:,} to {stop:,}; "
             "`heaplab view --serve` shows all of them"
@@ -378,6 +381,5 @@ def _thinned(view: RunView, room: int, texts: Texts, kept: set[int]) -> tuple[di
         if _bytes(pieces) + text_bytes <= room or len(moments) <= 1:
             texts.take(told)
             return pieces, len(moments)
-        moments = [each for n, each in enumerate(moments) if n % 2 == 0 or each in kept]
-        if chosen == set(moments):
-            moments = moments[: len(moments) // 2]
+        fewer = [each for n, each in enumerate(moments) if n % 2 == 0 or each in kept]
+        moments = fewer if len(fewer) < len(moments) else moments[1:]

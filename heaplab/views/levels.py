@@ -20,7 +20,7 @@ import numpy.typing as npt
 Column = npt.NDArray[Any]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Grid:
     """A level.
 

@@ -22,7 +22,7 @@ Column = npt.NDArray[Any]
 Columns = Mapping[str, Column]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Recorded:
     """All heaps at one moment: columns by process, then address, but `free`, which is in the design's order.
 
@@ -37,6 +37,9 @@ class Recorded:
     brk: Columns
     free: tuple[tuple[int, Entry], ...]
     fault: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Recorded moment {self.moment:,}: {len(self.spans['start']):,} spans>"
 
     @property
     def live(self) -> Columns:

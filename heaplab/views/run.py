@@ -37,7 +37,7 @@ Column = npt.NDArray[Any]
 Columns = dict[str, Column]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DesignRun:
     """One design's part of a run.
 
@@ -58,6 +58,9 @@ class DesignRun:
     places: Places
     recorded: tuple[Recorded, ...]
 
+    def __repr__(self) -> str:
+        return f"<DesignRun {self.allocator} ({self.language}), {self.outcome} after {self.events:,} events>"
+
     def __str__(self) -> str:
         log = self.log
         heap, resident = (int(column.max(initial=0)) for column in (log.heap, log.resident))
@@ -70,7 +73,7 @@ class DesignRun:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RunView:
     """A run of a trace on designs, to the byte: every block where it lay, every event's figures.
 
@@ -84,6 +87,8 @@ class RunView:
     >>> run = view.runs[0]
     >>> run.places.span.tolist(), run.places.lead.tolist(), run.log.live.tolist(), len(run.recorded)
     ([1024, 64], [8, 8], [1000, 1050, 50], 4)
+    >>> view
+    <RunView of three on buddy, 3 events>
     >>> print(str(view).splitlines()[0])
     three: 3 events, 2 blocks, peak of 1.03 KiB live at event 1
     """
@@ -101,6 +106,10 @@ class RunView:
     def peak(self) -> int:
         """The event after which most is live."""
         return self.header.peak_index
+
+    def __repr__(self) -> str:
+        designs = ", ".join(run.allocator for run in self.runs)
+        return f"<RunView of {self.header.name} on {designs}, {self.header.events:,} events>"
 
     def __str__(self) -> str:
         header = self.header
