@@ -83,7 +83,7 @@ def mend(task: Task, va: int, error_code: int) -> Refusal | None:
             if vma.anon_vma is None:
                 mm.prepare_anon_vma(vma)
             made = mm.space.map_zeroed(va, _ANON, vma.written_prot) is not None
-            mm.vmas.open_window(vma)
+            _open_window(mm, vma)
         else:
             made = _map_zero_frame(mm, vma, va)
         if made:
@@ -146,12 +146,20 @@ def _write_protected(mm: Mm, vma: Vma, va: int) -> bool:
         return mm.space.update(va, set=vma.written_prot)
     else:
         copy = mm.space.map_copy(va, vma.written_prot)
+        if copy is not None and system.on_copy is not None:
+            system.on_copy(mm, page)
     if copy is None:
         return False
     if vma.file is None:
-        mm.vmas.open_window(vma)
+        _open_window(mm, vma)
     mm.flush_range(page, page + mm.page_size)
     return True
+
+
+def _open_window(mm: Mm, vma: Vma) -> None:
+    """Let the MMU answer further first writes to the VMA, unless somebody wants to hear of each copy."""
+    if mm.system.on_copy is None:
+        mm.vmas.open_window(vma)
 
 
 def _file_page(mm: Mm, vma: Vma, va: int, pgoff: int, *, write: bool) -> bool:

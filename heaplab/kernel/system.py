@@ -16,6 +16,7 @@ from heaplab.machine import Machine
 if TYPE_CHECKING:
     from heaplab.kernel.filesystem import FileSystem
     from heaplab.kernel.inode import DiskInode
+    from heaplab.kernel.mm import Mm
     from heaplab.kernel.task import Group, Task
 
 #: user and group of every process, pid 1 included: an ordinary user's
@@ -52,7 +53,9 @@ class System:
     reclaimable, the pages of files on disk that are in memory, in the order in which they will be given up;
     lazily_freed, whether MADV_FREE found pages to free
     for whoever looks on: on_call, told of each system call that returns: the task, the call's name, its
-    registers, and the result, negative for an error; it changes nothing
+    registers, and the result, negative for an error; on_copy, told of each page that a write copies because
+    others have its frame: the address space, and the page's address; they change nothing, but while on_copy
+    is set, each first write goes to the kernel, which takes longer
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class System:
         self.files: FileSystem
         self.layout_chance: random.Random | None = chance
         self.on_call: Callable[[Task, str, tuple[int, ...], int], None] | None = None
+        self.on_copy: Callable[[Mm, int], None] | None = None
         self._inodes = 0
 
     def new_inode(self) -> int:

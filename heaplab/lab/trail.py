@@ -15,6 +15,7 @@ from heaplab.allocators import Allocator, Span, Spec, State
 from heaplab.allocators.core import CAllocator
 from heaplab.allocators.parts.seal import TAG
 from heaplab.kernel import Kernel
+from heaplab.lab.copied import Copied, CopyWatch
 from heaplab.lab.replay import Replay
 from heaplab.process import Process
 from heaplab.traces import Block, Event, Op, Trace
@@ -74,6 +75,9 @@ class Trail(Replay):
         self._known = np.zeros(_WORDS, np.uint64)
         self._trail.known = ffi.cast("uint64_t *", self._known.ctypes.data)
         self._trail.capacity = _WORDS
+        self._copies = CopyWatch(lambda: self.done)
+        if trace.header.ops.get("fork"):
+            self._copies.watch(kernel.system)
         super().__init__(trace, spec, kernel, verify=False, payload=payload, samples=0, block=block)
 
     def advance(self, until: int) -> None:
@@ -109,10 +113,16 @@ class Trail(Replay):
     def _place(self, number: int, process: Process, heap: Allocator) -> tuple[Any, tuple[Any, ...]]:
         self.looks[number] = heap.attach(process.look())
         self._show(number)
+        self._copies.begin(number, process)
         return super()._place(number, process, heap)
+
+    def _process_event(self, event: Event) -> str | None:
+        self._copies.end(event.process)
+        return super()._process_event(event)
 
     def _leave(self, number: int) -> None:
         super()._leave(number)
+        self._copies.leave(number)
         del self.looks[number]
 
     def _show(self, number: int) -> None:
@@ -198,6 +208,14 @@ class Trail(Replay):
             whole["word"],
             tuple(self._texts.values()),
         )
+
+    def copied_pages(self, number: int) -> Column:
+        """Return the addresses of the pages of a process that are copies now."""
+        return self._copies.pages(number)
+
+    def copied(self) -> Copied:
+        """Return which pages were copied by writes after forks, as far as the replay went."""
+        return self._copies.copied(self.trace.header.events)
 
 
 def _forks(lives: Lives, done: int) -> Iterator[slice]:

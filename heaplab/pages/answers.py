@@ -4,6 +4,7 @@ heaplab/views/packing.py says what the containers hold.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from threading import Lock
 from typing import Any, Final
 
@@ -123,9 +124,9 @@ class Answers:
         with self._lock:
             moments = self._moments[number]
             moment = moments.at(done)
-            recorded = record(
-                done, {each: _look(moment.heap(each)) for each in moment.processes}, _sharers(moment)
-            )
+            heaps = {each: _look(moment.heap(each)) for each in moment.processes}
+            copied = partial(self._view.runs[number].copied.at, done)
+            recorded = record(done, heaps, _sharers(moment), copied)
             labels = {process: moment.labels(process) for process in moment.processes}
             references = moments.references(done - 1)[-MOST_REFERENCES:] if done else []
         texts = Texts()

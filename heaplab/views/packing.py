@@ -33,7 +33,8 @@ The manifest of every kind:
     texts           what columns of texts index; texts[0] is ""
     exact           [from, to]: the events whose blocks and columns are here to the byte
     states          names of the numbers in .span.state: free, allocated, large, cached, metadata
-    page_states     names of the numbers in .page.state: absent, zero, own, shared
+    page_states     names of the numbers in .page.state: absent, zero, own, shared, copied (own
+                    since a write after fork)
     ops             names of the numbers in event.op
     remarks         sentences that a reader has to know, for instance what was left out
 

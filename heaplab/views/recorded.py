@@ -15,8 +15,8 @@ from heaplab.machine import FrameKind, Pte
 #: spans asked for together
 _AT_ONCE = 65536
 #: names of the numbers in `pages["state"]`
-PAGE_STATES = ("absent", "zero", "own", "shared")
-_ABSENT, _ZERO, _OWN, _SHARED = range(len(PAGE_STATES))
+PAGE_STATES = ("absent", "zero", "own", "shared", "copied")
+_ABSENT, _ZERO, _OWN, _SHARED, _COPIED = range(len(PAGE_STATES))
 
 Column = npt.NDArray[Any]
 Columns = Mapping[str, Column]
@@ -78,11 +78,13 @@ def record(
     moment: int,
     heaps: Mapping[int, Allocator],
     sharers: Callable[[int, Column, Column], Column],
+    copied: Callable[[int], Column],
 ) -> Recorded:
     """Return all of a moment.
 
     heaps: of the processes, by number.  sharers: how many processes have each of some pages: of a process,
-    by the addresses and frames.
+    by the addresses and frames.  copied: the addresses of the pages of a process that were copied after a
+    fork.
     A heap that is broken is recorded as far as its walk goes.
     Cost: a walk, a pass over the free blocks, and over the entries of all pages.
     """
@@ -94,7 +96,7 @@ def record(
         fault = fault or why
         spans.append(_named(number, {name: rows[name] for name in SPAN.names or () if name != ""}))
         free += [(number, entry) for entry in entries]
-        pages.append(_named(number, _pages(number, heap, rows, sharers)))
+        pages.append(_named(number, _pages(number, heap, rows, sharers, copied(number))))
         brk.append(_named(number, {"value": np.array([heap.process.sbrk(0)], np.uint64)}))
     return Recorded(moment, _joined(spans), _joined(pages), _joined(brk), tuple(free), fault)
 
@@ -144,7 +146,11 @@ def page_runs(start: Column, end: Column, page: int) -> tuple[Column, Column]:
 
 
 def _pages(
-    number: int, heap: Allocator, spans: Column, sharers: Callable[[int, Column, Column], Column]
+    number: int,
+    heap: Allocator,
+    spans: Column,
+    sharers: Callable[[int, Column, Column], Column],
+    copied: Column,
 ) -> dict[str, Column]:
     context = heap.process.look().context
     machine, page = context.machine, heap.process.page_size
@@ -156,7 +162,8 @@ def _pages(
     entry, address = np.concatenate(entries), np.concatenate(addresses)
     frame = (entry >> np.uint64(12)) & np.uint64((1 << 40) - 1)  # as Pte.frame does
     there = (entry & np.uint64(Pte.PRESENT)) != 0
-    state = np.where(sharers(number, address, frame) > 1, _SHARED, _OWN)
+    state = np.where(np.isin(address, copied), _COPIED, _OWN)
+    state = np.where(sharers(number, address, frame) > 1, _SHARED, state)
     state = np.where(machine.kind[frame] == FrameKind.ZERO, _ZERO, state)
     state = np.where(there, state, _ABSENT)
     return _runs(address, state, page)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from heaplab.allocators import Spec
 from heaplab.kernel import Kernel
 from heaplab.lab import RAM
+from heaplab.lab.copied import Copied
 from heaplab.lab.moments import Log, Moments
 from heaplab.lab.replay import End
 from heaplab.lab.trail import Places, Trail
@@ -43,7 +44,8 @@ class DesignRun:
 
     events: carried out.  outcome, reason: as of `lab.Run`.  structure: of the free blocks, in words.
     regions: rows (start, end), ascending and apart: where the heaps of all processes ever were, in pages.
-    header: bytes in front of a small block's payload that `places.word` decodes.
+    log: figures of every event.  places: where the blocks of the view's `lives` lie.  recorded: moments,
+    whole.  copied: pages that writes have copied after forks.
     """
 
     allocator: str
@@ -57,6 +59,7 @@ class DesignRun:
     log: Log
     places: Places
     recorded: tuple[Recorded, ...]
+    copied: Copied
 
     def __repr__(self) -> str:
         return f"<DesignRun {self.allocator} ({self.language}), {self.outcome} after {self.events:,} events>"
@@ -172,7 +175,7 @@ def view_of(
         trail = Trail(trace, spec, Kernel(ram=ram, seed=seed), payload=payload, block=moments.block)
         recorded = tuple(_recorded(trail, wanted, len(log), partial(progress, str(spec))))
         places = trail.places(born)
-        made.append(_design_run(spec, moments.end, log, places, recorded, trail.kernel.machine.page_size))
+        made.append(_design_run(moments.end, log, trail, places, recorded))
     block = runs[0].block
     return RunView(
         trace.header,
@@ -209,12 +212,14 @@ def _recorded(
         trail.advance(stop)
         progress(trail.done)
         if stop in asked and trail.done == stop:
-            yield record(stop, trail.looks, lambda number, address, frame: counts[frame])
+            sharers = lambda number, address, frame: counts[frame]  # noqa: E731
+            yield record(stop, trail.looks, sharers, trail.copied_pages)
 
 
 def _design_run(
-    spec: Spec, end: End | None, log: Log, places: Places, recorded: tuple[Recorded, ...], page: int
+    end: End | None, log: Log, trail: Trail, places: Places, recorded: tuple[Recorded, ...]
 ) -> DesignRun:
+    spec, page = trail.spec, trail.kernel.machine.page_size
     return DesignRun(
         allocator=str(spec),
         language=spec.language,
@@ -227,6 +232,7 @@ def _design_run(
         log=log,
         places=places,
         recorded=recorded,
+        copied=trail.copied(),
     )
 
 

@@ -21,7 +21,7 @@ def rows(columns, process, *names):
 
 def page_list(recorded, process, page):
     return {
-        address + n * page: PAGE_STATES[state]
+        address + n * page: PAGE_STATES[state].replace("copied", "own")  # a view cannot tell
         for address, count, state in rows(recorded.pages, process, "address", "count", "state")
         for n in range(count)
     }
@@ -125,3 +125,28 @@ def test_a_trace_without_events_has_a_view():
     assert [each.moment for each in view.runs[0].recorded] == [0]
     assert set(view.runs[0].recorded[0].rest["state"].tolist()) == {State.FREE, State.METADATA}
     assert str(view).startswith("nothing: 0 events, 0 blocks")
+
+
+def test_a_page_is_copied_from_the_write_after_fork_on_until_it_is_shared_again():
+    events = [Event(Op.MALLOC, slot, 3000) for slot in range(8)] + [Event(Op.FORK, 1)]
+    events += [Event(Op.REALLOC, 0, 3008, process=1), Event(Op.MALLOC, 8, 3000)]
+    events += [Event(Op.FORK, 2, process=1), Event(Op.EXIT, process=2), Event(Op.MALLOC, 8, 20, process=1)]
+    run = run_view(Trace.of(events, "copies"), ["freelist"]).runs[0]
+
+    def states(moment, process):
+        recorded = run.recorded[moment]
+        here = recorded.pages["process"] == process
+        return {PAGE_STATES[state] for state in recorded.pages["state"][here]}
+
+    assert states(8, 0) == {"own"}
+    assert states(9, 0) == states(9, 1) == {"shared"}
+    assert states(10, 0) == {"shared", "own"}  # the other one has copied them
+    assert states(10, 1) == {"shared", "copied", "own"}  # own: a new page that the block grew into
+    assert states(12, 1) == {"shared"}
+    assert "own" in states(13, 1)  # nobody else has it any more, and nothing was copied since
+    assert "copied" not in states(13, 1)
+    for moment, recorded in enumerate(run.recorded):
+        for process in set(recorded.brk["process"].tolist()):
+            copied = set(run.copied.at(moment, process).tolist())
+            shown = page_list(recorded, process, 4096)
+            assert copied <= shown.keys()
