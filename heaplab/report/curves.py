@@ -59,8 +59,8 @@ def _walks(run: Run) -> dict[str, list[float]]:
         raise ValueError(f"the walks of {run.allocator} found more than its heap has")
     return {
         "event": [walk.event for walk in walks],
-        "internal": [round(walk.internal, 4) for walk in walks],
-        "external": [round(walk.external, 4) for walk in walks],
+        "internal": [round(walk.internal, 6) for walk in walks],
+        "external": [round(walk.external, 6) for walk in walks],
     }
 
 

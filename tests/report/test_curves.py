@@ -46,7 +46,7 @@ def test_the_walk_at_the_peak_is_among_the_walks(comparison):
     run = comparison.runs[0]
     [data] = curves([run], None, [0])["runs"]
     assert data["walks"]["event"] == [run.fragmentation.event]
-    assert data["walks"]["external"] == [round(run.fragmentation.external, 4)]
+    assert data["walks"]["external"] == [round(run.fragmentation.external, 6)]
 
 
 def test_curves_within_a_few_percent_of_the_largest_value_look_alike(run):
