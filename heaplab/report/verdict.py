@@ -97,25 +97,28 @@ def _runs(summary: Summary) -> Sentence:
     if all(count == traces for count in finished.values()):
         said.append(f"{every} finished {the_traces}.")
         return Sentence("runs", " ".join(said), grounds)
+    said += _unfinished(finished, traces)
+    common = len(summary.common)
+    if not common:
+        said.append("No trace was finished by all of them, so no allocator is ranked.")
+    elif traces > 1:
+        said.append(f"What follows is over the {_counted(common, 'trace')} that all who are ranked finished.")
+    return Sentence("runs", " ".join(said), grounds)
+
+
+def _unfinished(finished: Mapping[str, int], traces: int) -> list[str]:
+    """Say who did not finish all traces."""
     nothing = [name for name, count in finished.items() if not count]
     some = [f"{name} {count}" for name, count in finished.items() if 0 < count < traces]
+    some[:1] = [each.replace(" ", " finished ") for each in some[:1]]
+    said = []
     if some:
-        said.append(f"Of {_counted(traces, 'trace')} not all were finished: {_listed(some)}.")
+        others = ", every other allocator all of them" if traces in finished.values() and not nothing else ""
+        said.append(f"Of {traces} traces {_listed(some)}{others}.")
     if nothing:
-        said.append(
-            f"{_listed(nothing)} finished {'nothing' if traces > 1 else 'not'}, and "
-            f"{'is' if len(nothing) == 1 else 'are'} not ranked."
-        )
-    if traces > 1:
-        common = len(summary.common)
-        said.append(
-            f"What follows is over the {_counted(common, 'trace')} that all others finished."
-            if common and nothing
-            else f"What follows is over the {_counted(common, 'trace')} that all finished."
-            if common
-            else "No trace was finished by all of them, so no allocator is ranked."
-        )
-    return Sentence("runs", " ".join(said), grounds)
+        what = "finished none" if traces > 1 else "did not finish"
+        said.append(f"{_listed(nothing)} {what}, and {'is' if len(nothing) == 1 else 'are'} not ranked.")
+    return said
 
 
 # ---- memory ----
@@ -142,13 +145,16 @@ def _memory(summary: Summary) -> list[Sentence]:
     how = f"peak of {memory} / peak of live payload{_over(traces)}"
     text = f"Memory: {_ranked(ranks, written, 'needs the least', 'need the least')} ({how})."
     if len(traces) > 1 and len(values) > 1:
-        text += _wins(summary, mean, traces, tied_values=payload)
+        text += _wins(summary, mean, traces)
+    forks = any(summary.comparison.headers[trace].processes > 1 for trace in traces)
+    if forks and payload and min(values.values()) < 1:
+        text += " Less than 1 is possible: what processes share after a fork is live in each, and one frame."
     grounds = tuple(Ground(name, how, value) for name, value in values.items())
     walked = [name for rank in ranks for name in rank if name not in native]
     return [Sentence("memory", text, grounds), *_excesses(summary, walked)]
 
 
-def _wins(summary: Summary, mean: Mean, traces: Sequence[str], *, tied_values: bool) -> str:
+def _wins(summary: Summary, mean: Mean, traces: Sequence[str]) -> str:
     """Say on how many traces who is best; a tie counts for each."""
     wins: dict[str, int] = {}
     rows = summary.rows_of(mean)
@@ -189,7 +195,7 @@ def _excess(name: str, parts: Sequence[Excess]) -> Sentence | None:
     kinds: list[tuple[str, Callable[[Excess], int]]] = [
         ("rounding and headers inside its blocks", lambda each: each.internal),
         ("metadata", lambda each: each.metadata),
-        ("free space without frames, which costs no memory", lambda each: each.unbacked),
+        ("free space without frames (it costs no memory)", lambda each: each.unbacked),
         ("free space in pages that hold nothing else", lambda each: each.vacant),
         (f"free space in pages more than half free, pinned {by}", lambda each: each.sparse),
         ("free space between blocks in fuller pages", lambda each: each.pinned - each.sparse),
@@ -217,7 +223,7 @@ def _references(summary: Summary) -> list[Sentence]:
         return []
     ranks = _ranks(values, lambda one, other: MEMS.form(values[one]) == MEMS.form(values[other]))
     written = {name: f"{MEMS.form(value)}" for name, value in values.items()}
-    how = f"memory references of a call, mean{_over(summary.traces_of(MEMS))}"
+    how = f"mean memory references of a call{_over(summary.traces_of(MEMS))}"
     first = _ranked(ranks, written, "makes the fewest references", "make the fewest references")
     text = f"Work: {first} ({how})."
     return [Sentence("references", text, tuple(Ground(name, how, value) for name, value in values.items()))]

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from heaplab.lab import Clock, Run, Timeline
-from heaplab.report.curves import curves
+from heaplab.report.onepage.curves import curves
 
 
 def with_line(run, heap, resident=None, event=(1, 2, 3)):

@@ -142,7 +142,7 @@ def test_a_page_is_written_whole_over_an_older_one_or_not_at_all(comparison, tmp
     def fail(comparison, trace):
         raise RuntimeError("no")
 
-    monkeypatch.setattr("heaplab.report.onepage.verdict_of", fail)
+    monkeypatch.setattr("heaplab.report.onepage.whole.verdict_of", fail)
     with pytest.raises(RuntimeError):
         report.write_page(comparison, path)
     assert path.read_bytes() == before

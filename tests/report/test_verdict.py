@@ -47,9 +47,9 @@ def run(comparison):
 def test_what_was_not_finished_is_said_first_and_not_ranked(comparison):
     first = verdict(comparison).sentences[0]
     assert first.about == "runs"
-    assert "buddy 1" in first.text
-    assert "freelist:fit=worst finished nothing, and is not ranked" in first.text
-    assert "over the 1 trace that all others finished" in first.text
+    assert "Of 2 traces were finished by buddy 1." in first.text
+    assert "freelist:fit=worst finished none, and is not ranked" in first.text
+    assert "over the 1 trace that all who are ranked finished" in first.text
     assert "freelist:fit=worst" not in said(comparison, "memory")
 
 
@@ -127,6 +127,16 @@ def test_who_is_best_trace_by_trace_is_counted(comparison):
     text = said(only(comparison, *runs), "memory")
     assert "b needs the least" in text
     assert text.endswith("Trace by trace the least is needed by a on 1 and b on 1.")
+
+
+def test_less_than_what_is_live_is_explained_where_processes_fork(comparison, run):
+    alone = only(comparison, needing(run, "a", 500), needing(run, "b", 700))
+    assert "after a fork" not in said(alone, "memory")
+    header = dataclasses.replace(comparison.headers[run.trace], processes=3)
+    forking = dataclasses.replace(alone, headers={run.trace: header})
+    assert said(forking, "memory").endswith(
+        "what processes share after a fork is live in each, and one frame."
+    )
 
 
 def test_without_payloads_the_heap_is_what_is_needed(comparison, run):

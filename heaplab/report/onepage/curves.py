@@ -1,4 +1,4 @@
-"""Memory over a trace, of several allocators: plain data that onepage.js draws."""
+"""Memory over a trace, of several allocators: plain data that page.js draws."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,5 +1,5 @@
 // What a reader can ask of a report: sorted tables, curves under a cursor, what lies under the pointer in a map.
-// The data is in the script element #report; heaplab/report/onepage.py and curves.py say what it holds.
+// The data is in the script element #report; whole.py, curves.py and heaps.py, beside this file, say what it holds.
 
 const report = JSON.parse(document.getElementById("report").textContent);
 const SVG = "http://www.w3.org/2000/svg";
