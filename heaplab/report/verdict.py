@@ -109,12 +109,14 @@ def _runs(summary: Summary) -> Sentence:
 def _unfinished(finished: Mapping[str, int], traces: int) -> list[str]:
     """Say who did not finish all traces."""
     nothing = [name for name, count in finished.items() if not count]
-    some = [f"{name} {count}" for name, count in finished.items() if 0 < count < traces]
-    some[:1] = [each.replace(" ", " finished ") for each in some[:1]]
+    some = [(name, count) for name, count in finished.items() if 0 < count < traces]
     said = []
     if some:
         others = ", every other allocator all of them" if traces in finished.values() and not nothing else ""
-        said.append(f"Of {traces} traces {_listed(some)}{others}.")
+        listed = _listed(
+            [f"{name} {'' if at else 'finished '}{count}" for at, (name, count) in enumerate(some)]
+        )
+        said.append(f"Of {traces} traces {listed}{others}.")
     if nothing:
         what = "finished none" if traces > 1 else "did not finish"
         said.append(f"{_listed(nothing)} {what}, and {'is' if len(nothing) == 1 else 'are'} not ranked.")

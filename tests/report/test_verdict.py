@@ -47,7 +47,7 @@ def run(comparison):
 def test_what_was_not_finished_is_said_first_and_not_ranked(comparison):
     first = verdict(comparison).sentences[0]
     assert first.about == "runs"
-    assert "Of 2 traces were finished by buddy 1." in first.text
+    assert "Of 2 traces buddy finished 1." in first.text
     assert "freelist:fit=worst finished none, and is not ranked" in first.text
     assert "over the 1 trace that all who are ranked finished" in first.text
     assert "freelist:fit=worst" not in said(comparison, "memory")
