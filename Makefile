@@ -22,6 +22,8 @@ comma := ,
 # heaplab built another way, in a directory of its own: $(call variant,NAME,COMPILER FLAGS,LINKER FLAGS)
 variant = HEAPLAB_CFLAGS="$(2)" HEAPLAB_LDFLAGS="$(3)" $(PY) setup.py -q build --build-base build/$(1) \
 	--build-lib build/$(1)/lib --build-temp build/$(1)/objects
+# What a variant is made of: its packages are copied.
+PARTS = $(SOURCES) $(shell find heaplab -type f -not -name '*.pyc' -not -name '*.so' -not -name '_heaplab.c')
 # Python that imports that build: $(call with,NAME)
 with = PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/$(1)/lib $(PY)
 
@@ -42,11 +44,14 @@ build: $(STAMP)
 # An error ends the process, and its report is not captured.  Python's own memory comes from malloc, so that the bounds of buffers it hands
 # to C are known; what Python never gives back is not a leak of ours.
 SANITIZED_TESTS ?= tests/machine tests/kernel tests/allocators tests/lab/test_replay.py tests/traces
-sanitize: $(ENVIRONMENT)
-	$(call variant,sanitized,-g -O0 -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,-fsanitize=address$(comma)undefined)
+sanitize: $(ENVIRONMENT) build/sanitized/.built
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	$(call with,sanitized) -m pytest -p no:cacheprovider --capture=sys $(SANITIZED_TESTS)
+
+build/sanitized/.built: $(PARTS)
+	$(call variant,sanitized,-g -O0 -fsanitize=address$(comma)undefined -fno-sanitize-recover=all,-fsanitize=address$(comma)undefined)
+	touch $@
 
 coverage: $(ENVIRONMENT)
 	rm -f $$(find build/coverage -name '*.gcda' 2>/dev/null)

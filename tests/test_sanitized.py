@@ -13,8 +13,12 @@ import pytest
 from tests.programs import host_environment
 
 ROOT = Path(__file__).resolve().parents[1]
-#: the machine, the parts, and every design in C with a history and broken; `make sanitize` alone runs more
-SELECTION = "tests/machine tests/allocators/parts tests/allocators/test_looking.py -k 'not python'"
+#: the machine, the parts in C, and every design in C with a history and broken; `make sanitize` alone runs
+#: more.  The indices in C have the sanitizers wherever their tests run (test_indices_on_array.py).
+SELECTION = (
+    "tests/machine tests/allocators/parts/test_bitmap.py tests/allocators/parts/test_pagemap.py "
+    "tests/allocators/test_looking.py -k 'not python'"
+)
 
 # A space that believes to have more entries in the TLB than it has.
 OUT_OF_BOUNDS = """

@@ -1,6 +1,7 @@
 """Bitmap and page map of C on an array of words, with the face of their twins on a dictionary."""
 
 import ctypes
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from heaplab.allocators.parts.bitmap import Bitmaps
 from heaplab.allocators.parts.pagemap import PageMap
 from heaplab.errors import HeapCorruption, Rule
+from tests.programs import host_environment
 
 HERE = Path(__file__).parent
 CSRC = HERE.parents[2] / "csrc"
@@ -29,7 +31,7 @@ class Array(ctypes.Structure):
 
 @pytest.fixture(scope="session")
 def library():
-    """Compile the parts; skip the tests where there is no compiler."""
+    """Compile the parts, with the sanitizers under `make sanitize`; skip the tests without a compiler."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or not CSRC.is_dir():
         pytest.skip("no C compiler here, or no C sources")
@@ -47,8 +49,10 @@ def library():
             "-fPIC",
             environment,
         ]
+        if "libasan" in os.environ.get("LD_PRELOAD", ""):
+            command += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
         paths = [f"-I{HERE}", f"-I{CSRC}", str(HERE / "parts_on_array.c"), "-o", str(target)]
-        subprocess.run([*command, *paths], check=True)
+        subprocess.run([*command, *paths], check=True, env=host_environment())
         return ctypes.CDLL(str(target))
 
 
