@@ -80,7 +80,7 @@ def heap(step: StepView, width: int) -> Content:
         return Content("heap", [Line(f"process {step.process} is no more: it has no heap")])
     lines = [Line(row) for row in wrap(step.heap.summary(), width)]
     lines += _map(step.heap, step.pages, width)
-    lines += [Line(_LEGEND, 0, "heading")]
+    lines += [Line(row, 0, "heading") for row in wrap(_LEGEND, width)]
     lines += [Line(block_text(block, step.place), block.start) for block in step.heap.blocks]
     if step.heap.fault:
         lines.insert(0, Line(f"the heap is broken: {step.heap.fault}", 0, "heading"))
