@@ -27,7 +27,7 @@ KEYS = (
     Key(("E",), "E", "find_back('end')", "", "the one before"),
     Key(("b",), "b", "block", "block", "next event of this event's block; Nb goes to block N"),
     Key(("B",), "B", "block_back", "", "event of this block before"),
-    Key(("h",), "h", "history", "", "history of this block: its malloc, reallocs, free"),
+    Key(("h",), "h", "history", "", "history of this block: malloc, reallocs, free; Nh of block N"),
     Key(("p",), "p", "peak", "", "go to the peak of live, heap or resident bytes"),
     Key(("x",), "x", "failure", "", "go to the failure, where the run ended early"),
     Key(("g",), "g", "go", "go", "go to what is typed, as below; Ng goes to event N"),

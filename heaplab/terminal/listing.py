@@ -90,6 +90,10 @@ class Listing(Widget, can_focus=True):
             style += _CURSOR
         return Strip([Segment(line.text, style)]).adjust_cell_length(width, style)
 
+    def action_go(self, line: int) -> None:
+        """Move the cursor to a line."""
+        self._place(line)
+
     def action_move(self, lines: int) -> None:
         """Move the cursor."""
         self._place(self.cursor + lines)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from textual import events
 from textual.app import App, ComposeResult
@@ -25,6 +25,14 @@ PANELS = ("references", "changes", "memory", "free", "heap")
 _ROWS = 256
 #: columns and rows from which on all panels are shown at once
 WIDE, HIGH = 160, 38
+
+
+class _Link(NamedTuple):
+    """A link that was followed: the address that it led to, and the panel and line that it was on."""
+
+    to: int
+    panel: str
+    line: int
 
 
 class Stepper(App[None]):
@@ -69,8 +77,7 @@ class Stepper(App[None]):
         #: what is shown
         self.step: StepView = steps.at(event, process)
         self._panel = "references"
-        self._links: list[int] = []  # addresses shown in the memory panel, the last now
-        self._came_from: list[str] = []  # for each of them, the panel that its link was in
+        self._links: list[_Link] = []  # that were followed, the last one is shown
         self._tree: bool | None = None
         self._count = ""
         self._search = ""
@@ -125,7 +132,8 @@ class Stepper(App[None]):
         for name in PANELS:
             listing = self.query_one(f"#{name}", Listing)
             if listing.display:
-                listing.show(*self._content(name, max(listing.size.width or self.size.width, 40)))
+                content = self._content(name, max(listing.size.width or self.size.width, 40))
+                listing.show(*content, listing.cursor)
 
     def _content(self, panel: str, width: int) -> panels.Content:
         step = self.step
@@ -141,7 +149,7 @@ class Stepper(App[None]):
         return panels.heap(step, width)
 
     def _memory(self) -> MemoryView | None:
-        address = self._links[-1] if self._links else self.step.address
+        address = self._links[-1].to if self._links else self.step.address
         shown = self.step.memory or self._links  # an event of another process has its block elsewhere
         return self.steps.memory(self.step, address, most=_ROWS) if shown else None
 
@@ -159,7 +167,8 @@ class Stepper(App[None]):
             self.say(str(error))
             return
         self._links.clear()
-        self._came_from.clear()
+        for panel in PANELS:
+            self.query_one(f"#{panel}", Listing).cursor = 0
         self.say("")
         self._draw()
 
@@ -254,8 +263,15 @@ class Stepper(App[None]):
             self.say("this is the block's last event" if step > 0 else "this is the block's first event")
 
     def action_history(self) -> None:
-        """Choose among the events of this block."""
-        history = self.finder.history(self.step.event)
+        """Choose among the events of this block, or of block N."""
+        event = self.step.event
+        if self._count:
+            try:
+                event = self.finder.find(f"block {self._take_count(0)}", event)
+            except UsageError as error:
+                self.say(str(error))
+                return
+        history = self.finder.history(event)
         if not history:
             self.say("this event is about no block")
             return
@@ -263,10 +279,8 @@ class Stepper(App[None]):
             Line(f"{event:>9,}  {request_text(self.steps.moments.event(event))}", event + 1)
             for event in history
         ]
-        slot = self.finder.columns.id[self.step.event]
-        self._choose(
-            f"block {slot}'s events", lines, history.index(self.step.event), lambda to: self.move(to - 1)
-        )
+        slot = self.finder.columns.id[event]
+        self._choose(f"block {slot}'s events", lines, history.index(event), lambda to: self.move(to - 1))
 
     def action_peak(self) -> None:
         """Choose whose peak to go to."""
@@ -383,16 +397,19 @@ class Stepper(App[None]):
         if self.steps.memory(self.step, to) is None:
             self.say(f"{to:#x} is outside of the heap of process {self.step.process}")
             return
-        self._came_from.append(self._panel)
-        self._links.append(to)
+        self._links.append(_Link(to, self._panel, message.number))
         self.say("")
         self._show_panel("memory")
+        memory = self.query_one("#memory", Listing)
+        at = max((line.at for line in memory.lines if line.at <= to), default=0)
+        memory.action_go([line.at for line in memory.lines].index(at) if at else 0)
 
     def action_link_back(self) -> None:
         """Go back to where the last link was followed."""
         if self._links:
-            self._links.pop()
-            self._show_panel(self._came_from.pop())
+            link = self._links.pop()
+            self._show_panel(link.panel)
+            self.query_one(f"#{link.panel}", Listing).action_go(link.line)
         else:
             self.say("no link was followed")
 

@@ -19,11 +19,15 @@ _ADDRESS = re.compile(r"(?<!size )\b0x[0-9a-f]{4,}\b")
 
 
 class Line(NamedTuple):
-    """A line.  to: the address that it leads to, 0 for none.  mark: what it is: heading, store, link, ..."""
+    """A line.  to: the address that it leads to, 0 for none.  mark: what it is: heading, store, link, ...
+
+    at: of a line of memory, the address of its bytes.
+    """
 
     text: str
     to: int = 0
     mark: str = ""
+    at: int = 0
 
 
 def count(n: int, noun: str) -> str:
@@ -118,14 +122,14 @@ def memory_lines(memory: MemoryView, place: Place, width: int) -> Iterator[Line]
             end = place(line.address + line.skipped)
             yield Line(f"{'*':<{room}} {count(line.skipped, 'byte')} more, up to {end}")
         elif line.word is None:
-            yield Line(f"{at} {line.hex:<47} {line.ascii}", 0, "data")
+            yield Line(f"{at} {line.hex:<47} {line.ascii}", 0, "data", line.address)
         else:
             head = f"{at} {line.hex:<23} "
             text = placed(line.word.text, place)
             said = f"{line.word.name}: {text}" if text else line.word.name
             mark = "link" if line.word.to else "word"
             for number, row in enumerate(textwrap.wrap(said, max(width - len(head), 20)) or [""]):
-                yield Line((head if not number else " " * len(head)) + row, line.word.to, mark)
+                yield Line((head if not number else " " * len(head)) + row, line.word.to, mark, line.address)
 
 
 def free_texts(lines: Iterable[FreeLine], place: Place) -> Iterator[Line]:

@@ -118,6 +118,9 @@ def test_keys_move_between_events(steps: Steps) -> None:
         await lead("b b b", 21)
         assert message(app) == "this is the block's last event"
         await lead("h home down enter", 16)
+        await lead("5 h enter", 5)
+        await lead("9 9 h", 5)
+        assert message(app).startswith("no event is about a block 99")
         await lead("p enter", peaks["live"])
         await lead("p down enter", peaks["heap"])
         await lead("p end enter", peaks["resident"])
@@ -206,10 +209,13 @@ def test_links_lead_to_blocks_and_back(steps: Steps) -> None:
         parent = next(number for number, line in enumerate(memory.lines) if "parent: " in line.text)
         await press(pilot, *["down"] * parent, "enter")  # of the tree's root: the heap's root has the link
         assert str(memory.border_title).startswith("metadata +0x0")
+        assert "tree: +0x" in memory.line.text
         await press(pilot, "backspace")
         assert str(memory.border_title).startswith("free block +")
         await press(pilot, "backspace")
-        assert app.focused is app.query_one("#references", Listing)
+        references = app.query_one("#references", Listing)
+        assert app.focused is references
+        assert references.cursor == stores[0]
         await press(pilot, "backspace")
         assert message(app) == "no link was followed"
         await press(pilot, "enter", "right", "tab", "tab")

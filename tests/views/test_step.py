@@ -266,7 +266,7 @@ def test_what_does_not_exist_is_one_sentence(forked) -> None:
 
 def test_a_design_without_a_twin_has_no_words(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = parse("rbtree", "c")
-    monkeypatch.setattr(CAllocator, "_twin", lambda self: None)
+    monkeypatch.setattr(CAllocator, "_as_twin", lambda self: None)
     monkeypatch.setattr(spec.design, "STRUCTURE", "")
     with Moments(Trace.of(FORKED[:3]), spec) as moments:
         step = Steps(moments).at(1)
