@@ -34,7 +34,7 @@ import numpy.typing as npt
 from heaplab.errors import UsageError
 from heaplab.lab.moments import Log, Moments
 from heaplab.traces import Block, Op
-from heaplab.traces.event import NULL_ID
+from heaplab.traces.lives import Lives, lives
 from heaplab.units import parse_size
 
 #: tells of events [start, stop) which are meant
@@ -258,51 +258,41 @@ class Finder:
     # ---- blocks ----
 
     @cached_property
-    def _before(self) -> npt.NDArray[np.int64]:
-        """Of each event the one before it about the same block; -1 where there is none.  O(events)."""
-        before = np.full(self.moments.events, -1, np.int64)
-        columns = self.columns
-        last: dict[int, dict[int, int]] = {}  # of each process, of each slot
-        rows = zip(columns.op.tolist(), columns.id.tolist(), columns.process.tolist(), strict=True)
-        for event, (op, slot, process) in enumerate(rows):
-            if op in (Op.MALLOC, Op.CALLOC, Op.ALIGNED):
-                last.setdefault(process, {})[slot] = event
-            elif op in (Op.FREE, Op.REALLOC):
-                blocks = last.setdefault(process, {})
-                before[event] = blocks.get(slot, -1)
-                blocks[slot] = event
-            elif op == Op.FORK:
-                last[slot] = dict(last.get(process, ()))
-            elif op in (Op.EXEC, Op.EXIT):
-                last.pop(process, None)
-        return before
+    def _lives(self) -> Lives:
+        return lives(self.moments.trace)
 
     def history(self, event: int) -> tuple[int, ...]:
         """Return the events of the block that `event` is about: its malloc, its reallocs, its free.
 
         Of a block that a child has by a fork, what the parent did with it before comes first.
-        Returns: () for an event that is about no block.  Cost: O(events), the first time more.
+        Returns: () for an event that is about no block.  Cost: O(events) the first time.
         """
-        columns = self.columns
-        slot = int(columns.id[event])
-        if columns.op[event] not in _OF_BLOCKS or slot == NULL_ID:
+        known = self._lives
+        rows = [int(known.row[event]) - 1]
+        if rows[0] < 0:
             return ()
-        events = [event]
-        while (earlier := int(self._before[events[0]])) >= 0:
-            events.insert(0, earlier)
-        same = self._of_block(slot) & (columns.process == columns.process[event])
-        for later in np.flatnonzero(same[event + 1 :]).tolist():
-            if self._before[event + 1 + later] != events[-1]:
+        while known.before[rows[0]]:
+            rows.insert(0, int(known.before[rows[0]]) - 1)
+        ends: list[int] = []
+        while not ends and (end := int(known.died[rows[-1]])) < self.moments.events:
+            op = self.columns.op[end]
+            if op == Op.REALLOC:
+                rows.append(int(known.row[end]) - 1)
+            elif op == Op.FREE:
+                ends.append(end)
+            else:  # the process has ended
                 break
-            events.append(event + 1 + later)
-        return tuple(events)
+        return (*(int(known.born[row]) for row in rows if not known.copied[row]), *ends)
 
     def addresses(self, until: int) -> npt.NDArray[np.uint64]:
         """Return the payload's address of each event before `until`: of the block that it gives, or frees."""
+        known = self._lives
         given: npt.NDArray[np.uint64] = self._log(until).address.copy()
-        freed = np.flatnonzero(self.columns.op[: len(given)] == Op.FREE)
-        freed = freed[self._before[freed] >= 0]
-        given[freed] = given[self._before[freed]]
+        freed = np.flatnonzero((self.columns.op[: len(given)] == Op.FREE) & (known.row[: len(given)] > 0))
+        rows = known.row[freed].astype(np.int64) - 1
+        while (copied := known.copied[rows]).any():  # by a fork: it lies where the parent's does
+            rows = np.where(copied, known.before[rows].astype(np.int64) - 1, rows)
+        given[freed] = given[known.born[rows]]
         return given
 
 
