@@ -159,6 +159,9 @@ _PAGE_WORDS = {
     (PageState.OWN, PageState.SHARED): "shared with a child now",
     (PageState.SHARED, PageState.COPIED): "copied",
     (PageState.SHARED, PageState.OWN): "no longer shared",
+    (PageState.OWN, PageState.ABSENT): "given back",
+    (PageState.ZERO, PageState.ABSENT): "given back",
+    (PageState.SHARED, PageState.ABSENT): "given back, others keep it",
 }
 
 

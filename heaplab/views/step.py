@@ -38,8 +38,8 @@ from heaplab.views.references import ReferenceView, Side, reference_views
 
 #: columns of the text
 _WIDTH = 80
-#: lines of references and of free blocks in the text
-_MOST_REFERENCES, _MOST_FREE = 96, 32
+#: lines of references, of changed blocks, and of free blocks in the text
+_MOST_REFERENCES, _MOST_CHANGES, _MOST_FREE = 96, 64, 32
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _text(step: StepView) -> Iterator[str]:
     yield from _section("system calls", map(Line, calls))
     references = reference_lines(step.references, step.place, width)
     yield from _section(count(len(step.references), "reference"), references, _MOST_REFERENCES)
-    yield from _section("blocks that changed", change_lines(step.blocks, step.place))
+    yield from _section("blocks that changed", change_lines(step.blocks, step.place), _MOST_CHANGES)
     if step.heap is None:
         yield f"process {step.process} is no more: it has no heap"
         return
@@ -218,7 +218,9 @@ class Steps:
             alive = ", ".join(map(str, after.processes)) or "none"
             raise UsageError(f"no process {number} lives at event {event:,}: choose among {alive}")
         subject = _subject(asked, before, old if number == asked.process else None, given)
-        old_view, new_view = old.view if old else None, new.view if new else None
+        # an exec begins a heap of its own, at whatever addresses
+        old_view = old.view if old and not (asked.op == Op.EXEC and number == asked.process) else None
+        new_view = new.view if new else None
         references = moments.references(event) if number == asked.process else []
         return StepView(
             trace=moments.trace.header.name,

@@ -205,6 +205,9 @@ def test_of_a_forks_two_sides_both_can_be_seen(forked) -> None:
     bystander = forked.at(4, 0)  # while the child copies pages
     assert (bystander.references, bystander.blocks) == ((), ())
     assert {page.words for page in bystander.pages} == {"no longer shared"}
+    anew = forked.at(19)  # after an exec
+    assert {change.words for change in anew.blocks} == {"new memory"}
+    assert sum(change.count for change in anew.pages) == anew.faults == 2
     gone = forked.at(10)
     assert gone.heap is None
     assert "process 1 is no more" in str(gone)
