@@ -57,3 +57,9 @@ def test_a_comparison_is_a_table_and_a_run_has_curves(shown):
     assert shown["comparison"]["text/plain"] == "<Comparison of 1 trace on 3 allocators: 3 runs>"
     assert shown["comparison.runs[1]"]["text/html"].count("<polyline") == 3
     assert shown["comparison.runs[1].heap_map"]["text/html"].startswith("<div>process 0 after 2,974 events")
+
+
+def test_the_view_is_a_widget(shown):
+    pytest.importorskip("anywidget", reason="anywidget is not installed: it shows the view")
+    [data] = [data for last, data in shown.items() if last.startswith("view(")]
+    assert "application/vnd.jupyter.widget-view+json" in data

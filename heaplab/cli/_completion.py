@@ -153,7 +153,7 @@ def _values(plain: Grammar, param: dict[str, Any], text: str) -> Iterator[Comple
         yield from _files(text)
     elif param["name"] == "native":
         yield from _natives(plain, text)
-    elif "FILE" in metavar or metavar == "PROGRAM":
+    elif "FILE" in metavar or metavar.endswith(".html") or metavar == "PROGRAM":
         yield CompletionItem(text, type="file")
     elif "DIR" in metavar:
         yield CompletionItem(text, type="dir")

@@ -18,13 +18,11 @@ from heaplab.outside import find_allocators
 from heaplab.pages.answers import Answers
 from heaplab.pages.page import module, page
 from heaplab.pages.serving import Server
+from heaplab.pages.viewing import MOST
 from heaplab.traces import open_trace
 from heaplab.units import parse_size
 from heaplab.views.contents import run_container
 from heaplab.views.run import view_of
-
-#: designs side by side
-MOST = 3
 
 
 @click.command()
