@@ -42,7 +42,7 @@ class State(IntEnum):
     @property
     def is_live(self) -> bool:
         """Whether the span is a block that a program has."""
-        return self in (State.ALLOCATED, State.LARGE)
+        return self is State.ALLOCATED or self is State.LARGE
 
 
 class Span(NamedTuple):

@@ -165,28 +165,29 @@ class CheckedHeap:
         with limited(heap.process, f"after {self.steps[-1] if self.steps else 'the start'}", **self._limits):
             heap.check()
             allocated, end = {}, 0
-            for span in heap.walk():
-                assert span.start >= end, f"the walk's span at {span.start:#x} overlaps the one before"
-                end = span.end
-                assert span.start <= span.payload <= span.payload + span.usable <= end, (
-                    f"the block at {span.payload:#x} has {span.usable} bytes, and its span ends after "
-                    f"{end - span.payload}"
+            for start, size, payload, usable, state in heap.walk():
+                assert start >= end, f"the walk's span at {start:#x} overlaps the one before"
+                end = start + size
+                assert start <= payload <= payload + usable <= end, (
+                    f"the block at {payload:#x} has {usable} bytes, and its span ends after {end - payload}"
                 )
-                if span.state.is_live:
-                    allocated[span.payload] = span.usable
-            for slot, payload in live.items():
-                self._verify_payload(heap, slot, payload, allocated.pop(payload.address, None))
+                if state.is_live:
+                    allocated[payload] = usable
+            for slot, block in live.items():
+                self._verify_payload(heap, slot, block, allocated.pop(block.address, None))
         assert not allocated, (
             f"the walk has an allocated block at {next(iter(allocated)):#x} that nobody owns"
         )
 
     @staticmethod
     def _verify_payload(heap: Allocator, slot: int, payload: Payload, usable: int | None) -> None:
-        where = f"block {slot} at {payload.address:#x}"
-        assert payload.address % 16 == 0, f"{where} is at no multiple of 16"
-        assert usable is not None, f"{where} is not among the walk's"
-        assert usable >= payload.size, f"block {slot} has {usable} bytes of {payload.size}"
-        said = heap.usable_size(payload.address)
-        assert said == usable, f"{where}: usable_size says {said} bytes, the walk {usable}"
-        found = heap.process.read(payload.address, payload.size)
-        assert found == payload.bytes(), f"{where} has other content"
+        address, size, _ = payload
+        assert address % 16 == 0, f"block {slot} at {address:#x} is at no multiple of 16"
+        assert usable is not None, f"block {slot} at {address:#x} is not among the walk's"
+        assert usable >= size, f"block {slot} has {usable} bytes of {size}"
+        said = heap.usable_size(address)
+        assert said == usable, (
+            f"block {slot} at {address:#x}: usable_size says {said} bytes, the walk {usable}"
+        )
+        found = heap.process.read(address, size)
+        assert found == payload.bytes(), f"block {slot} at {address:#x} has other content"

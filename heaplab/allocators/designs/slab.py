@@ -538,9 +538,11 @@ class Slab(Design):
         """The blocks of a slab, and what is behind the last."""
         blocks, size, p = self._blocks_of(slab, word), size_of(word & CLASS_BITS), self._start_of(word)
         end = p + pages_of(word) * self._page_size
+        bits = 0
         for block in range(blocks):
-            is_free = self._load(slab + BITS + block // 64 * 8) >> block % 64 & 1
-            yield Span(p, size, p, size, State.FREE if is_free else State.ALLOCATED)
+            if block % 64 == 0:
+                bits = self._load(slab + BITS + block // 8)
+            yield Span(p, size, p, size, State.FREE if bits >> block % 64 & 1 else State.ALLOCATED)
             p += size
         if p < end:
             yield Span.metadata(p, end - p)
