@@ -14,6 +14,7 @@ from heaplab.machine import FrameKind, Pte
 
 #: spans asked for together
 _AT_ONCE = 65536
+_SPAN = ("start", "size", "payload", "usable", "state")
 #: names of the numbers in `pages["state"]`
 PAGE_STATES = ("absent", "zero", "own", "shared", "copied")
 _ABSENT, _ZERO, _OWN, _SHARED, _COPIED = range(len(PAGE_STATES))
@@ -26,7 +27,8 @@ Columns = Mapping[str, Column]
 class Recorded:
     """All heaps at one moment: columns by process, then address, but `free`, which is in the design's order.
 
-    spans: of the walk, start, size, payload, usable, state, process.  pages: runs of pages of one state:
+    spans: of the walk, start, size, payload, usable, state, process; without those of live blocks where other
+    columns have them.  pages: runs of pages of one state:
     address, count, state, process; absent ones are left out.  brk: value, process.  free: a process and an
     entry each.  fault: why a walk broke off, "" when none did.
     """
@@ -79,12 +81,15 @@ def record(
     heaps: Mapping[int, Allocator],
     sharers: Callable[[int, Column, Column], Column],
     copied: Callable[[int], Column],
+    *,
+    live: bool = True,
 ) -> Recorded:
     """Return all of a moment.
 
     heaps: of the processes, by number.  sharers: how many processes have each of some pages: of a process,
     by the addresses and frames.  copied: the addresses of the pages of a process that were copied after a
     fork.
+    live: keep the spans of live blocks; who has them in other columns saves the memory.
     A heap that is broken is recorded as far as its walk goes.
     Cost: a walk, a pass over the free blocks, and over the entries of all pages.
     """
@@ -94,7 +99,8 @@ def record(
     for number, heap in sorted(heaps.items()):
         rows, entries, why = _walk(heap)
         fault = fault or why
-        spans.append(_named(number, {name: rows[name] for name in SPAN.names or () if name != ""}))
+        kept = rows if live else rows[~_is_live(rows["state"])]
+        spans.append(_named(number, {name: kept[name].copy() for name in _SPAN}))
         free += [(number, entry) for entry in entries]
         pages.append(_named(number, _pages(number, heap, rows, sharers, copied(number))))
         brk.append(_named(number, {"value": np.array([heap.process.sbrk(0)], np.uint64)}))
@@ -123,7 +129,10 @@ def _walk(heap: Allocator) -> tuple[Column, list[Entry], str]:
     except Exception as error:  # a walk of somebody's own may raise what it likes
         fault = str(error) if isinstance(error, HeaplabError) else f"{type(error).__name__}: {error}"
     every = np.concatenate(rows)
-    return every[np.argsort(every["start"], kind="stable")], entries, fault
+    start = every["start"]
+    if (start[1:] < start[:-1]).any():  # the walk in C is in the design's order
+        every = every[np.argsort(start, kind="stable")]
+    return every, entries, fault
 
 
 def _spans(heap: Allocator) -> Iterator[Column]:

@@ -213,7 +213,7 @@ def _recorded(
         progress(trail.done)
         if stop in asked and trail.done == stop:
             sharers = lambda number, address, frame: counts[frame]  # noqa: E731
-            yield record(stop, trail.looks, sharers, trail.copied_pages)
+            yield record(stop, trail.looks, sharers, trail.copied_pages, live=False)
 
 
 def _design_run(

@@ -3,7 +3,7 @@
 import pytest
 
 from heaplab.traces import Event, Op, Trace, synthetic
-from heaplab.views.contents import Texts, live_columns, recorded_columns, run_container
+from heaplab.views.contents import Texts, run_container
 from heaplab.views.packing import unpack
 from heaplab.views.run import run_view
 
@@ -109,14 +109,6 @@ def test_a_run_without_events_can_be_packed():
     told, columns = unpack(run_container(run_view(Trace.of([], "nothing"), ["slab"])))
     assert told["exact"] == [0, 0]
     assert columns["key.moment"].tolist() == [0]
-
-
-def test_live_blocks_have_their_labels_or_none(view):
-    recorded = view.runs[0].recorded[30]
-    columns = live_columns(recorded, {})
-    assert len(columns["r0.live.start"]) == 30
-    assert not columns["r0.live.slot"].any()
-    assert set(recorded_columns(0, [recorded], Texts())["r0.span.state"].tolist()) == {0, 4}
 
 
 def test_texts_are_numbered_from_the_empty_one_on():
