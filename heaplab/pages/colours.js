@@ -96,6 +96,9 @@ function filled(rows, colourOf) {
   return colours;
 }
 
+// How far apart two places of a block may be, bytes: the classes of "place".
+const APART = [4096, 65536, 1 << 20, Infinity];
+
 // The qualities a view can colour by: [name, what the menu says].
 export const QUALITIES = [
   ["size", "size asked for"],
@@ -105,7 +108,7 @@ export const QUALITIES = [
   ["thread", "thread"],
   ["process", "process"],
   ["page", "page state"],
-  ["place", "same place in both designs"],
+  ["place", "what differs between designs"],
 ];
 
 // Return {colours, legend, note} for a quality of the blocks of `run`: colours, a Uint32Array of pixels, one a row.
@@ -147,19 +150,26 @@ export function scheme(quality, data, run, theme) {
   }
   if (quality === "place") {
     const other = data.runs.find((each) => each !== run);
-    const [same, differs, only] = [theme === "dark" ? "#5c6470" : "#b4bcc6", VERMILION, YELLOW];
-    const pixels = [same, differs, only].map(pixel);
+    const [same, only] = [theme === "dark" ? "#5c6470" : "#b4bcc6", YELLOW];
+    const far = scale(theme, APART.length);
+    const pixels = far.map(pixel);
     return {
       colours: filled(rows, (row) => {
-        if (!other || other.low[row] < 0) return pixels[2];
-        return pixels[data.distance(run, row) === data.distance(other, row) ? 0 : 1];
+        if (!other || other.low[row] < 0) return pixel(only);
+        const apart = Math.abs(data.distance(run, row) - data.distance(other, row));
+        return apart === 0 ? pixel(same) : pixels[APART.findIndex((limit) => apart < limit)];
       }),
       legend: [
-        { colour: same, text: "as far from the heap's start in both designs" },
-        { colour: differs, text: "at another place in the other design" },
+        { colour: same, text: "same place" },
+        ...APART.map((limit, i) => ({
+          colour: far[i],
+          text: limit < Infinity ? `less than ${bytesText(limit)} away` : `farther`,
+        })),
         { colour: only, text: "in this design alone" },
       ],
-      note: "",
+      note:
+        "how far apart the block lies in the other design, both counted from where the heap starts; dashed: the other " +
+        "design's break",
     };
   }
   const names = {

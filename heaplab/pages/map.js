@@ -195,13 +195,14 @@ export class HeapMap {
       context.setLineDash([6, 3, 1, 3]);
       line(context, 0, y, width, y);
       context.setLineDash([]);
-      context.fillStyle = inks.ground;
       const text = `${bytesText(cut.bytes)} cut out`;
-      context.fillRect(4, y - 6, context.measureText(text).width + 6, 12);
+      const beside = Math.min(Math.max(y, 8), height - 8);
+      context.fillStyle = inks.ground;
+      context.fillRect(4, beside - 6, context.measureText(text).width + 6, 12);
       context.fillStyle = inks.ink;
-      context.fillText(text, 7, y);
+      context.fillText(text, 7, beside);
     }
-    this._break(context);
+    this._breaks(context);
     if (run.last < data.events) this._end(context, ((run.last - x0) / (x1 - x0)) * width);
 
     const x = ((view.moment - 0.5 - x0) / (x1 - x0)) * width;
@@ -217,27 +218,37 @@ export class HeapMap {
     this._axis();
   }
 
-  // The break over time: a step for each call that moved it. What lies beyond it is not the heap's.
-  _break(context) {
+  // The break over time: a step for each call that moved it. What lies beyond it is not the heap's. Where designs are
+  // compared, the other's break as well, as far from the heap's start.
+  _breaks(context) {
     const { view, run } = this;
+    this._break(context, run, 0, run.breaks(view.process));
+    if (!view.differs) return;
+    context.setLineDash([5, 4]);
+    for (const other of view.data.runs) {
+      if (other !== run) this._break(context, other, run.space.regions[0].start - other.space.regions[0].start, other.breaks(view.process));
+    }
+    context.setLineDash([]);
+  }
+
+  _break(context, run, shift, moves) {
+    if (!moves.length) return;
+    const { view } = this;
     const { x0, x1, y0, y1 } = view.window;
     const { width, height } = this.above;
-    const moves = run.breaks(view.process);
-    if (!moves.length) return;
-    const toX = (event) => ((event - x0) / (x1 - x0)) * width;
-    const toY = (brk) => ((run.space.offset(brk) - y0) / (y1 - y0)) * height;
+    const { start } = this.run.space.regions[0];
     context.strokeStyle = view.inks.ink;
     context.beginPath();
     let [lastX, lastY] = [-2, null];
     for (const { event, brk } of moves) {
-      const x = Math.round(Math.min(Math.max(toX(event), -2), width + 2)) + 0.5;
-      const y = Math.round(toY(brk)) + 0.5;
+      const x = Math.round(Math.min(Math.max(((event - x0) / (x1 - x0)) * width, -2), width + 2)) + 0.5;
+      const y = Math.round(((brk + shift - start - y0) / (y1 - y0)) * height) + 0.5; // the heap is the first region
       if (x === lastX && y === lastY) continue;
       if (lastY !== null) context.lineTo(x, lastY);
       context.lineTo(x, y);
       [lastX, lastY] = [x, y];
     }
-    context.lineTo(Math.min(toX(run.last), width + 2), lastY);
+    context.lineTo(Math.min(((run.last - x0) / (x1 - x0)) * width, width + 2), lastY);
     context.stroke();
   }
 

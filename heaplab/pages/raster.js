@@ -82,7 +82,7 @@ export class Raster {
         if (this._rectangle(table, i, window, sx, sy, each.part, options)) each.shared = true;
       }
     }
-    for (const { part, shared } of bounds) if (shared) this._settle(part);
+    for (const { part, shared } of bounds) if (shared) this._settle(part, options.blend ? 0.5 : 1);
   }
 
   // Paint one rectangle; return true when it shares pixels.
@@ -153,8 +153,8 @@ export class Raster {
     for (let y = fromY + 1; y < toY; y++) pixels.copyWithin(y * width + fromX, first + fromX, first + toX);
   }
 
-  // Add up the shares along each line, into the pixels.
-  _settle(part) {
+  // Add up the shares along each line, into the pixels; `most`: how strong a pixel that is full becomes.
+  _settle(part, most) {
     const { pixels, shares, width } = this;
     for (let y = part.top; y < part.bottom; y++) {
       let red = 0;
@@ -169,7 +169,7 @@ export class Raster {
         blue += shares[at + 2];
         total += shares[at + 3];
         if (total === 0) continue;
-        const strength = FLOOR + (1 - FLOOR) * Math.min(total / WHOLE, 1);
+        const strength = most * (FLOOR + (1 - FLOOR) * Math.min(total / WHOLE, 1));
         const under = pixels[pixel];
         const r = under & 255;
         const g = (under >>> 8) & 255;

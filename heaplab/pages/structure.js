@@ -4,7 +4,7 @@ import { where } from "./strip.js";
 
 const MOST_NODES = 63;
 const MOST_ROWS = 40;
-const MOST_IN_ROW = 24;
+const MOST_IN_ROW = 12;
 const SVG = "http://www.w3.org/2000/svg";
 
 // Return an element that shows entries [{start, size, under, group, place}]; `pick(entry)` is called for a click.
@@ -28,7 +28,7 @@ function rows(entries, pick) {
   const items = [...groups].slice(0, MOST_ROWS).map(([group, list]) => {
     const boxes = list.slice(0, MOST_IN_ROW).map((entry) => make("button", { type: "button", class: "heaplab-entry", title: `${addressText(entry.start)}, ${where(entry)}`, onclick: () => pick(entry) }, bytesText(entry.size)));
     const rest = list.length - boxes.length;
-    return make("li", {}, make("b", {}, group || "list"), ...boxes, rest > 0 ? make("span", { class: "heaplab-note" }, `and ${rest} more`) : null);
+    return make("li", {}, make("b", {}, `${group || "list"} (${list.length})`), ...boxes, rest > 0 ? make("span", { class: "heaplab-note" }, `and ${rest} more`) : null);
   });
   if (groups.size > MOST_ROWS) items.push(make("li", { class: "heaplab-note" }, `and ${groups.size - MOST_ROWS} more lists`));
   return make("ul", { class: "heaplab-rows" }, ...items);

@@ -547,7 +547,11 @@ export class View {
     const more = one.at("heap", moment) - other.at("heap", moment);
     const heaps = more === 0 ? "Both heaps are as large" : `The heap of ${(more > 0 ? one : other).name} is ${bytesText(Math.abs(more))} larger`;
     const places = `${countText(apart)} of ${plural(rows.length, "block")} lie elsewhere, counted from where each heap starts.`;
-    return this.timeline ? `${heaps}; ${places}` : places;
+    const free = data.runs.slice(0, 2).map((run) => [run, this.recorded(run)]);
+    const said = free.every(([, { exact }]) => exact)
+      ? ` Free: ${free.map(([run, { spans }]) => `${bytesText(spans.reduce((sum, each) => sum + (each.state === FREE ? each.size : 0), 0))} under ${run.name}`).join(", ")}.`
+      : "";
+    return (this.timeline ? `${heaps}; ${places}` : places) + said;
   }
 
   _tellBlock() {

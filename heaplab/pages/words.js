@@ -10,7 +10,8 @@ export function bytesText(count) {
     value /= 1024;
     unit++;
   }
-  return (Number.isInteger(value) ? String(value) : value.toPrecision(3).replace(/\.?0+$/, "")) + " " + UNITS[unit];
+  const short = value >= 999.5 ? String(Math.round(value)) : value.toPrecision(3).replace(/\.?0+$/, "");
+  return `${Number.isInteger(value) ? value : short} ${UNITS[unit]}`;
 }
 
 // "37 B", "1.5 KiB (1,536 B)": to the byte, whatever the size.
