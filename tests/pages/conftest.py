@@ -134,7 +134,7 @@ def told(container: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
 @pytest.fixture(scope="session")
 def viewed(pages: Opened, container: bytes) -> Any:
     """The page of the container, opened once."""
-    return pages(page(container, "made-up"))
+    return drawn(pages(page(container, "made-up")))
 
 
 @pytest.fixture
