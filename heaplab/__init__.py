@@ -6,7 +6,7 @@ open_trace, synthetic      a trace: from a file, from the bundled corpus, made u
 Trace, Event, Op           what a trace is made of
 compare, run               many traces through many allocators; one through one
 Comparison, Run            what came of it
-view                       a whole run as a widget of a notebook
+view                       a run of a trace as a widget in a notebook
 errors                     what can go wrong
 allocators, kernel, lab, machine, native, report, testing, traces, views
                            the rooms, with all the rest
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from heaplab.lab import Comparison, Run
     from heaplab.lab.compare import compare
     from heaplab.lab.run import run
-    from heaplab.pages.viewing import view
+    from heaplab.pages.widget import view
     from heaplab.process import Process
     from heaplab.traces import Event, Op, Trace, open_trace, synthetic
 
@@ -36,7 +36,7 @@ _FOUND = {
     "Kernel": "kernel",
     **dict.fromkeys(("Comparison", "Run", "compare", "run"), "lab"),
     "Process": "process",
-    "view": "pages.viewing",
+    "view": "pages.widget",
     **dict.fromkeys(("Event", "Op", "Trace", "open_trace", "synthetic"), "traces"),
 }
 _ROOMS = (

@@ -3,14 +3,28 @@
 It needs the package anywidget: `pip install heaplab[notebook]`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, Protocol
 
-import traitlets
-from anywidget import AnyWidget
+from heaplab.errors import HeaplabError, UsageError
 
-from heaplab.errors import HeaplabError
+try:
+    import traitlets
+    from anywidget import AnyWidget
+except ImportError as missing:
+    raise UsageError(
+        f"a widget needs the package {missing.name}, which is not installed: pip install 'heaplab[notebook]'"
+    ) from None
+
+from heaplab.allocators import Spec
+from heaplab.lab import RAM
+from heaplab.lab.moments import Moments
+from heaplab.pages.answers import Answers
 from heaplab.pages.page import module, style
+from heaplab.traces import Trace, open_trace
+from heaplab.views.contents import run_container
+from heaplab.views.run import view_of
 
 
 class Transport(Protocol):
@@ -34,7 +48,6 @@ class HeapWidget(AnyWidget):
 
     container: bytes as heaplab.views.packing makes them.  transport: who answers questions; None: nobody.
     options: of `mount` in heaplab.js; `timeline=False` shows the heap at one moment alone.
-    Attributes to set: `options`, before the widget is shown.
     """
 
     _esm = module()
@@ -46,7 +59,13 @@ class HeapWidget(AnyWidget):
     def __init__(self, container: bytes, transport: Transport | None = None, **options: Any) -> None:
         super().__init__(container=container, options=options, asks=transport is not None)
         self._transport = transport
+        self._resources = ExitStack()
         self.on_msg(self._answer)
+
+    def close(self) -> None:
+        """Take the widget away, and let go of the heaps behind it."""
+        super().close()
+        self._resources.close()
 
     def _answer(self, _widget: object, asked: Mapping[str, Any], _buffers: object) -> None:
         """Send the answer to a question {id, kind, question}."""
@@ -57,3 +76,39 @@ class HeapWidget(AnyWidget):
             self.send({"id": asked["id"], "error": str(error)})
         else:
             self.send({"id": asked["id"]}, [answer])
+
+
+def view(
+    trace: Trace | str,
+    allocators: Sequence[str | Spec] | str,
+    *,
+    at: int | None = None,
+    language: str = "c",
+    seed: int = 1,
+    ram: int | str = RAM,
+    payload: bool = True,
+) -> HeapWidget:
+    """Return a widget that shows a run of a trace on some designs, as `heaplab view --serve` does.
+
+    trace: a trace, or what `open_trace` opens.  allocators: designs.  at: the event around which a long trace
+    is to the byte at once; all other parts are computed when they are looked at.
+    Cost: two replays a design.  The heaps stay until the widget is closed.
+    Raises: UsageError when anywidget is not installed, or an argument makes no sense.
+
+    >>> from heaplab.traces import Event, Op, Trace
+    >>> shown = view(Trace.of([Event(Op.MALLOC, 0, 100), Event(Op.FREE, 0)], "two"), ["buddy", "rbtree"])
+    >>> shown.container[:4]
+    b'HLV1'
+    >>> shown.close()
+    """
+    opened = open_trace(trace) if isinstance(trace, str) else trace
+    specs = [allocators] if isinstance(allocators, str) else allocators
+    with ExitStack() as stack:
+        runs = [
+            stack.enter_context(Moments(opened, spec, language, seed=seed, ram=ram, payload=payload))
+            for spec in specs
+        ]
+        seen = view_of(runs, at=at, seed=seed, ram=ram, payload=payload)
+        widget = HeapWidget(run_container(seen, at=at), Answers(seen, runs))
+        widget._resources = stack.pop_all()
+    return widget

@@ -59,7 +59,9 @@ class _Transport:
 
 
 def test_a_widget_answers_by_its_transport(monkeypatch: pytest.MonkeyPatch) -> None:
-    widget = pytest.importorskip("heaplab.pages.widget", reason="needs anywidget")
+    pytest.importorskip("anywidget", reason="needs anywidget for a widget")
+    from heaplab.pages import widget  # noqa: PLC0415 - only where anywidget is
+
     shown = widget.HeapWidget(b"HLV1", _Transport(), moment=3)
     assert (shown.container, shown.options, shown.asks) == (b"HLV1", {"moment": 3}, True)
     sent: list[Any] = []
