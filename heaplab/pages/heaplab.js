@@ -3,6 +3,7 @@
 //   mount(element, container, transport, options)   a run over time: maps, curves, clock, strips
 //   mountHeap(element, containers, options)         the heaps of one or more designs at one moment: strips
 //   default.render({model, el})                     the same for a notebook (anywidget)
+//   decode(bytes), fromBase64(text), bytesText(n)   a container's manifest and columns; bytes; "1.5 KiB"
 //
 // Each returns a promise of the View, whose `choose({moment, row})`, `look({x0, x1, y0, y1})` and `destroy()` others may call.
 //
@@ -17,9 +18,9 @@
 import { decode, fromBase64 } from "./container.js";
 import { Data, joinMoments } from "./model.js";
 import { View } from "./view.js";
-import { make } from "./words.js";
+import { bytesText, make } from "./words.js";
 
-export { decode, fromBase64 };
+export { bytesText, decode, fromBase64 };
 
 export async function mount(element, container, transport = null, options = {}) {
   return shown(element, async () => {

@@ -2,7 +2,7 @@
 import { bytesText, addressText, make, plural } from "./words.js";
 import { where } from "./strip.js";
 
-const MOST_NODES = 63;
+const MOST_NODES = 31;
 const MOST_ROWS = 40;
 const MOST_IN_ROW = 12;
 const SVG = "http://www.w3.org/2000/svg";
@@ -79,7 +79,7 @@ function tree(entries, pick) {
     svg.append(group);
   }
   const rest = entries.length - shown.length;
-  return make("div", { class: "heaplab-tree" }, svg, rest > 0 ? make("p", { class: "heaplab-note" }, `and ${plural(rest, "entry").replace("entrys", "entries")} below`) : null);
+  return make("div", { class: "heaplab-tree", "data-root": tops[0].x }, svg, rest > 0 ? make("p", { class: "heaplab-note" }, `and ${plural(rest, "entry").replace("entrys", "entries")} below`) : null);
 }
 
 function draw(name, attributes = {}) {

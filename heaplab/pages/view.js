@@ -637,6 +637,7 @@ export class View {
       return make("div", {}, title, make("p", { class: "heaplab-note" }, when, " ", go), make("div", { class: "heaplab-wide" }, drawStructure(free, pick)));
     });
     this.structures.replaceChildren(...parts);
+    for (const tree of this.structures.querySelectorAll(".heaplab-tree")) tree.scrollLeft = Number(tree.dataset.root) - tree.clientWidth / 2;
   }
 }
 

@@ -2,7 +2,7 @@
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
-// 0: "0 B"; 1536: "1.5 KiB". Exact where it is short, else three digits.
+// 0: "0 B"; 1536: "1.5 KiB"; 153700: "150 KiB". Three digits; exact where it is a whole number.
 export function bytesText(count) {
   let unit = 0;
   let value = count;
@@ -10,8 +10,8 @@ export function bytesText(count) {
     value /= 1024;
     unit++;
   }
-  const short = value >= 999.5 ? String(Math.round(value)) : value.toPrecision(3).replace(/\.?0+$/, "");
-  return `${Number.isInteger(value) ? value : short} ${UNITS[unit]}`;
+  const digits = Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2;
+  return `${Number.isInteger(value) ? value : Number(value.toFixed(digits))} ${UNITS[unit]}`;
 }
 
 // "37 B", "1.5 KiB (1,536 B)": to the byte, whatever the size.

@@ -197,6 +197,21 @@ def test_keys_move_and_zoom(view: Any) -> None:
     assert view.evaluate(f"{low}[{first}]") < view.evaluate(f"{low}[{second}]")
 
 
+def test_bytes_are_read_in_units(view: Any) -> None:
+    told = view.evaluate(
+        """async ([text, sizes]) => {
+            const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
+            const { bytesText } = await import(url);
+            return sizes.map(bytesText);
+        }""",
+        [module(), [0, 1, 1000, 1024, 1536, 10_300, 153_600, 153_700, (1 << 20) - 1, 5 << 20, 11_950_000]],
+    )
+    assert told == [
+        *("0 B", "1 B", "1000 B", "1 KiB", "1.5 KiB", "10.1 KiB", "150 KiB", "150 KiB"),
+        *("1024 KiB", "5 MiB", "11.4 MiB"),
+    ]
+
+
 def test_every_colour_is_named(view: Any) -> None:
     for quality in view.evaluate(
         "[...document.querySelector('.heaplab-tools select').options].map((o) => o.value)"
