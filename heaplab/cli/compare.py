@@ -12,6 +12,7 @@ from rich.progress import Progress as Bar
 
 from heaplab import lab, report
 from heaplab.allocators.registry import LANGUAGES
+from heaplab.cli._moments import moments_at_peaks
 from heaplab.cli._outputs import demand_writable_file, demand_writable_folder
 from heaplab.cli._suggestions import suggestions
 from heaplab.errors import UsageError
@@ -169,8 +170,11 @@ def compare(
             click.echo(line)
         sys.stdout.flush()
     if report_path is not None:
-        write = report.write_page if one_page else report.write
-        click.echo(f"\nfigures: {write(comparison, report_path)}")
+        if one_page:
+            page = report.write_page(comparison, report_path, moments_at_peaks(comparison, specs))
+        else:
+            page = report.write(comparison, report_path)
+        click.echo(f"\nfigures: {page}")
     sys.stdout.flush()
     if comparison.interrupted:
         click.echo(

@@ -3,16 +3,15 @@
 heaplab/views/packing.py says what the containers hold.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from threading import Lock
 from typing import Any, Final
 
 import numpy as np
 
-from heaplab.allocators import Allocator
 from heaplab.errors import UsageError
-from heaplab.lab.moments import Moment, Moments
+from heaplab.lab.moments import Moments
 from heaplab.traces.event import MAX_SIZE
 from heaplab.views.contents import (
     Column,
@@ -22,21 +21,18 @@ from heaplab.views.contents import (
     event_columns,
     grid_of,
     level_columns,
-    live_columns,
     manifest,
-    recorded_columns,
     told_of,
 )
+from heaplab.views.moment import look_of, moment_columns
 from heaplab.views.packing import pack
-from heaplab.views.recorded import record
 from heaplab.views.run import DesignRun, RunView
 
 #: blocks, and events, of a window; of more blocks it is a grid
 MOST_BLOCKS: Final = 60_000
 MOST_EVENTS: Final = 1_000_000
-#: columns and rows of a grid; references of an event; bytes of a block
+#: columns and rows of a grid; bytes of a block
 MOST_CELLS: Final = 4096
-MOST_REFERENCES: Final = 10_000
 MOST_BYTES: Final = 4096
 #: answers are packed fast
 _LEVEL: Final = 1
@@ -122,18 +118,8 @@ class Answers:
         number = self._run(ask)
         done = self._done(ask, number)
         with self._lock:
-            moments = self._moments[number]
-            moment = moments.at(done)
-            heaps = {each: _look(moment.heap(each)) for each in moment.processes}
-            copied = partial(self._view.runs[number].copied.at, done)
-            recorded = record(done, heaps, _sharers(moment), copied)
-            labels = {process: moment.labels(process) for process in moment.processes}
-            references = moments.references(done - 1)[-MOST_REFERENCES:] if done else []
-        texts = Texts()
-        columns: Columns = {"key.moment": np.array([done], np.uint32)}
-        columns |= recorded_columns(0, [recorded], texts) | live_columns(recorded, labels)
-        columns["ref.address"] = np.array([each.address for each in references], np.uint64)
-        columns["ref.store"] = np.array([each.is_store for each in references], np.uint8)
+            texts, copied = Texts(), partial(self._view.runs[number].copied.at, done)
+            recorded, columns = moment_columns(self._moments[number].at(done), texts, copied)
         about = {"run": number, "moment": done, "fault": recorded.fault}
         return self._packed("moment", texts, columns, about)
 
@@ -147,7 +133,7 @@ class Answers:
         number, process = self._run(ask), ask.number("process", 0, 0xFFFF, 0)
         done, start = self._done(ask, number), ask.number("start", 0, MAX_SIZE)
         with self._lock:
-            heap = _look(self._moments[number].at(done).heap(process))
+            heap = look_of(self._moments[number].at(done).heap(process))
             span = next((each for each in heap.walk() if each.start <= start < each.end), None)
             if span is None:
                 raise UsageError(f"start={start}: no span of the heap has this address at moment {done}")
@@ -211,19 +197,3 @@ def _rows_in(
     there = (address != 0) & (start < high) & (start + places.span[rows] > low)
     found: Column = rows[there & (lives.process[rows] == process)]
     return found
-
-
-def _look(heap: Allocator) -> Allocator:
-    """Return the same heap as a look sees it: what is asked of it is no system call."""
-    return heap.attach(heap.process.look())
-
-
-def _sharers(moment: Moment) -> Callable[[int, Column, Column], Column]:
-    """Return who tells how many processes of the trace have each page: snapshots do not count."""
-
-    def sharers(number: int, address: Column, _frame: Column) -> Column:
-        if len(moment.processes) == 1:
-            return np.ones(len(address), np.int64)
-        return np.array([moment.sharers(number, page) for page in address.tolist()], np.int64)
-
-    return sharers

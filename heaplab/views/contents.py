@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from heaplab.allocators import State
 from heaplab.lab.moments import Label
-from heaplab.traces import Op
+from heaplab.traces import Header, Op
 from heaplab.views.levels import Grid, grid
 from heaplab.views.packing import Piece, join, store
 from heaplab.views.recorded import NOTHING, PAGE_STATES, Recorded
@@ -68,7 +68,13 @@ class Texts:
 
 def manifest(view: RunView, kind: str, texts: Texts, **more: Any) -> dict[str, Any]:
     """Return what the manifest of every kind says, and `more`."""
-    header = view.header
+    return manifest_of(view.header, [told_of(run) for run in view.runs], kind, texts, **more)
+
+
+def manifest_of(
+    header: Header, runs: Sequence[Mapping[str, Any]], kind: str, texts: Texts, **more: Any
+) -> dict[str, Any]:
+    """Return the same without a view.  runs: as `told_of` tells of them."""
     return {
         "version": VERSION,
         "kind": kind,
@@ -79,10 +85,10 @@ def manifest(view: RunView, kind: str, texts: Texts, **more: Any) -> dict[str, A
             "events": header.events,
             "processes": header.processes,
             "threads": header.threads,
-            "peak": view.peak,
+            "peak": header.peak_index,
             "peak_live": header.peak_live,
         },
-        "runs": [told_of(run) for run in view.runs],
+        "runs": list(runs),
         "texts": texts.all(),
         "states": [state.name.lower() for state in State],
         "page_states": list(PAGE_STATES),

@@ -2,13 +2,13 @@
 
 import base64
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 import numpy as np
 
-from heaplab.lab import Comparison, HeapMap, Run
+from heaplab.lab import RAM, Comparison, HeapMap, Run
 from heaplab.lab.metrics import Excess
 from heaplab.lab.record import NATIVE
 from heaplab.native.playing import FINISHED, STOPPED
@@ -61,8 +61,18 @@ def bars(runs: Sequence[Run]) -> str:
     )
 
 
-def maps(comparison: Comparison, runs: Sequence[Run], name: str, number: int, data: dict[str, Any]) -> str:
-    """The map of each heap, to one scale, and what is known of each pixel for page.js."""
+def maps(
+    comparison: Comparison,
+    runs: Sequence[Run],
+    name: str,
+    number: int,
+    moments: Mapping[str, bytes],
+    data: dict[str, Any],
+) -> str:
+    """The map of each heap, to one scale, and what is known of each pixel for page.js.
+
+    moments: by allocator, what a click opens; see `write_page`.
+    """
     sound, reasons = [], []
     for run in runs:
         if why := _unseen(run, run.heap_map):
@@ -96,6 +106,8 @@ def maps(comparison: Comparison, runs: Sequence[Run], name: str, number: int, da
                 "regions": heap.regions,
                 "shares": base64.b64encode(known.astype(np.uint8).tobytes()).decode(),
                 "command": _view_command(comparison, run, name, heap.event),
+                "allocator": run.allocator,
+                "moment": base64.b64encode(moments.get(run.allocator, b"")).decode(),
             }
         )
     if not shown:
@@ -105,7 +117,8 @@ def maps(comparison: Comparison, runs: Sequence[Run], name: str, number: int, da
         "<h3>The heaps at the peak of live</h3>\n"
         f"<p class=note>The largest heap of each, to one scale: a pixel is {grid.cell} bytes and has the "
         f"mean colour of what lies in them, a row is {row}; addresses run from left to right, and from top "
-        "to bottom. A click tells how to open the view at that moment.</p>\n"
+        f"to bottom. A click {'opens the heap' if moments else 'tells how to open the view'} at that "
+        "moment.</p>\n"
         "<ul class=key><li><i class=live></i>payload</li><li><i class=internal></i>overhead: rounding, "
         "headers, metadata</li><li><i class=free></i>free</li></ul>\n"
         f"<div class=maps data-trace={number}>{''.join(shown)}</div>"
@@ -125,6 +138,10 @@ def _view_command(comparison: Comparison, run: Run, name: str, event: int) -> st
         words += ["--language", run.language]
     if run.seed != 1:
         words += ["--seed", str(run.seed)]
+    settings = comparison.settings
+    if settings["ram"] != RAM:
+        words += ["--ram", str(settings["ram"])]
+    words += ["--no-payload"] * (not settings.get("payload", True)) + ["--lenient"] * settings["lenient"]
     return shlex.join([*words, "-o", "view.html"])
 
 

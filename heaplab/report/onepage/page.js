@@ -437,32 +437,55 @@ function makeMaps(room) {
         said.textContent = underPixel(map, row * map.columns + column);
       }
     });
-    button.addEventListener("click", () => openMap(map));
+    button.addEventListener("click", () => openMap(map, maps));
   }
 }
 
-/** Tell how the view at the moment of a map is opened. */
-function openMap(map) {
-  const close = make("button", {}, "close");
-  const buttons = make("form", { method: "dialog" }, close);
+/** Open the heap at the moment of a map, where the page has it, and tell how the whole view is opened. */
+function openMap(map, maps) {
   const dialog = make("dialog", { "aria-label": map.title }, make("b", {}, map.title));
-  if (map.command.startsWith("heaplab ")) {
-    const code = make("code", {}, map.command);
-    const copy = make("button", { type: "button" }, "copy");
-    copy.addEventListener("click", () => {
-      getSelection().selectAllChildren(code);
-      document.execCommand("copy"); // pages from a file have no navigator.clipboard
-      copy.textContent = "copied";
+  const buttons = make("form", { method: "dialog" }, make("button", {}, "close"));
+  let shown = null;
+  if (map.moment && globalThis.heaplabPages) {
+    const place = make("div", { class: "heap" });
+    const beside = make("select", { "aria-label": "beside it" }, make("option", { value: "" }, "nothing"));
+    maps.forEach((other, at) => {
+      if (other !== map && other.moment) beside.append(make("option", { value: at }, other.allocator));
     });
-    buttons.prepend(copy);
-    dialog.append(make("p", { class: "note" }, "This command makes a page of the heap at that moment, where every block can be asked:"), code);
-  } else {
-    dialog.append(make("p", {}, map.command));
+    const show = async () => {
+      const { mountHeap, fromBase64 } = globalThis.heaplabPages;
+      const both = [map, ...(beside.value ? [maps[beside.value]] : [])];
+      (await shown)?.destroy();
+      shown = mountHeap(place, both.map(({ moment }) => fromBase64(moment)), {});
+    };
+    beside.addEventListener("change", show);
+    if (beside.options.length > 1) dialog.append(make("label", { class: "controls" }, "beside it: ", beside));
+    dialog.append(place);
+    dialog.classList.add("large");
+    show();
   }
+  if (map.command.startsWith("heaplab ")) dialog.append(...command(map, buttons));
+  else dialog.append(make("p", { class: "note" }, map.command));
   dialog.append(buttons);
-  dialog.addEventListener("close", () => dialog.remove());
+  dialog.addEventListener("close", async () => {
+    dialog.remove();
+    (await shown)?.destroy();
+  });
   document.body.append(dialog);
   dialog.showModal();
+}
+
+/** The command that opens the whole view, to copy. */
+function command(map, buttons) {
+  const code = make("code", {}, map.command);
+  const copy = make("button", { type: "button" }, "copy");
+  copy.addEventListener("click", () => {
+    getSelection().selectAllChildren(code);
+    document.execCommand("copy"); // pages from a file have no navigator.clipboard
+    copy.textContent = "copied";
+  });
+  buttons.prepend(copy);
+  return [make("p", { class: "note" }, "This command makes a page of the whole run, from its first event to its last:"), code];
 }
 
 // ---- all of it ----

@@ -6,7 +6,7 @@ and maps are there without JavaScript; sorting, curves and what lies under the p
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from heaplab.files import replacing
 from heaplab.lab import Comparison, Run
+from heaplab.pages import page as pages
 from heaplab.report import style
 from heaplab.report.columns import Column, shown_columns
 from heaplab.report.means import Mean, Summary
@@ -40,21 +41,32 @@ _COLOURS = (
 )  # fmt: skip
 
 
-def write_page(comparison: Comparison, path: str | os.PathLike[str]) -> Path:
+#: what the page's own script takes from that of heaplab.pages
+_OFFER = "globalThis.heaplabPages = { mountHeap, fromBase64 };\n"
+
+
+def write_page(
+    comparison: Comparison,
+    path: str | os.PathLike[str],
+    moments: Mapping[tuple[str, str], bytes] | None = None,
+) -> Path:
     """Write the comparison as one HTML file, whole or not at all; return its path.
 
     The page shows fragmentation over time, and times, of a comparison with walks.
+    moments: the heaps at the peak, by trace and allocator, as `heaplab.views.moment` packs them.  A click
+    on a map opens its moment; on another map it tells the command that opens the view.
     Cost: about 20 ms and 30 KiB of page a run.  Raises: OSError when it cannot be written; UsageError when
     something else than a file has its place.
     """
-    text = page_text(comparison)
+    text = page_text(comparison, moments)
     with replacing(path) as file:
         file.write(text.encode(errors="replace"))  # names of files may be no Unicode
     return Path(path)
 
 
-def page_text(comparison: Comparison) -> str:
-    """Return the page."""
+def page_text(comparison: Comparison, moments: Mapping[tuple[str, str], bytes] | None = None) -> str:
+    """Return the page; see `write_page`."""
+    moments = moments or {}
     allocators = list(dict.fromkeys(run.allocator for run in comparison.runs))
     drawn = [name for name in comparison.headers if comparison.of_trace(name)]
     data: dict[str, Any] = {"allocators": [_look(number, name) for number, name in enumerate(allocators)]}
@@ -64,10 +76,10 @@ def page_text(comparison: Comparison) -> str:
     data["traces"] = []
     for number, name in enumerate(drawn):
         data["traces"].append({})
-        parts.append(_trace(comparison, name, number, allocators, data["traces"][-1]))
+        parts.append(_trace(comparison, name, number, allocators, moments, data["traces"][-1]))
     parts += [note(sentence) for sentence in remarks(comparison)]
     parts.append(_definitions(comparison))
-    return _document("\n".join(parts), data)
+    return _document("\n".join(parts), data, views=bool(moments))
 
 
 def _look(number: int, allocator: str) -> dict[str, str]:
@@ -79,9 +91,11 @@ def _look(number: int, allocator: str) -> dict[str, str]:
 # ---- frame ----
 
 
-def _document(body: str, data: dict[str, Any]) -> str:
+def _document(body: str, data: dict[str, Any], *, views: bool) -> str:
+    """The page around its body.  views: maps open their moments; heaplab.pages has the script for it."""
     room = files("heaplab.report.onepage")
     css, js = ((room / f"page.{kind}").read_text() for kind in ("css", "js"))
+    view = f"<style>\n{pages.style()}</style>\n<script type=module>\n{pages.script()}{_OFFER}</script>\n"
     written = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
@@ -93,7 +107,7 @@ def _document(body: str, data: dict[str, Any]) -> str:
         f"<title>heaplab: allocators compared</title>\n<style>\n{css}</style></head>\n"
         f"<body>\n<main>\n{body}\n</main>\n"
         f'<script type="application/json" id="report">{written}</script>\n'
-        f'<script type="module">\n{js}</script>\n</body></html>\n'
+        f'{view if views else ""}<script type="module">\n{js}</script>\n</body></html>\n'
     )
 
 
@@ -138,7 +152,7 @@ def _definitions(comparison: Comparison) -> str:
     terms = "\n".join(
         f"<dt>{escape(word)}</dt><dd>{escape(said)}</dd>" for word, said in legend_rows(legend(comparison))
     )
-    return f"<section><h2>Definitions</h2>\n<dl>\n{terms}</dl></section>"
+    return f"<section><h2>Definitions</h2>\n<dl class=definitions>\n{terms}</dl></section>"
 
 
 # ---- tables ----
@@ -202,9 +216,15 @@ def _by_trace(summary: Summary, mean: Mean) -> dict[str, Any]:
 
 
 def _trace(
-    comparison: Comparison, name: str, number: int, allocators: Sequence[str], data: dict[str, Any]
+    comparison: Comparison,
+    name: str,
+    number: int,
+    allocators: Sequence[str],
+    moments: Mapping[tuple[str, str], bytes],
+    data: dict[str, Any],
 ) -> str:
     header, runs = comparison.headers[name], comparison.of_trace(name)
+    its_moments = {allocator: moment for (trace, allocator), moment in moments.items() if trace == name}
     parts = [
         f"<section class=trace id=trace-{number}><h2>{escape(str(heading(name, header)))}</h2>",
         f"<div class=verdict>{_verdict(verdict_of(comparison, name))}</div>",
@@ -212,7 +232,7 @@ def _trace(
         *(note(f"{mark} {text}") for mark, text in notes(runs)),
         _figure("memory over the trace", lambda: _curves(comparison, runs, name, number, allocators, data)),
         _figure("where the heaps' bytes are", lambda: bars(runs)),
-        _figure("the heap maps", lambda: maps(comparison, runs, name, number, data)),
+        _figure("the heap maps", lambda: maps(comparison, runs, name, number, its_moments, data)),
         "</section>",
     ]
     return "\n".join(parts)
