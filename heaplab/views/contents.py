@@ -68,11 +68,12 @@ class Texts:
 
 def manifest(view: RunView, kind: str, texts: Texts, **more: Any) -> dict[str, Any]:
     """Return what the manifest of every kind says, and `more`."""
-    return manifest_of(view.header, [told_of(run) for run in view.runs], kind, texts, **more)
+    runs = [told_of(run) for run in view.runs]
+    return manifest_of(view.header, kind, texts, **{"runs": runs, **more})
 
 
 def manifest_of(
-    header: Header, runs: Sequence[Mapping[str, Any]], kind: str, texts: Texts, **more: Any
+    header: Header, kind: str, texts: Texts, *, runs: Sequence[Mapping[str, Any]], **more: Any
 ) -> dict[str, Any]:
     """Return the same without a view.  runs: as `told_of` tells of them."""
     return {

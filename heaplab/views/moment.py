@@ -61,7 +61,7 @@ def moment_container(moments: Moments, done: int) -> bytes:
         "exact": [max(done - 1, 0), done],
         "remarks": [_COPIED_ARE_OWN] if header.processes > 1 else [],
     }
-    return pack(manifest_of(header, [told], "moment", texts, **about), columns)
+    return pack(manifest_of(header, "moment", texts, runs=[told], **about), columns)
 
 
 def moment_columns(

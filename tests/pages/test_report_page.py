@@ -8,22 +8,26 @@ import pytest
 
 from heaplab import lab
 from heaplab.lab import Comparison, Run
+from heaplab.lab.moments import Moments
 from heaplab.report.columns import percent
 from heaplab.report.onepage import page_text
 from heaplab.traces import Trace, synthetic
 from heaplab.units import format_size
+from heaplab.views.moment import moment_container
 
 LOST = "freelist:fit=worst"
+
+
+def timed_trace() -> Trace:
+    events = synthetic(1500, seed=3, slots=150).events()
+    return Trace.of([event._replace(time=1000 * at) for at, event in enumerate(events)], "timed")
 
 
 @pytest.fixture(scope="module")
 def comparison() -> Comparison:
     """Two traces, one with times, on four designs, one of which crashed on the first."""
-    timed = [
-        event._replace(time=1000 * at) for at, event in enumerate(synthetic(1500, seed=3, slots=150).events())
-    ]
     untimed = [event._replace(time=0) for event in synthetic(900, seed=4, slots=80).events()]
-    traces = [Trace.of(timed, "timed"), Trace.of(untimed, "untimed")]
+    traces = [timed_trace(), Trace.of(untimed, "untimed")]
     whole = lab.compare(traces, ["buddy", "rbtree", "freelist", LOST], walks=6, jobs=1)
     lost = Run.lost(
         trace="timed", events=1500, allocator=LOST, language="c", seed=1, outcome="crashed", reason="SIGSEGV"
@@ -190,7 +194,29 @@ def test_a_map_tells_what_lies_under_the_pointer_and_opens_with_its_command(
     command = page.locator("dialog code").inner_text()
     assert command == f"heaplab view timed.hlt --allocators rbtree --at {event} -o view.html"
     page.keyboard.press("Escape")
-    assert page.locator("dialog").count() == 0
+    page.locator("dialog").wait_for(state="detached")
+
+
+def test_a_map_whose_moment_is_in_the_page_opens_the_heap_then_and_another_beside_it(
+    open_page: Any, comparison: Comparison
+) -> None:
+    moments = {}
+    for allocator in ("buddy", "rbtree"):
+        with Moments(timed_trace(), allocator) as each:
+            moments["timed", allocator] = moment_container(each, run_of(comparison, allocator).heap_map.event)
+    page = open_page(page_text(comparison, moments))
+    page.locator("button.map").first.click()
+    dialog = page.locator("dialog")
+    dialog.locator(".heaplab-strip canvas").first.wait_for()
+    assert dialog.locator(".heaplab-strip").count() == 1
+    live = run_of(comparison, "buddy").fragmentation.live
+    page.wait_for_function("document.querySelector('dialog .heaplab')?.heaplab?.settled")
+    assert f"{format_size(live)} asked for" in dialog.inner_text()
+    assert "not all blocks" not in dialog.inner_text()
+    dialog.locator("select").first.select_option(label="rbtree")
+    page.wait_for_function("document.querySelectorAll('dialog .heaplab-strip').length == 2")
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="detached")
 
 
 def test_the_figure_shown_trace_by_trace_can_be_chosen(
