@@ -18,11 +18,10 @@ from heaplab.outside import find_allocators
 from heaplab.pages.answers import Answers
 from heaplab.pages.page import module, page
 from heaplab.pages.serving import Server
-from heaplab.pages.viewing import MOST
 from heaplab.traces import open_trace
 from heaplab.units import parse_size
 from heaplab.views.contents import run_container
-from heaplab.views.run import view_of
+from heaplab.views.run import MOST_DESIGNS, view_of
 
 
 @click.command()
@@ -32,7 +31,7 @@ from heaplab.views.run import view_of
     metavar="SPEC,...",
     default="buddy,rbtree",
     show_default=True,
-    help=f"Designs with their parameters, side by side on one clock: at most {MOST}.",
+    help=f"Designs with their parameters, side by side on one clock: at most {MOST_DESIGNS}.",
 )
 @click.option("-o", "--output", metavar="PAGE.html", help="Write one file that opens anywhere.")
 @click.option("--at", type=int, metavar="N", help="The event around which a long trace is shown to the byte.")
@@ -144,6 +143,6 @@ def _designs(text: str, language: str) -> Sequence[Spec]:
                 "heap: name a design of heaplab's, or a file that defines one"
             )
         specs.append(found)
-    if len(specs) > MOST:
-        raise UsageError(f"--allocators {text}: these are {len(specs)}: name at most {MOST}")
+    if len(specs) > MOST_DESIGNS:
+        raise UsageError(f"--allocators {text}: these are {len(specs)}: name at most {MOST_DESIGNS}")
     return specs

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heaplab.allocators import Spec
+from heaplab.errors import UsageError
 from heaplab.kernel import Kernel
 from heaplab.lab import RAM
 from heaplab.lab.copied import Copied
@@ -26,6 +27,8 @@ from heaplab.traces.trace import Header
 from heaplab.units import format_size
 from heaplab.views.recorded import Recorded, page_runs, record
 
+#: designs side by side
+MOST_DESIGNS: Final = 3
 #: moments of the overview
 _CURVE: Final = 1000
 #: moments recorded whole, in a trace with more events; of one with fewer all are
@@ -162,6 +165,8 @@ def view_of(
     progress: Callable[[str, int], None] = lambda what, done: None,
 ) -> RunView:
     """Return the run of one trace of which all these are the moments; see `run_view`."""
+    if not 1 <= len(runs) <= MOST_DESIGNS:
+        raise UsageError(f"a view shows one to {MOST_DESIGNS} designs side by side, and these are {len(runs)}")
     trace = runs[0].trace
     events = trace.header.events
     logs = [moments.log() for moments in runs]

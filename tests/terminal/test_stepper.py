@@ -4,6 +4,7 @@ import asyncio
 import html
 import re
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -52,7 +53,8 @@ def drive(steps: Steps, script: Script, event: int = 0, size: tuple[int, int] = 
             await pilot.pause()
             await script(app, pilot)
 
-    asyncio.run(run())
+    with ThreadPoolExecutor(1) as apart:  # this thread may have a loop of its own: a browser's
+        apart.submit(asyncio.run, run()).result()
 
 
 def screen(app: Stepper) -> str:
