@@ -1,6 +1,5 @@
 """The free blocks where a design keeps them, as lines: a list, or a tree with its branches drawn."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,12 +17,15 @@ class FreeLine:
 
 
 def is_tree(entries: Sequence[Entry]) -> bool:
-    """Return whether some free block leads to more than one other.
+    """Return whether the entries are more than lists, where each leads to the next.
 
-    >>> is_tree([Entry(8, 32, "", 0), Entry(64, 32, "", 8)])
+    >>> is_tree([Entry(8, 32, "0"), Entry(64, 32, "1", under=8)])
     False
+    >>> is_tree([Entry(8, 32, "L", under=64), Entry(64, 32, "root")])
+    True
     """
-    return max(Counter(entry.under for entry in entries if entry.under).values(), default=0) > 1
+    starts = [0, *(entry.start for entry in entries)]
+    return any(entry.under not in (0, before) for before, entry in zip(starts, entries, strict=False))
 
 
 def free_lines(entries: Sequence[Entry], *, tree: bool | None = None) -> tuple[FreeLine, ...]:
