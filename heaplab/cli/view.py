@@ -25,7 +25,7 @@ from heaplab.views.run import MOST_DESIGNS, view_of
 
 
 @click.command()
-@click.argument("trace")
+@click.argument("trace", metavar="TRACE")
 @click.option(
     "--allocators",
     metavar="SPEC,...",
@@ -33,7 +33,7 @@ from heaplab.views.run import MOST_DESIGNS, view_of
     show_default=True,
     help=f"Designs with their parameters, side by side on one clock: at most {MOST_DESIGNS}.",
 )
-@click.option("-o", "--output", metavar="PAGE.html", help="Write one file that opens anywhere.")
+@click.option("-o", "--output", metavar="FILE", help="Write one page, a file that opens anywhere.")
 @click.option("--at", type=int, metavar="N", help="The event around which a long trace is shown to the byte.")
 @click.option("--serve", is_flag=True, help="Show the page from this computer, and compute what it asks for.")
 @click.option(

@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
-from heaplab.errors import HeaplabError, UsageError
+from heaplab.errors import UsageError
 from heaplab.pages.answers import Answers
 
 HOST: Final = "127.0.0.1"
@@ -102,14 +102,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, answer: Callable[..., bytes], query: str) -> tuple[int, str, bytes]:
         """Return status, kind and body."""
         try:
-            words = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
-            question = dict(words)
-            if len(question) < len(words):
-                raise UsageError("a word stands twice in the question: once is enough")
-            return 200, _BYTES, answer(**question)
-        except (UsageError, ValueError) as error:
+            return 200, _BYTES, answer(**_question(query))
+        except UsageError as error:
             return 400, _TEXT, f"{error}\n".encode()
-        except HeaplabError as error:
+        except Exception as error:  # a heap that cannot be read, or no memory: the next question may go well
             return 500, _TEXT, f"{type(error).__name__}: {error}\n".encode()
 
     def _send(self, status: int, kind: str, body: bytes) -> None:
@@ -123,3 +119,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Say nothing of requests."""
+
+
+def _question(query: str) -> dict[str, str]:
+    """Return the words of a query.  Raises: UsageError when it is none, or says something twice."""
+    try:
+        words = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+    except ValueError as error:
+        raise UsageError(f"{error}: a question is NAME=NUMBER&NAME=NUMBER") from None
+    question = dict(words)
+    if len(question) < len(words):
+        raise UsageError("a word stands twice in the question: once is enough")
+    return question
