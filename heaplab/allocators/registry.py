@@ -12,7 +12,6 @@ what the linker gathered from csrc/designs.  Nothing is registered by hand.
 """
 
 import difflib
-import importlib.metadata
 import importlib.util
 import inspect
 import warnings
@@ -30,6 +29,8 @@ from heaplab.allocators.written import design_of_file
 from heaplab.errors import UsageError
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from heaplab.process import Process
 
 LANGUAGES = ("python", "c")
@@ -72,8 +73,10 @@ def _own(language: str) -> dict[str, type[Allocator]]:
 
 
 @cache
-def _offered() -> dict[str, importlib.metadata.EntryPoint]:
-    return {entry.name: entry for entry in importlib.metadata.entry_points(group="heaplab.allocators")}
+def _offered() -> "dict[str, EntryPoint]":
+    from importlib.metadata import entry_points  # noqa: PLC0415 - takes 50 ms, and few need it
+
+    return {entry.name: entry for entry in entry_points(group="heaplab.allocators")}
 
 
 def names(language: str = "python") -> list[str]:
@@ -147,7 +150,7 @@ def _from_name(name: str, language: str) -> type[Allocator]:
     raise UsageError(f"there is no allocator {name!r} in {language}{_near(name, known)}")
 
 
-def _load(entry: importlib.metadata.EntryPoint) -> type[Allocator]:
+def _load(entry: "EntryPoint") -> type[Allocator]:
     what = f"the allocator {entry.name}, which an installed package offers as {entry.value},"
     try:
         design = entry.load()

@@ -33,7 +33,7 @@ OK, FOUND_WRONG, INTERRUPTED = 0, 1, 130
 @click.option(
     "--allocators",
     metavar="SPEC,...",
-    default=",".join(lab.DEFAULT_ALLOCATORS),
+    default=",".join(lab.default_allocators()),
     show_default=True,
     help="Designs with their parameters: name[:key=value]...; files: NAME.py, mm.c, NAME.so.",
 )

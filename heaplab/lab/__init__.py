@@ -7,20 +7,19 @@ metrics                       what is measured, each quantity defined once
 """
 
 from heaplab.lab.compare import (
-    DEFAULT_ALLOCATORS,
     DEFAULT_MAX_MEMS,
     DEFAULT_MAX_SECONDS,
     Clock,
     Comparison,
     Progress,
     compare,
+    default_allocators,
 )
 from heaplab.lab.moments import Moments
 from heaplab.lab.record import HeapMap, Run, Seconds, Timeline
 from heaplab.lab.run import RAM, run
 
 __all__ = [
-    "DEFAULT_ALLOCATORS",
     "DEFAULT_MAX_MEMS",
     "DEFAULT_MAX_SECONDS",
     "RAM",
@@ -33,5 +32,6 @@ __all__ = [
     "Seconds",
     "Timeline",
     "compare",
+    "default_allocators",
     "run",
 ]

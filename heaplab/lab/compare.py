@@ -26,14 +26,6 @@ from heaplab.shown import html, text
 from heaplab.traces import Header, Trace
 from heaplab.units import counted
 
-#: of freelist the classical fits, and every other design in C
-DEFAULT_ALLOCATORS = (
-    "freelist:fit=first:order=address",
-    "freelist:fit=next",
-    "freelist:fit=best",
-    "freelist:fit=worst",
-    *(name for name in names("c") if name != "freelist"),
-)
 #: a run stops above this many mems: ten seconds or so
 DEFAULT_MAX_MEMS = 1_000_000_000
 #: an event that takes longer ends its run
@@ -88,6 +80,13 @@ class Comparison:
         return html(self, "heaplab.report.notebook:comparison_html")
 
 
+def default_allocators() -> list[str]:
+    """Return what is compared by default: of freelist the classical fits, and every other design in C."""
+    fits = ("fit=first:order=address", "fit=next", "fit=best", "fit=worst")
+    others = (name for name in names("c") if name != "freelist")
+    return [*(f"freelist:{fit}" for fit in fits), *others]
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far a comparison is.
@@ -105,7 +104,7 @@ class Progress:
 
 def compare(
     traces: Sequence[str | Path | Trace],
-    allocators: Iterable[str | Spec | Peer] = DEFAULT_ALLOCATORS,
+    allocators: Iterable[str | Spec | Peer] | None = None,
     language: str = "c",
     *,
     max_mems: int | None = DEFAULT_MAX_MEMS,
@@ -124,7 +123,8 @@ def compare(
 ) -> Comparison:
     """Replay every trace on every allocator and return the records.
 
-    traces: names of bundled ones, paths, or Trace objects.  allocators: specs, or their texts, in `language`;
+    traces: names of bundled ones, paths, or Trace objects.
+    allocators: specs, or their texts, in `language`; by default those of `default_allocators`;
     an allocator from outside (mm.c) and any Peer among them is played as the real ones are.
     max_mems, seed, verify, payload, ram, walks: of each run.  max_seconds: by the clock on the wall; a run
     ends when one event, or one walk over its heaps, takes longer; None: never.  jobs: worker processes, by
@@ -159,7 +159,8 @@ def compare(
         "ram": ram,
         "walks": walks,
     }
-    entrants = [find_allocator(each, language) if isinstance(each, str) else each for each in allocators]
+    asked_for = default_allocators() if allocators is None else allocators
+    entrants = [find_allocator(each, language) if isinstance(each, str) else each for each in asked_for]
     specs = [each for each in entrants if isinstance(each, Spec)]
     sources = open_sources(traces, lenient=lenient)
     asked = [_asked(each) for each in native]

@@ -224,7 +224,7 @@ def test_nothing_to_compare(traces, allocators):
 
 
 def test_defaults_name_every_family_that_stands():
-    families = {spec.split(":")[0] for spec in lab.DEFAULT_ALLOCATORS}
+    families = {spec.split(":")[0] for spec in lab.default_allocators()}
     assert families == set(names("c"))
 
 
