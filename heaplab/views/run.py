@@ -166,7 +166,9 @@ def view_of(
 ) -> RunView:
     """Return the run of one trace of which all these are the moments; see `run_view`."""
     if not 1 <= len(runs) <= MOST_DESIGNS:
-        raise UsageError(f"a view shows one to {MOST_DESIGNS} designs side by side, and these are {len(runs)}")
+        raise UsageError(
+            f"a view shows one to {MOST_DESIGNS} designs side by side, and these are {len(runs)}"
+        )
     trace = runs[0].trace
     events = trace.header.events
     logs = [moments.log() for moments in runs]
