@@ -1,15 +1,16 @@
 """What of a step stands in which panel: a title and lines for a width."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from textwrap import wrap
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 from heaplab.views.changes import PageChange
 from heaplab.views.free import free_lines, is_tree
-from heaplab.views.heap import HeapView, PageState
+from heaplab.views.heap import BlockView, HeapView, PageState
 from heaplab.views.lines import (
     Line,
+    Place,
     block_text,
     change_lines,
     count,
@@ -37,7 +38,29 @@ class Content(NamedTuple):
     """What a panel shows."""
 
     title: str
-    lines: list[Line]
+    lines: Sequence[Line]
+
+
+class _AndBlocks(Sequence[Line]):
+    """Lines, and behind them one for each block, made when it is seen: a heap has thousands."""
+
+    def __init__(self, first: list[Line], blocks: Sequence[BlockView], place: Place) -> None:
+        self._first, self._blocks, self._place = first, blocks, place
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._blocks)
+
+    @overload
+    def __getitem__(self, at: int) -> Line: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Line]: ...
+    def __getitem__(self, at: int | slice) -> Line | list[Line]:
+        if isinstance(at, slice):
+            return [self[each] for each in range(*at.indices(len(self)))]
+        if at < len(self._first):
+            return self._first[at]
+        block = self._blocks[at - len(self._first)]
+        return Line(block_text(block, self._place), block.start)
 
 
 def references(step: StepView, width: int) -> Content:
@@ -81,10 +104,9 @@ def heap(step: StepView, width: int) -> Content:
     lines = [Line(row) for row in wrap(step.heap.summary(), width)]
     lines += _map(step.heap, step.pages, width)
     lines += [Line(row, 0, "heading") for row in wrap(_LEGEND, width)]
-    lines += [Line(block_text(block, step.place), block.start) for block in step.heap.blocks]
     if step.heap.fault:
         lines.insert(0, Line(f"the heap is broken: {step.heap.fault}", 0, "heading"))
-    return Content("pages and blocks", lines)
+    return Content("pages and blocks", _AndBlocks(lines, step.heap.blocks, step.place))
 
 
 def _map(view: HeapView, changes: Iterable[PageChange], width: int) -> Iterator[Line]:
