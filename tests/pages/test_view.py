@@ -14,7 +14,7 @@ from heaplab.pages.page import heap_page, module, page, style
 from heaplab.pages.serving import Server
 from heaplab.traces import Event, Op, Trace
 from heaplab.views.contents import run_container
-from heaplab.views.packing import unpack
+from heaplab.views.packing import pack, unpack
 from heaplab.views.run import view_of
 from tests.pages.conftest import OpenPage, drawn
 
@@ -30,18 +30,54 @@ def alive(told: Told, moment: int, process: int = 0) -> set[int]:
     return set(np.flatnonzero(there).tolist())
 
 
-def point(shown: Any, run: int, row: int) -> tuple[float, float]:
-    """Where the middle of a block is on the screen."""
+def point(shown: Any, run: int, row: int, part: float = 0.5) -> tuple[float, float]:
+    """Where a block is on the screen: that part of the way from its malloc to its free, in mid-height."""
     found = shown.evaluate(
-        f"""([run, row]) => {{
+        f"""([run, row, part]) => {{
             const map = {VIEW}.maps[run];
             const {{ left, right, top, bottom }} = map.box(row);
             const box = map.above.canvas.getBoundingClientRect();
-            return [box.left + (left + right) / 2, box.top + (top + bottom) / 2];
+            return [box.left + left + (right - left) * part, box.top + (top + bottom) / 2];
         }}""",
-        [run, row],
+        [run, row, part],
     )
     return found[0], found[1]
+
+
+def by_module(shown: Any, body: str, given: Any) -> Any:
+    """Return what the body of a function makes of `given` and of `module`, the JavaScript module."""
+    return shown.evaluate(
+        f"""async ([text, given]) => {{
+            const url = URL.createObjectURL(new Blob([text], {{ type: "text/javascript" }}));
+            const module = await import(url);
+            {body}
+        }}""",
+        [module(), given],
+    )
+
+
+def test_every_kind_of_column_is_read(view: Any) -> None:
+    chance = np.random.default_rng(1)
+    columns = {
+        f"{top}.{kind}": column
+        for top in (1 << 7, 1 << 15, 1 << 30, 1 << 52)
+        for kind, column in {
+            "any": chance.integers(0, top, 500),
+            "rising": np.sort(chance.integers(0, top, 500)),
+            "runs": np.repeat(chance.integers(0, top, 50), 10),
+            "empty": np.empty(0, int),
+        }.items()
+    }
+    columns["real"] = chance.random(9)
+    packed = pack({"kind": "all", "name": "ä"}, columns)
+    manifest, read = by_module(
+        view,
+        """const { manifest, columns } = await module.decode(module.fromBase64(given));
+        return [manifest, Object.fromEntries(Object.entries(columns).map(([k, v]) => [k, [...v]]))];""",
+        base64.b64encode(packed).decode(),
+    )
+    assert manifest == {"kind": "all", "name": "ä"}
+    assert read == {name: column.tolist() for name, column in columns.items()}
 
 
 def test_the_page_reads_what_python_packed(view: Any, told: Told) -> None:
@@ -72,11 +108,14 @@ def test_the_scrubber_moves_the_heap(view: Any, told: Told) -> None:
             slot, size = columns["block.slot"][moment - 1], columns["block.size"][moment - 1]
             assert said.endswith(f"after event {moment - 1}: malloc of block {slot}, {size} B")
         view.keyboard.press("ArrowRight")
-    view.get_by_label("moment", exact=True).fill("40")
+    child = int(np.flatnonzero(columns["block.process"] == 1)[0])
+    forked = int(columns["block.born"][child]) + 1  # the heap of the parent alone is shown
+    view.get_by_label("moment", exact=True).fill(str(forked))
     view.keyboard.press("Enter")
     drawn(view)
     live = [view.locator(".heaplab-strip .heaplab-note").nth(run).inner_text() for run in range(2)]
-    count = len(alive(told, 40))
+    count = len(alive(told, forked))
+    assert alive(told, forked, process=1)
     assert all(text.startswith(f"{count} blocks live, ") for text in live)
 
 
@@ -97,20 +136,24 @@ def test_hovering_shows_the_block_under_the_pointer(view: Any, told: Told, run: 
     for row in sorted(alive(told, 30))[::5]:
         view.evaluate(f"{VIEW}.zoomTo({row}, {VIEW}.data.runs[{run}])")
         drawn(view)
-        view.mouse.move(*point(view, run, row))
-        said = view.locator(".heaplab-tip").inner_text()
-        address = int(columns[f"r{run}.address"][row])
-        assert said.startswith(f"block {columns['block.slot'][row]}: ")
-        assert f" at {address:#x}; allocated by event {columns['block.born'][row]}, " in said
+        for part in (0.04, 0.5, 0.96):
+            view.mouse.move(*point(view, run, row, part))
+            said = view.locator(".heaplab-tip").inner_text()
+            address = int(columns[f"r{run}.address"][row])
+            assert said.startswith(f"block {columns['block.slot'][row]}: ")
+            assert f" at {address:#x}; allocated by event {columns['block.born'][row]}, " in said
 
 
 def test_two_designs_stay_on_one_clock(view: Any, told: Told) -> None:
     row = sorted(alive(told, 30))[3]
-    x, y = point(view, 0, row)
+    x, y = point(view, 0, row, 0.53)
     view.mouse.click(x, y)
     drawn(view)
     moment = view.evaluate(f"{VIEW}.moment")
     assert row in alive(told, moment)
+    left = view.locator(".heaplab-marks").first.bounding_box()["x"]
+    step = view.locator(".heaplab-marks").first.bounding_box()["width"] / told[0]["trace"]["events"]
+    assert (moment - 1) * step - 1 <= x - left <= moment * step + 1  # that of the event clicked on
     # the clock's line, by its colour, in both maps and in the curves
     lines = view.evaluate(
         """() => [...document.querySelectorAll('.heaplab-marks, .heaplab-curves')].map((canvas) => {
@@ -159,6 +202,27 @@ def test_the_free_structure_is_that_of_the_moment(view: Any, told: Told) -> None
         assert f"At this moment: {len(starts)} block" in box.inner_text()
 
 
+def test_the_pages_are_those_of_the_moment(view: Any, told: Told) -> None:
+    manifest, columns = told
+    for moment in (1, 20, 35, manifest["trace"]["events"]):
+        view.evaluate(f"{VIEW}.choose({{ moment: {moment} }})")
+        drawn(view)
+        for run in range(2):
+            first, last = columns[f"r{run}.page.first"][moment : moment + 2]
+            rows = [
+                {"address": int(address), "count": int(count), "state": manifest["page_states"][state]}
+                for address, count, state, process in zip(
+                    *(
+                        columns[f"r{run}.page.{name}"][first:last]
+                        for name in ("address", "count", "state", "process")
+                    ),
+                    strict=True,
+                )
+                if process == 0
+            ]
+            assert view.evaluate(f"{VIEW}.recorded({VIEW}.data.runs[{run}]).pages") == rows
+
+
 def test_what_panning_keeps_is_what_painting_anew_would_draw(view: Any) -> None:
     pixels = f"{VIEW}.maps.map((map) => map.raster.pixels.reduce((sum, p) => (sum * 31 + p) % 1e9, 7))"
     view.evaluate(f"{VIEW}.zoom(3)")
@@ -198,15 +262,8 @@ def test_keys_move_and_zoom(view: Any) -> None:
 
 
 def test_bytes_are_read_in_units(view: Any) -> None:
-    told = view.evaluate(
-        """async ([text, sizes]) => {
-            const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
-            const { bytesText } = await import(url);
-            return sizes.map(bytesText);
-        }""",
-        [module(), [0, 1, 1000, 1024, 1536, 10_300, 153_600, 153_700, (1 << 20) - 1, 5 << 20, 11_950_000]],
-    )
-    assert told == [
+    sizes = [0, 1, 1000, 1024, 1536, 10_300, 153_600, 153_700, (1 << 20) - 1, 5 << 20, 11_950_000]
+    assert by_module(view, "return given.map(module.bytesText);", sizes) == [
         *("0 B", "1 B", "1000 B", "1 KiB", "1.5 KiB", "10.1 KiB", "150 KiB", "150 KiB"),
         *("1024 KiB", "5 MiB", "11.4 MiB"),
     ]
