@@ -1,5 +1,6 @@
 """What goes into the containers of packing.py: manifests and columns, made of a run's data."""
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,11 @@ FIRST_WINDOW: Final = 400_000
 LAST_WINDOW: Final = 1000
 #: the part of the room that it may take; recorded moments have the rest
 FOR_ROWS: Final = 0.85
+#: the exact part is good enough when it fills so much of its room, or after so many tries; how near the next
+#: try comes to filling it
+GOOD_PART: Final = 0.85
+TRIES: Final = 3
+NEARLY: Final = 0.95
 #: columns and rows of the finest level
 COLUMNS: Final = 1024
 ROWS: Final = 256
@@ -311,15 +317,19 @@ def _exact(view: RunView, start: int, stop: int, texts: Texts) -> dict[str, Piec
 def _window(view: RunView, room: int, middle: int) -> tuple[int, int, dict[str, Piece], Texts]:
     """Return as many events around `middle` as there is room for, to the byte, and the texts."""
     events = view.header.events
-    count = min(events, FIRST_WINDOW)
-    while True:
+    count, found = min(events, FIRST_WINDOW), None
+    for tries in itertools.count():
         texts = Texts()
         start = max(0, min(middle - count // 2, events - count))
         exact = _exact(view, start, start + count, texts)
-        took = _bytes(exact) + len(json.dumps(texts.all())) // 4
+        took = _bytes(exact) + len(json.dumps(texts.all())) // 4  # about as much as deflate makes of them
         if took <= room or count <= LAST_WINDOW:
-            return start, start + count, exact, texts
-        count = max(LAST_WINDOW, int(count * room / took * 0.9))
+            found = start, start + count, exact, texts
+        if found and (took > room * GOOD_PART or count in (events, LAST_WINDOW) or tries >= TRIES):
+            break
+        count = max(min(int(count * room / took * NEARLY), events), LAST_WINDOW)
+    assert found is not None
+    return found
 
 
 def _levels(view: RunView) -> tuple[list[dict[str, Any]], Columns]:
