@@ -25,7 +25,7 @@ def moments_at_peaks(comparison: lab.Comparison, specs: Iterable[object]) -> dic
     """
     designs = [spec for spec in specs if isinstance(spec, Spec) and _ours(spec)]
     found: dict[tuple[str, str], bytes] = {}
-    settings, events, size = comparison.settings, 0, 0
+    events = size = 0
     finished = {(run.trace, run.allocator) for run in comparison.runs if run.outcome == FINISHED}
     for name, header in sorted(comparison.headers.items(), key=lambda item: item[1].peak_index):
         peak = min(header.peak_index + 1, header.events)
@@ -33,17 +33,22 @@ def moments_at_peaks(comparison: lab.Comparison, specs: Iterable[object]) -> dic
         events += peak * len(wanted)
         if events > _MOST_EVENTS or name not in comparison.again:
             continue
-        trace = open_trace(comparison.again[name], lenient=settings["lenient"])
         for spec in wanted:
-            with suppress(HeaplabError):  # the map is there without it
-                ram, payload = settings["ram"], settings["payload"]
-                with Moments(trace, spec, seed=settings["seed"], ram=ram, payload=payload) as moments:
-                    moment = moment_container(moments, peak)
+            with suppress(HeaplabError, OSError, MemoryError):  # the map is there without it
+                moment = _moment(comparison, name, spec, peak)
                 size += len(moment)
                 if size > _MOST_BYTES:
                     return found
                 found[name, str(spec)] = moment
     return found
+
+
+def _moment(comparison: lab.Comparison, name: str, spec: Spec, done: int) -> bytes:
+    settings = comparison.settings
+    trace = open_trace(comparison.again[name], lenient=settings["lenient"])
+    options = {option: settings[option] for option in ("seed", "ram", "payload")}
+    with Moments(trace, spec, **options) as moments:
+        return moment_container(moments, done)
 
 
 def _ours(spec: Spec) -> bool:

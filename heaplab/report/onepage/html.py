@@ -20,7 +20,8 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[Cell]], best: Iterable[
         lines.append(f"<tr>{''.join(cells)}</tr>")
     body = "\n".join(lines)
     return (
-        f"<div class=wide tabindex=0><table class=sortable>\n<thead><tr>{head}</tr></thead>\n"
+        "<div class=wide tabindex=0 role=group aria-label=table>"
+        f"<table class=sortable>\n<thead><tr>{head}</tr></thead>\n"
         f"<tbody>\n{body}\n</tbody></table></div>\n"
     )
 
