@@ -31,6 +31,9 @@ from heaplab.kernel.task import Group
 from heaplab.kernel.vma import VM_ACCESS, VM_ACCOUNT, VM_LOCKED, VM_WRITE, Vma
 from heaplab.machine import FrameKind, Pte
 
+#: as plain numbers: an operation on an enumeration takes ten times as long, and there are many entries
+_PRESENT, _WRITE, _USER, _EXCLUSIVE = map(int, (Pte.PRESENT, Pte.WRITE, Pte.USER, Pte.EXCLUSIVE))
+
 
 def check(system: System) -> None:
     """Raise AssertionError with a sentence when an invariant does not hold."""
@@ -47,10 +50,10 @@ def check(system: System) -> None:
         _check_vmas(mm, files)
         cached, entries = mm.space.cached, mm.space.tlb_entries()
         assert cached == entries, f"a space counts {cached} TLB entries, and has {entries}"
-        rss: Counter[int] = Counter()
-        for va, entry in _check_tables(mm, references, mappings, kinds):
+        found = _check_tables(mm, references, mappings, kinds)
+        for va, entry in found:
             _check_entry(mm, va, entry)
-            rss[int(machine.kind[Pte.frame(entry)])] += 1
+        rss = Counter(machine.kind[[Pte.frame(entry) for _, entry in found]].tolist())
         for kind in (FrameKind.ZERO, FrameKind.ANON, FrameKind.FILE):
             counted = mm.space.rss(kind)
             assert counted == rss[kind], f"{counted} {kind.name} pages in rss, {rss[kind]} mapped"
@@ -61,9 +64,8 @@ def check(system: System) -> None:
     _check_commitment(system, inodes, spaces)
 
     assert system.pids.in_use == set(system.tasks), "the pids in use are not those of the tasks"
-    for frame in references:
-        kind = FrameKind(machine.kind[frame])
-        assert kind is not FrameKind.FREE, f"frame {frame} is used, and free"
+    for frame, kind in zip(references, machine.kind[list(references)].tolist(), strict=True):
+        assert kind != FrameKind.FREE, f"frame {frame} is used, and free"
         if kind in (FrameKind.ANON, FrameKind.FILE):
             kinds[kind] += 1
     for kind in (FrameKind.TABLE, FrameKind.ZERO, FrameKind.ANON, FrameKind.FILE):
@@ -72,12 +74,13 @@ def check(system: System) -> None:
         )
     assert machine.free_frames == machine.frame_count - sum(kinds.values()), "frames are lost"
     used = np.flatnonzero(machine.kind)
-    for frame in used.tolist():
-        assert machine.refcount[frame] == references[frame], (
-            f"frame {frame} has {machine.refcount[frame]} references, {references[frame]} found"
+    counts = used.tolist(), machine.refcount[used].tolist(), machine.mapcount[used].tolist()
+    for frame, refcount, mapcount in zip(*counts, strict=True):
+        assert refcount == references[frame], (
+            f"frame {frame} has {refcount} references, {references[frame]} found"
         )
-        assert machine.mapcount[frame] == mappings[frame], (
-            f"frame {frame} has mapcount {machine.mapcount[frame]}, {mappings[frame]} entries found"
+        assert mapcount == mappings[frame], (
+            f"frame {frame} has mapcount {mapcount}, {mappings[frame]} entries found"
         )
     assert machine.stale_tlb_entries() == 0, f"{machine.stale_tlb_entries()} TLB entries are stale"
 
@@ -191,19 +194,20 @@ def _check_tables(
             first_visit = references[table] == 1
             kinds[FrameKind.TABLE] += first_visit
             assert machine.kind[table] == FrameKind.TABLE, f"frame {table} is used as a table, and is none"
-            present = np.flatnonzero(tables[table] & np.uint64(Pte.PRESENT)).tolist()
+            present = np.flatnonzero(tables[table] & np.uint64(_PRESENT))
+            entries = tables[table][present].tolist()
             span = machine.page_size << (level * machine.index_bits)
-            below += [(int(tables[table][i]), base + i * span) for i in present]
+            below += [(entry, base + i * span) for entry, i in zip(entries, present.tolist(), strict=True)]
             if first_visit:
-                mappings[table] += len(present)
+                mappings[table] += len(entries)
             if first_visit and level == 0:
-                frames = [Pte.frame(int(tables[table][i])) for i in present]
+                frames = [Pte.frame(entry) for entry in entries]
                 references.update(frames)
                 mappings.update(frames)
         if level == 0:
             break
         for entry, base in below:
-            assert machine.refcount[Pte.frame(entry)] == 1 or not entry & Pte.WRITE, (
+            assert machine.refcount[Pte.frame(entry)] == 1 or not entry & _WRITE, (
                 f"the table at {base:#x} is shared, and may be written through"
             )
         level_tables = [(Pte.frame(entry), base) for entry, base in below]
@@ -215,20 +219,18 @@ def _check_entry(mm: Mm, va: int, entry: int) -> None:
     machine, frame = mm.system.machine, Pte.frame(entry)
     vma: Vma | None = mm.vmas.at(va)
     assert vma is not None, f"an entry at {va:#x} lies in no VMA"
-    if entry & Pte.WRITE:
+    if entry & _WRITE:
         assert vma.flags & VM_WRITE, f"the entry at {va:#x} may be written, its VMA not"
-        assert vma.private <= bool(entry & Pte.EXCLUSIVE), (
-            f"the entry at {va:#x} may be written but is shared"
-        )
-    assert bool(entry & Pte.USER) == bool(vma.flags & VM_ACCESS), f"the entry at {va:#x} is the user's or not"
-    if entry & Pte.EXCLUSIVE:
+        assert vma.private <= bool(entry & _EXCLUSIVE), f"the entry at {va:#x} may be written but is shared"
+    assert bool(entry & _USER) == bool(vma.flags & VM_ACCESS), f"the entry at {va:#x} is the user's or not"
+    if entry & _EXCLUSIVE:
         assert machine.refcount[frame] == 1, f"the entry at {va:#x} says it is alone, and is not"
         assert vma.anon_vma is not None, f"a private page at {va:#x} in a VMA without anon_vma"
     if machine.kind[frame] == FrameKind.FILE:
         assert vma.file is not None, f"the entry at {va:#x} shows a file that its VMA does not map"
         inode, pgoff = vma.file.inode, vma.page_at(va, mm.page_shift)
         assert inode.pages.get(pgoff) == frame, f"the entry at {va:#x} is not the file's page {pgoff}"
-        if isinstance(inode, DiskInode) and entry & Pte.WRITE:
+        if isinstance(inode, DiskInode) and entry & _WRITE:
             assert pgoff in inode.dirty, f"the entry at {va:#x} may be written, and its page is not dirty"
     else:
         assert vma.private, f"the entry at {va:#x} of a shared mapping shows a frame that is not the file's"
