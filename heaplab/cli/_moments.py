@@ -13,7 +13,7 @@ from heaplab.traces import open_trace
 from heaplab.views.moment import moment_container
 
 #: events that are replayed once more for all of them, and bytes that they may have
-_MOST_EVENTS = 3_000_000
+_MOST_EVENTS = 1_000_000
 _MOST_BYTES = 3_000_000
 
 
