@@ -298,6 +298,13 @@ def test_what_is_known_of_each_pixel_is_in_the_page(comparison):
     assert payload == pytest.approx(sum(run.heap_map.payload), rel=0.02)
 
 
+def test_of_an_allocator_from_outside_the_map_says_what_is_known(comparison):
+    outside = dataclasses.replace(comparison.runs[0], language="native", excess=None)
+    said = "the payloads alone are known"
+    assert said in Parsed(page_text(left_with(comparison, outside))).text
+    assert said not in Parsed(page_text(left_with(comparison, comparison.runs[0]))).text
+
+
 def test_a_map_says_how_its_view_is_opened(comparison):
     name = next(iter(comparison.headers))
     run = dataclasses.replace(comparison.runs[0], seed=3)

@@ -26,6 +26,8 @@ _PARTS: tuple[tuple[str, str, Callable[[Excess], int]], ...] = (
     ("vacant", "free in pages that hold nothing else", lambda it: it.vacant),
     ("unbacked", "free without frames: costs no memory", lambda it: it.unbacked),
 )
+#: of an allocator from outside
+_PAYLOADS_ALONE = " Of an allocator from outside the payloads alone are known: free is all else."
 
 
 def bars(runs: Sequence[Run]) -> str:
@@ -113,12 +115,13 @@ def maps(
     if not shown:
         return _left_out("The heap maps", reasons)
     row = format_size(grid.cell * grid.columns)
+    outside = any(run.language == NATIVE for run, _ in sound)
     return (
         "<h3>The heaps at the peak of live</h3>\n"
         f"<p class=note>The largest heap of each, to one scale: a pixel is {grid.cell} bytes and has the "
         f"mean colour of what lies in them, a row is {row}; addresses run from left to right, and from top "
         f"to bottom. A click {'opens the heap' if moments else 'tells how to open the view'} at that "
-        "moment.</p>\n"
+        f"moment.{_PAYLOADS_ALONE if outside else ''}</p>\n"
         "<ul class=key><li><i class=live></i>payload</li><li><i class=internal></i>overhead: rounding, "
         "headers, metadata</li><li><i class=free></i>free</li></ul>\n"
         f"<div class=maps data-trace={number}>{''.join(shown)}</div>"
