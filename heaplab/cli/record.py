@@ -43,6 +43,9 @@ from heaplab.traces import Provenance
     metavar="FILE",
     help="Also write which call stacks asked for how much, and hold how much at the peak, as CSV.",
 )
+@click.option(
+    "--sites", metavar="FILE", help="Also write the call stack of every block, for `heaplab view --sites`."
+)
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
 def record(
@@ -58,6 +61,7 @@ def record(
     wait: bool,
     resident: str | None,
     stacks: str | None,
+    sites: str | None,
     program: tuple[str, ...],
 ) -> None:
     """Run PROGRAM with its arguments and record every malloc, free and their kin.
@@ -84,6 +88,7 @@ def record(
         waiting=lambda left: _tell_waiting(program[0], left),
         resident=resident,
         stacks=stacks,
+        sites=sites,
     )
     header = recording.header
     processes = "1 process" if header.processes == 1 else f"{header.processes} processes"

@@ -16,7 +16,10 @@ import numpy.typing as npt
 
 from heaplab.native.family import Run, relate
 from heaplab.native.raw import Image, Records
+from heaplab.native.sitelog import SiteLog
+from heaplab.native.stacks import sites
 from heaplab.traces import Block, Op
+from heaplab.traces.sites import Sites
 
 _MAX_ALIGN = 1 << 31
 _NEVER = (1 << 63) - 1
@@ -26,12 +29,16 @@ class Assembler:
     """The events that `images`, in the order in which they began, amount to.
 
     deaths: when each process was seen to be gone, by the number that its images have; one that is not in it
-    has no end.
+    has no end.  with_sites: keep the call stack of each acquisition, 16 bytes.
     Raises: UsageError when there are more processes than a trace can number.
     """
 
-    def __init__(self, images: Sequence[Image], deaths: Mapping[int, int]) -> None:
+    def __init__(
+        self, images: Sequence[Image], deaths: Mapping[int, int], *, with_sites: bool = False
+    ) -> None:
         self._runs = relate(images, deaths)
+        for run in self._runs if with_sites else ():
+            run.sites = SiteLog()
         self._numbers = np.zeros(
             len(self._runs), np.uint16
         )  # of processes, by key: in the order of their forks
@@ -49,6 +56,13 @@ class Assembler:
     def numbers(self) -> dict[int, int]:
         """The processes' numbers in the trace by those that their images have, right after the last block."""
         return {run.image.process: int(self._numbers[run.process.key]) for run in self._runs}
+
+    def sites(self, modules: Mapping[int, Sequence[tuple[int, str]]]) -> Sites:
+        """The call stacks of all acquisitions, after the last block.
+
+        modules: start and path of the files of code, by image.
+        """
+        return sites(self._runs, dict(enumerate(self._numbers.tolist())), modules)
 
     def blocks(self, tick: int = 1) -> Iterator[Block]:
         """The events in order, once; times in nanoseconds since the first began, multiples of `tick`.
@@ -170,11 +184,15 @@ def _events(run: Run, records: Records, latest: int) -> Block:
     if (last := int(records.thread[-1])) in run.threads:
         run.actor = run.threads.slot(last)
     size = np.where(op == Op.FREE, 0, records.size[row])
+    size = np.where(op == Op.REALLOC, np.maximum(size, 1), size)  # some C libraries shrink to size 0
+    if run.sites is not None:
+        makes = op != Op.FREE
+        run.sites.follow(records, row[makes], size[makes].astype(np.uint64))
     return Block.build(
         len(acts),
         op=op,
         id=slot,
-        size=np.where(op == Op.REALLOC, np.maximum(size, 1), size),  # some C libraries shrink to size 0
+        size=size,
         align=np.where(op == Op.ALIGNED, np.minimum(records.align[row], _MAX_ALIGN), 0),
         thread=thread,
         time=np.minimum(records.time[row], latest),

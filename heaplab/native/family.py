@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from heaplab.errors import UsageError
 from heaplab.native.heaplog import HeapLog
 from heaplab.native.raw import Image, Kind
+from heaplab.native.sitelog import SiteLog
 from heaplab.traces.slots import SlotTable
 
 _MAX_PROCESSES = 1 << 16
@@ -40,6 +41,7 @@ class Run:
     forks: the runs forked from this one.  execs: it began with an exec.  last: of its process.
     heap: as far as it was followed.  threads: those that live, by their numbers in the log; their slots are
     their numbers in the trace.  actor: the thread that did the last thing in it, as the trace numbers it.
+    sites: the call stacks of its acquisitions; None: nobody wants them.
     """
 
     image: Image
@@ -51,6 +53,7 @@ class Run:
     heap: HeapLog = field(default_factory=HeapLog)
     threads: SlotTable = field(default_factory=SlotTable)
     actor: int = 0
+    sites: SiteLog | None = None
 
 
 def relate(images: Sequence[Image], deaths: Mapping[int, int]) -> list[Run]:

@@ -17,6 +17,7 @@ from heaplab.native.monitoring import Sight, library, read_sight, run_monitored
 from heaplab.native.raw import open_images
 from heaplab.native.stacks import Use, uses
 from heaplab.traces import Header, Provenance, TraceWriter, open_trace
+from heaplab.traces.sites import Stack, write_sites
 
 __all__ = ["Recording", "library", "record"]
 
@@ -53,6 +54,7 @@ def record(
     waiting: Callable[[int], None] = lambda _: None,
     resident: str | os.PathLike[str] | None = None,
     stacks: str | os.PathLike[str] | None = None,
+    sites: str | os.PathLike[str] | None = None,
 ) -> Recording:
     """Run `command` to its end and write the trace of its heap, and its children's, to `output`.
 
@@ -66,6 +68,7 @@ def record(
     What the recorder takes itself is not counted.
     stacks: a file for what each call stack allocated, as text: a line of calls, bytes requested, bytes live
     at the trace's peak, and the names of the functions from the outermost on, with semicolons between.
+    sites: a file for the call stack of every acquisition, which `heaplab.traces.sites.read_sites` reads.
     The raw records, 24 bytes an event, stand beside `output` until the trace is written.
     An interrupt (Ctrl-C) goes to the program alone; what it had done until then is written.
     Raises: UsageError when the program cannot be started or does nothing that can be recorded; OSError
@@ -79,6 +82,7 @@ def record(
     if not target.parent.is_dir():
         raise UsageError(f"{output}: there is no directory {target.parent}: make it first")
     provenance = _described(provenance or Provenance(target.stem), command)
+    with_sites = stacks is not None or sites is not None
     with tempfile.TemporaryDirectory(
         prefix=f".{target.name[:200]}.", dir=target.parent, ignore_cleanup_errors=True
     ) as folder:
@@ -92,7 +96,7 @@ def record(
             wait=wait,
             waiting=waiting,
             resident_every=_RESIDENT_EVERY if resident is not None else 0,
-            stacks=stacks is not None,
+            stacks=with_sites,
         )
         sight = read_sight(directory)
         images = open_images(directory, sight.clock)
@@ -102,7 +106,7 @@ def record(
         warnings = missing(sight, images)
         if not images:
             raise UsageError("; ".join([f"{command[0]} recorded no events", *warnings]))
-        assembler = Assembler(images, sight.deaths)
+        assembler = Assembler(images, sight.deaths, with_sites=with_sites)
         with TraceWriter.create(output, provenance, level) as writer:
             for block in assembler.blocks(provenance.tick):
                 writer.write(block)
@@ -112,9 +116,12 @@ def record(
                 )
         if resident is not None:
             _write_resident(resident, sight, assembler.numbers(), images[0].started)
-        if stacks is not None:
-            peak = images[0].started + _peak_time(output)
-            _write_stacks(stacks, uses(images, sight.deaths, sight.modules, peak))
+        if with_sites:
+            found = assembler.sites(sight.modules)
+            if sites is not None:
+                write_sites(sites, found)
+            if stacks is not None:
+                _write_stacks(stacks, uses(open_trace(output), found))
         return Recording(writer.header(), status, assembler.strangers, assembler.lost_frees, tuple(warnings))
 
 
@@ -141,18 +148,7 @@ def _write_resident(
         file.write("\n".join([*lines, ""]).encode())
 
 
-def _peak_time(output: str | os.PathLike[str]) -> int:
-    """When the trace's live payload is largest, in nanoseconds since it began."""
-    trace = open_trace(output)
-    left = trace.header.peak_index
-    for block in trace:
-        if left < len(block):
-            return int(block.time[left]) + trace.header.tick - 1
-        left -= len(block)
-    return 0
-
-
-def _write_stacks(path: str | os.PathLike[str], stacks: Sequence[tuple[tuple[str, ...], Use]]) -> None:
+def _write_stacks(path: str | os.PathLike[str], stacks: Sequence[tuple[Stack, Use]]) -> None:
     lines = ["calls,requested,peak,stack"]
     lines += [
         f"{use.calls},{use.requested},{use.peak},{';'.join(names).replace(',', '_')}" for names, use in stacks
