@@ -19,6 +19,7 @@ from heaplab.pages.answers import Answers
 from heaplab.pages.page import module, page
 from heaplab.pages.serving import Server
 from heaplab.traces import open_trace
+from heaplab.traces.sites import read_sites
 from heaplab.units import parse_size
 from heaplab.views.contents import run_container
 from heaplab.views.run import MOST_DESIGNS, view_of
@@ -35,6 +36,7 @@ from heaplab.views.run import MOST_DESIGNS, view_of
 )
 @click.option("-o", "--output", metavar="FILE", help="Write one page, a file that opens anywhere.")
 @click.option("--at", type=int, metavar="N", help="The event around which a long trace is shown to the byte.")
+@click.option("--sites", metavar="FILE", help="Call stacks that `heaplab record --sites` wrote beside TRACE.")
 @click.option("--serve", is_flag=True, help="Show the page from this computer, and compute what it asks for.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Of --serve.  [default: one that is free]"
@@ -50,6 +52,7 @@ def view(
     allocators: str,
     output: str | None,
     at: int | None,
+    sites: str | None,
     serve: bool,
     port: int,
     language: str,
@@ -77,6 +80,7 @@ def view(
     demand_writable_file("-o", output)
     opened = open_trace(trace, lenient=lenient)
     events = opened.header.events
+    asked = None if sites is None else read_sites(sites)
     if at is not None and not 0 <= at < events:
         raise UsageError(f"--at {at}: {opened.header.name} has events 0 to {events - 1}")
     for remark in opened.remarks:
@@ -103,6 +107,7 @@ def view(
                 seed=seed,
                 ram=ram,
                 payload=not no_payload,
+                sites=asked,
                 progress=lambda what, done: _telling(tell, f"looking at {what}", events)(done),
             )
             tell("making the page")

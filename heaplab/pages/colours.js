@@ -7,6 +7,7 @@ import { bytesText, countText } from "./words.js";
 const [ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE] = [
   "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
 ];
+const INNERMOST = 4; // functions of a call stack in a legend
 const GREY = "#999999";
 const CATEGORIES = [BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW];
 
@@ -90,6 +91,12 @@ function categories(values, name) {
   return { of: (value) => pixels.get(value) ?? grey, legend };
 }
 
+// The end of a call stack that a legend has room for.
+function innermost(stack) {
+  const functions = stack.split(" > ");
+  return functions.length > INNERMOST ? `… > ${functions.slice(-INNERMOST).join(" > ")}` : stack;
+}
+
 function filled(rows, colourOf) {
   const colours = new Uint32Array(rows);
   for (let row = 0; row < rows; row++) colours[row] = colourOf(row);
@@ -105,6 +112,7 @@ export const QUALITIES = [
   ["lifetime", "lifetime"],
   ["age", "age"],
   ["site", "call site"],
+  ["stack", "call stack"],
   ["thread", "thread"],
   ["process", "process"],
   ["page", "page state"],
@@ -174,6 +182,7 @@ export function scheme(quality, data, run, theme) {
   }
   const names = {
     site: [data.site, (value) => data.text(value) || "not recorded"],
+    stack: [data.stack, (value) => innermost(data.text(value)) || "not recorded"],
     thread: [data.thread, (value) => `thread ${value}`],
     process: [data.process, (value) => `process ${value}`],
   };

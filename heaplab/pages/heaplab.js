@@ -13,7 +13,7 @@
 //
 //   window({run, process, from, to, low, high, width, height})   moment({run, moment})   block({run, moment, process, start})
 //
-// options: moment, quality ("size", "lifetime", "age", "site", "thread", "process", "page", "place"), process, hash (true: the address
+// options: moment, quality ("size", "lifetime", "age", "site", "stack", "thread", "process", "page", "place"), process, hash (true: the address
 // bar's #at=K&block=SLOT chooses the moment after event K, and the block that then has the slot).
 import { decode, fromBase64 } from "./container.js";
 import { Data, joinMoments } from "./model.js";

@@ -215,7 +215,8 @@ export class Run {
   }
 }
 
-const OF_BLOCKS = ["born", "died", "slot", "size", "thread", "process", "site", "before"];
+const OF_BLOCKS = ["born", "died", "slot", "size", "thread", "process", "site", "stack", "before"];
+const TEXTS = ["site", "stack"];
 const OF_RUNS = ["address", "lead", "span", "word"];
 
 export class Data {
@@ -300,7 +301,7 @@ export class Data {
       if (!found[column] && !this[column]) continue;
       this[column] = grown(this[column]);
       found[column]?.forEach((value, row) => {
-        this[column][rows[row]] = column === "site" ? text(value) : column === "before" ? value && rows[value - 1] + 1 : value;
+        this[column][rows[row]] = TEXTS.includes(column) ? text(value) : column === "before" ? value && rows[value - 1] + 1 : value;
       });
     }
     this.told ||= new Map();
@@ -465,6 +466,7 @@ export class Data {
     pairs.push(["thread", String(this.thread ? this.thread[row] : 0)]);
     const site = this.site ? this.text(this.site[row]) : "";
     pairs.push(["call site", site || "not recorded"]);
+    if (this.stack && this.stack[row]) pairs.push(["call stack", this.text(this.stack[row])]);
     if (!run.word) return pairs;
     const word = run.low[row] >= 0 ? this.text(run.word[row]) : "";
     pairs.push(["header", word || (run.lead && run.lead[row] ? "not decoded" : "none: the design keeps nothing in front")]);
@@ -482,7 +484,8 @@ export class Data {
     const ends = this.died[row] >= this.events ? ", never freed" : `, freed by event ${this.died[row]}`;
     const died = this.kind === "moment" ? "" : ends;
     const where = run.low[row] < 0 ? "" : ` at ${addressText(run.address[row])}`;
-    return `block ${this.slot[row]}: ${bytesText(this.size[row])}${where}; allocated by event ${this.born[row]}${died}`;
+    const site = this.site ? this.text(this.site[row]) : "";
+    return `block ${this.slot[row]}: ${bytesText(this.size[row])}${where}; allocated by event ${this.born[row]}${site ? ` in ${site}` : ""}${died}`;
   }
 
   // How far a run's block is from where its heap begins, to compare runs.

@@ -378,7 +378,7 @@ export class View {
         (name !== "place" || several) &&
         (name !== "process" || data.processes.length > 1) &&
         (name !== "thread" || data.threads.length > 1) &&
-        (name !== "site" || data.site) &&
+        (!["site", "stack"].includes(name) || data[name]) &&
         (name !== "page" || data.keyMoments.length) &&
         (this.timeline || !["page", "lifetime"].includes(name)),
     );

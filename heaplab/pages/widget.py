@@ -3,6 +3,7 @@
 It needs the package anywidget: `pip install heaplab[notebook]`.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from heaplab.lab.moments import Moments
 from heaplab.pages.answers import Answers
 from heaplab.pages.page import module, style
 from heaplab.traces import Trace, open_trace
+from heaplab.traces.sites import Sites
 from heaplab.views.contents import run_container
 from heaplab.views.run import view_of
 
@@ -87,11 +89,13 @@ def view(
     seed: int = 1,
     ram: int | str = RAM,
     payload: bool = True,
+    sites: Sites | str | os.PathLike[str] | None = None,
 ) -> HeapWidget:
     """Return a widget that shows a run of a trace on some designs, as `heaplab view --serve` does.
 
     trace: a trace, or what `open_trace` opens.  allocators: designs.  at: the event around which a long trace
     is to the byte at once; all other parts are computed when they are looked at.
+    sites: the file that `heaplab record --sites` wrote beside the trace.
     Cost: two replays a design.  The heaps stay until the widget is closed.
     Raises: UsageError when anywidget is not installed, or an argument makes no sense.
 
@@ -108,7 +112,7 @@ def view(
             stack.enter_context(Moments(opened, spec, language, seed=seed, ram=ram, payload=payload))
             for spec in specs
         ]
-        seen = view_of(runs, at=at, seed=seed, ram=ram, payload=payload)
+        seen = view_of(runs, at=at, seed=seed, ram=ram, payload=payload, sites=sites)
         widget = HeapWidget(run_container(seen, at=at), Answers(seen, runs))
         widget._resources = stack.pop_all()
     return widget

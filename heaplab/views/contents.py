@@ -12,6 +12,7 @@ import numpy.typing as npt
 from heaplab.allocators import State
 from heaplab.lab.moments import Label
 from heaplab.traces import Header, Op
+from heaplab.traces.sites import site_of
 from heaplab.views.levels import Grid, grid
 from heaplab.views.packing import Piece, join, store
 from heaplab.views.recorded import NOTHING, PAGE_STATES, Recorded
@@ -128,6 +129,8 @@ def block_columns(view: RunView, rows: Column, runs: Sequence[int], texts: Texts
         for name in ("born", "died", "slot", "size", "thread", "process")
     }
     columns["block.before"] = _renumbered(lives.before[rows], rows, len(lives))
+    if view.stack is not None:
+        columns |= _site_columns(view, view.stack[rows], texts)
     for number, which in enumerate(runs):
         places = view.runs[which].places
         named = np.array([texts(text) for text in places.texts], np.uint32)
@@ -136,6 +139,14 @@ def block_columns(view: RunView, rows: Column, runs: Sequence[int], texts: Texts
         columns[f"r{number}.span"] = places.span[rows]
         columns[f"r{number}.word"] = named[places.word[rows]]
     return columns
+
+
+def _site_columns(view: RunView, stack: Column, texts: Texts) -> Columns:
+    used, which = np.unique(stack, return_inverse=True)
+    stacks = [view.stacks[number] for number in used.tolist()]
+    site = np.array([texts(site_of(each)) for each in stacks], np.uint32)
+    whole = np.array([texts(" > ".join(each)) for each in stacks], np.uint32)
+    return {"block.site": site[which], "block.stack": whole[which]}
 
 
 def event_columns(view: RunView, start: int, stop: int, rows: Column, runs: Sequence[int]) -> Columns:

@@ -43,7 +43,8 @@ Kind "run".  A row a block that is there at some moment from `from` to `to`, ord
     block.born .died    the event that made it, and the event that ended it; trace.events: none did.  So the
                         block is there at the moments born + 1 to died
     block.slot .size .thread .process   as the trace says; size: the bytes requested
-    block.site          index of texts: where it was allocated; only if the trace tells of call sites
+    block.site .stack   indices of texts: the function that asked for it, and all of the call stack, from
+                        the outermost function on, with " > " between; only if there are call sites
     block.before        the row + 1 of the block that a realloc made into this one, or that a fork copied into
                         this one (then the processes differ); 0: none that has a row
     rN.address          the payload's address; 0: the run ended before

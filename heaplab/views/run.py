@@ -4,6 +4,7 @@ What there is of each event and of each block comes from one replay with a log (
 looks at the blocks (`Trail`); a few moments are recorded whole on the way.
 """
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,7 @@ from heaplab.lab.trail import Places, Trail
 from heaplab.native.playing import FAILED, FINISHED, STOPPED
 from heaplab.traces import Trace
 from heaplab.traces.lives import Lives, lives
+from heaplab.traces.sites import Sites, Stack, read_sites
 from heaplab.traces.trace import Header
 from heaplab.units import format_size
 from heaplab.views.recorded import Recorded, page_runs, record
@@ -85,7 +87,8 @@ class RunView:
 
     header: the trace's.  lives: its blocks.  op, thread, process, time: a row an
     event, as the trace says.  live: payload bytes of all processes after it.
-    runs: a design each.
+    runs: a design each.  stacks: call stacks, each once.  stack: of each block, the number of its call stack,
+    0 where none was recorded; None if the run was given no call sites.
 
     >>> from heaplab.traces import Event, Op
     >>> trace = Trace.of([Event(Op.MALLOC, 0, 1000), Event(Op.MALLOC, 1, 50), Event(Op.FREE, 0)], "three")
@@ -107,6 +110,8 @@ class RunView:
     time: Column
     live: Column
     runs: tuple[DesignRun, ...]
+    stacks: tuple[Stack, ...] = ((),)
+    stack: Column | None = None
 
     @property
     def peak(self) -> int:
@@ -135,21 +140,24 @@ def run_view(
     seed: int = 1,
     ram: int | str = RAM,
     payload: bool = True,
+    sites: Sites | str | os.PathLike[str] | None = None,
     progress: Callable[[str, int], None] = lambda what, done: None,
 ) -> RunView:
     """Replay `trace` on each design, and return all of it.
 
     specs, language, seed, ram, payload: as of `Moments`.  at: an event whose moment is recorded whole.
+    sites: the trace's call sites, or the file that `heaplab record --sites` wrote of them.
     progress: called now and then with what is being done, in words, and the number of events done.
     A run that fails is there up to where it failed.
     Cost: 4 us an event and design; 150 bytes of memory an event, and 100 more a design.
-    Raises: UsageError for an unknown allocator, a damaged trace, or one that this computer has no memory for.
+    Raises: UsageError for an unknown allocator, a damaged trace, or one that this computer has no memory for;
+    for a file of call sites that is damaged or of another trace.
     """
     runs: list[Moments] = []
     try:
         for spec in specs:
             runs.append(Moments(trace, spec, language, seed=seed, ram=ram, payload=payload))
-        return view_of(runs, at=at, seed=seed, ram=ram, payload=payload, progress=progress)
+        return view_of(runs, at=at, seed=seed, ram=ram, payload=payload, sites=sites, progress=progress)
     finally:
         for moments in runs:
             moments.close()
@@ -162,6 +170,7 @@ def view_of(
     seed: int = 1,
     ram: int | str = RAM,
     payload: bool = True,
+    sites: Sites | str | os.PathLike[str] | None = None,
     progress: Callable[[str, int], None] = lambda what, done: None,
 ) -> RunView:
     """Return the run of one trace of which all these are the moments; see `run_view`."""
@@ -169,12 +178,14 @@ def view_of(
         raise UsageError(
             f"a view shows one to {MOST_DESIGNS} designs side by side, and these are {len(runs)}"
         )
+    asked = sites if sites is None or isinstance(sites, Sites) else read_sites(sites)
     trace = runs[0].trace
     events = trace.header.events
     logs = [moments.log() for moments in runs]
     if events:
         runs[0].event(events - 1)  # a log that ended early has not read all of them
     born = lives(trace, runs[0].block)
+    stack = None if asked is None else asked.of_blocks(born)
     wanted = _moments(events, trace.header.peak_index, at, logs)
     made = []
     for moments, log in zip(runs, logs, strict=True):
@@ -193,6 +204,8 @@ def view_of(
         block.time,
         _live(born, events),
         tuple(made),
+        ((),) if asked is None else asked.stacks,
+        stack,
     )
 
 
