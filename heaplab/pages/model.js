@@ -485,7 +485,7 @@ export class Data {
     const died = this.kind === "moment" ? "" : ends;
     const where = run.low[row] < 0 ? "" : ` at ${addressText(run.address[row])}`;
     const site = this.site ? this.text(this.site[row]) : "";
-    return `block ${this.slot[row]}: ${bytesText(this.size[row])}${where}; allocated by event ${this.born[row]}${site ? ` in ${site}` : ""}${died}`;
+    return `block ${this.slot[row]}: ${bytesText(this.size[row])}${where}; allocated by event ${this.born[row]}${died}${site ? `; asked for in ${site}` : ""}`;
   }
 
   // How far a run's block is from where its heap begins, to compare runs.

@@ -72,6 +72,17 @@ def test_sizes_and_stacks_are_written_beside_the_trace(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_call_sites_are_written_beside_the_trace_and_shown(tmp_path):
+    trace, sites, page = (str(tmp_path / name) for name in ("x.hlt", "x.sites", "x.html"))
+    assert run("-o", trace, "--sites", sites, "--", "sh", "-c", "exit 0").exit_code == 0
+    shown = ["view", trace, "--allocators", "buddy", "-o", page, "--sites"]
+    assert CliRunner().invoke(main, [*shown, sites]).exit_code == 0
+    assert os.path.getsize(page) > 1000
+    refused = CliRunner().invoke(main, [*shown, trace])
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
+    assert "x.hlt: is no file of call sites" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

@@ -6,12 +6,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from heaplab.lab.moments import Moments
 from heaplab.pages.answers import Answers
 from heaplab.pages.page import page
 from heaplab.traces import Event, Op, Trace
+from heaplab.traces.lives import lives
+from heaplab.traces.sites import Asked, Sites
 from heaplab.views.contents import run_container
 from heaplab.views.packing import unpack
 from heaplab.views.run import view_of
@@ -105,12 +108,21 @@ def a_trace() -> Trace:
     return Trace.of(events, "made-up")
 
 
+def its_sites(trace: Trace) -> Sites:
+    """Who asked for its blocks: a function for even slots, another for odd ones; of slot 3 it is not known."""
+    born = lives(trace)
+    stack = np.where(born.slot == 3, 0, 1 + born.slot % 2)
+    own = [~born.copied & (born.process == number) for number in range(2)]
+    asked = {number: Asked.of(stack[here], born.size[here]) for number, here in enumerate(own)}
+    return Sites(((), ("main", "table"), ("main", "table", "a", "b", "rows", "_Znwm")), asked)
+
+
 @pytest.fixture(scope="session")
 def containers() -> tuple[bytes, list[bytes]]:
     """That trace on two designs: the run with every moment recorded, and the moment 30 of each."""
     with ExitStack() as stack:
         runs = [stack.enter_context(Moments(a_trace(), spec)) for spec in ("buddy", "rbtree")]
-        seen = view_of(runs)
+        seen = view_of(runs, sites=its_sites(runs[0].trace))
         answers = Answers(seen, runs)
         return run_container(seen), [answers.moment(run=run, moment=30) for run in range(2)]
 

@@ -280,6 +280,28 @@ def test_every_colour_is_named(view: Any) -> None:
         assert all(items), quality
 
 
+def test_who_asked_for_a_block_is_a_colour_and_is_said(view: Any, told: Told) -> None:
+    manifest, columns = told
+    for row, slot in enumerate(columns["block.slot"].tolist()):
+        site = "" if slot == 3 else ["table", "rows"][slot % 2]
+        assert manifest["texts"][columns["block.site"][row]] == site
+    colour_by = view.get_by_label("colour by")
+    colour_by.select_option("site")
+    drawn(view)
+    items = view.locator(".heaplab-legend li").all_inner_texts()
+    assert sorted(each.split(":")[0] for each in items) == ["not recorded", "rows", "table"]
+    colour_by.select_option("stack")
+    drawn(view)
+    items = view.locator(".heaplab-legend li").all_inner_texts()
+    assert "… > a > b > rows > _Znwm" in {each.split(":")[0] for each in items}
+    colour_by.select_option("size")
+    said = [dict(view.evaluate(f"{VIEW}.data.describe({row}, {VIEW}.data.runs[0], 30)")) for row in range(4)]
+    assert [each["call site"] for each in said] == ["table", "rows", "table", "not recorded"]
+    assert said[1]["call stack"] == "main > table > a > b > rows > _Znwm"
+    assert "call stack" not in said[3]
+    assert "freed by event 46; asked for in rows" in view.evaluate(f"{VIEW}.data.summary(1, {VIEW}.data.runs[0])")
+
+
 def test_a_narrow_dark_window_holds_it(open_page: OpenPage, container: bytes) -> None:
     shown = drawn(open_page(page(container, "made-up"), width=400, scheme="dark"))
     assert shown.evaluate("document.documentElement.scrollWidth") <= 400

@@ -1,8 +1,10 @@
 """A run's container: all of it to the byte where it fits, else levels and a part; rows keep their meaning."""
 
+import numpy as np
 import pytest
 
 from heaplab.traces import Event, Op, Trace, synthetic
+from heaplab.traces.sites import Asked, Sites
 from heaplab.views.contents import Texts, run_container
 from heaplab.views.packing import unpack
 from heaplab.views.run import run_view
@@ -45,6 +47,21 @@ def test_a_run_that_fits_is_there_to_the_byte(view):
     assert columns["event.row"].tolist() == view.lives.row.tolist()
     assert columns["event.live"].tolist() == view.live.tolist()
     assert columns["curve.moment"][-1] == events
+
+
+def test_texts_of_call_sites_are_there_if_the_run_has_them(view, forking):
+    assert "block.site" not in unpack(run_container(view))[1]
+    born = view.lives
+    numbers = {number: ~born.copied & (born.process == number) for number in np.unique(born.process).tolist()}
+    asked = {number: Asked.of(1 + born.slot[here] % 2, born.size[here]) for number, here in numbers.items()}
+    stacks = ((), ("main", "even"), ("main", "odd", "malloc"))
+    with_sites = run_view(forking, ["buddy"], sites=Sites(stacks, asked))
+    told, columns = unpack(run_container(with_sites))
+    texts = np.array(told["texts"])
+    assert set(texts[columns["block.site"]].tolist()) == {"even", "odd"}
+    assert set(texts[columns["block.stack"]].tolist()) == {"main > even", "main > odd > malloc"}
+    own = ~born.copied
+    assert (texts[columns["block.site"]][own] == np.where(born.slot[own] % 2, "odd", "even")).all()
 
 
 def test_recorded_moments_keep_the_order_of_the_free_structure(view):
