@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -291,7 +292,7 @@ def run_container(view: RunView, *, room: int = ROOM, at: int | None = None) -> 
     remarks = [f"{run.allocator}: {run.reason}" for run in view.runs if run.reason]
     start, stop = 0, events
     exact = _exact(view, start, stop, texts) if events <= MOST_EXACT else {}
-    if not exact or _bytes(base, exact) > room:
+    if not exact or _bytes(base, exact) + _text_bytes(texts) > room:
         told, levels = _levels(view)
         base |= _stored(levels)
         left = int((room - _bytes(base)) * FOR_ROWS)
@@ -318,6 +319,10 @@ def _bytes(*parts: Mapping[str, Piece]) -> int:
     return sum(len(piece.stream) + _DESCRIBED for part in parts for piece in part.values())
 
 
+def _text_bytes(texts: Texts) -> int:
+    return len(zlib.compress(json.dumps(texts.all()).encode(), 1))
+
+
 def _exact(view: RunView, start: int, stop: int, texts: Texts) -> dict[str, Piece]:
     """Return the blocks and events from `start` to `stop`, to the byte."""
     rows, runs = view.lives.within(start, stop), range(len(view.runs))
@@ -333,7 +338,7 @@ def _window(view: RunView, room: int, middle: int) -> tuple[int, int, dict[str, 
         texts = Texts()
         start = max(0, min(middle - count // 2, events - count))
         exact = _exact(view, start, start + count, texts)
-        took = _bytes(exact) + len(json.dumps(texts.all())) // 4  # about as much as deflate makes of them
+        took = _bytes(exact) + _text_bytes(texts)
         if took <= room or count <= LAST_WINDOW:
             found = start, start + count, exact, texts
         if found and (took > room * GOOD_PART or count in (events, LAST_WINDOW) or tries >= TRIES):
@@ -405,8 +410,7 @@ def _thinned(view: RunView, room: int, texts: Texts, kept: set[int]) -> tuple[di
             there = {each.moment: each for each in run.recorded if each.moment in chosen}
             columns |= recorded_columns(number, [there.get(each, NOTHING) for each in moments], told)
         pieces = _stored(columns)
-        text_bytes = len(json.dumps(told.all())) // 4  # deflated
-        if _bytes(pieces) + text_bytes <= room or len(moments) <= 1:
+        if _bytes(pieces) + _text_bytes(told) <= room or len(moments) <= 1:
             texts.take(told)
             return pieces, len(moments)
         fewer = [each for n, each in enumerate(moments) if n % 2 == 0 or each in kept]

@@ -109,7 +109,7 @@ def a_trace() -> Trace:
 
 
 def its_sites(trace: Trace) -> Sites:
-    """Who asked for its blocks: a function for even slots, another for odd ones; of slot 3 it is not known."""
+    """Who asked for its blocks: a function for even slots, another for odd ones; nobody knows of slot 3."""
     born = lives(trace)
     stack = np.where(born.slot == 3, 0, 1 + born.slot % 2)
     own = [~born.copied & (born.process == number) for number in range(2)]
