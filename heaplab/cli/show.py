@@ -2,10 +2,12 @@
 
 import shutil
 import sys
+from pathlib import Path
 
 import click
 
 from heaplab.allocators import LANGUAGES, Spec
+from heaplab.cli._outputs import demand_writable_file
 from heaplab.errors import UsageError
 from heaplab.outside import find_allocators
 from heaplab.views.film import LEGEND, film
@@ -26,6 +28,10 @@ def show(specs: str, requests: str, language: str, seed: int, output: str | None
 
     Two orders are shown: the heap's, by address, and the free structure's own.
     """
+    if output is not None:
+        demand_writable_file("-o", output)
+        if Path(output).suffix.lower() not in (".svg", ".png"):
+            raise UsageError(f"-o {output}: is no name for a picture: let it end with .svg or .png")
     designs = [each for each in find_allocators(specs, language) if isinstance(each, Spec)]
     if len(designs) < len(find_allocators(specs, language)):
         raise UsageError(f"{specs}: the heap of an allocator from outside cannot be walked: name designs")

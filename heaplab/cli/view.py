@@ -78,6 +78,8 @@ def view(
     specs = _designs(allocators, language)
     parse_size(ram)
     demand_writable_file("-o", output)
+    if output is not None and output.lower().endswith((".svg", ".png", ".pdf")):
+        raise UsageError(f"-o {output}: the view is a page: let its name end with .html")
     opened = open_trace(trace, lenient=lenient)
     events = opened.header.events
     asked = None if sites is None else read_sites(sites)

@@ -64,6 +64,9 @@ class HeapWidget(AnyWidget):
         self._resources = ExitStack()
         self.on_msg(self._answer)
 
+    def __repr__(self) -> str:
+        return f"<HeapWidget of {len(self.container):,} bytes>"
+
     def close(self) -> None:
         """Take the widget away, and let go of the heaps behind it."""
         super().close()

@@ -7,7 +7,8 @@
     exit           the process exits
     f0 @1          any of them in process 1: without it, in process 0
 
-Requests stand between semicolons or on lines of their own; `#` begins a comment.  Sizes may have units: 4k.
+Requests stand between semicolons or on lines of their own; `#` begins a comment.  Sizes may have units: 4k,
+1 MiB.
 """
 
 import re
@@ -21,6 +22,7 @@ _REQUEST: Final = re.compile(
     r"(?P<op>[acmrf])\s*(?P<id>\d+)(?:\s+(?P<sizes>[^@]*\S))?\s*(?:@\s*(?P<process>\d+))?"
 )
 _PROCESS: Final = re.compile(r"(?P<op>fork|exit)\s*(?:@\s*(?P<process>\d+))?")
+_SIZE: Final = re.compile(r"\S+(?:\s+[KMGT]?i?B\b)?", re.IGNORECASE)
 _OPS: Final = {"a": Op.MALLOC, "c": Op.CALLOC, "m": Op.ALIGNED, "r": Op.REALLOC, "f": Op.FREE}
 #: sizes that follow the block
 _SIZES: Final = {"a": 1, "c": 1, "m": 2, "r": 1, "f": 0}
@@ -60,7 +62,7 @@ def _event(request: str, child: int) -> Event:
     match = _REQUEST.fullmatch(request)
     if match is None:
         raise UsageError(f"{request!r} is no request: {_HINT}")
-    op, sizes = match["op"], (match["sizes"] or "").split()
+    op, sizes = match["op"], _SIZE.findall(match["sizes"] or "")
     if len(sizes) != _SIZES[op]:
         raise UsageError(f"{request!r} has {len(sizes)} of the {_SIZES[op]} sizes that it needs: {_HINT}")
     try:

@@ -4,7 +4,7 @@ the free structure's own.
 
 import errno
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from heaplab.allocators import Allocator, Entry, Spec, State, parse
@@ -96,6 +96,7 @@ class Film:
 LEGEND = (
     "heap: by address: {metadata} [block: bytes] (free) <cached>; | is a gap",
     "free: in the design's own order: bytes, and the place in the heap",
+    "bytes are the whole block's: header, request, rounding; mems: memory references",
 )
 
 
@@ -104,12 +105,10 @@ def _reel_lines(reel: Reel, width: int) -> Iterator[str]:
     structure = f": {first.structure}" if first.structure else ""
     language = {"python": ", in Python", "c": ", in C"}.get(first.language, "")
     yield from _folded("", f"{reel.allocator}{language}{structure}".split(), width)
-    several = any(still.process for still in reel.stills)
     for still in reel.stills:
         head = still.request or "at first"
-        at = f" (process {still.process})" if several and still.request else ""
-        cost = f"   {still.mems:,} mems, {still.faults:,} faults" if still.request else ""
-        yield f"  {head}{at}{cost}"
+        cost = f"   {counted(still.mems, 'mem')}, {counted(still.faults, 'fault')}" if still.request else ""
+        yield f"  {head}{cost}"
         yield from _folded("    heap  ", heap_words(still.view), width)
         if still.view.structure:
             yield from _folded("    free  ", free_words(still.view), width)
@@ -172,6 +171,8 @@ def free_words(view: HeapView) -> list[str]:
             first = run[0]
             told = f"{first.size:,} at {view.place(first.start)}{_way(first)}"
             words.append(f"{len(run)} x {told} and on" if len(run) > 1 else told)
+    if view.unlisted:
+        words.append(f"{view.unlisted:,} in no block yet")
     return words or ["none"]
 
 
@@ -223,7 +224,7 @@ def film(
     if not designs:
         raise UsageError("there is nothing to show: name at least one design")
     reels = [Reel(str(spec), tuple(_Stage(spec, seed).play(events))) for spec in designs]
-    return Film(tuple(map(str, events)), tuple(reels))
+    return Film(tuple(map(_told, events)), tuple(reels))
 
 
 class _Stage:
@@ -247,7 +248,9 @@ class _Stage:
     def _do(self, number: int, event: Event) -> Still:
         heap = self.heaps.get(event.process)
         if heap is None:
-            raise UsageError(f"{event}: process {event.process} is not there: `fork` makes it")
+            gone = event.process in self.known
+            why = "has exited" if gone else "is not there: `fork` makes it"
+            raise UsageError(f"{_told(event)}: process {event.process} {why}")
         process = heap.process
         loads, stores, faults = process.context.loads, process.context.stores, process.minflt
         address, problem, over = 0, "", True
@@ -256,9 +259,7 @@ class _Stage:
             address = self._carry_out(number, event, heap)
             over = False
             if event.op in _GIVES and not address:
-                problem = (
-                    f"no memory: the allocator returned 0, {errno.errorcode.get(process.errno, 'no errno')}"
-                )
+                problem = _refusal(event, process.errno)
         except OutOfFuel:
             problem = f"it does not return: it has made {MOST_MEMS:,} memory references"
         except HeaplabError as error:
@@ -270,10 +271,12 @@ class _Stage:
         finally:
             process.context.fuel = None
         mems = process.context.loads + process.context.stores - loads - stores
-        if event.op != Op.EXIT and process.state not in "ZX":
+        if process.state in "ZX":
+            self.seen = replace(self.seen, regions=(), blocks=(), free=(), pages=())
+        else:
             self.seen = heap_view(heap, self._labels(event.process))
         faults = process.minflt - faults
-        return Still(str(event), event.process, address, mems, faults, self.seen, problem, over)
+        return Still(_told(event), event.process, address, mems, faults, self.seen, problem, over)
 
     def _carry_out(self, number: int, event: Event, heap: Allocator) -> int:
         process, known, live = heap.process, self.known[event.process], self.live[event.process]
@@ -287,9 +290,9 @@ class _Stage:
             del self.heaps[event.process]
             return 0
         if event.op in (Op.FREE, Op.REALLOC) and event.id not in known:
-            raise UsageError(f"{event}: nobody has allocated block {event.id}")
+            raise UsageError(f"{_told(event)}: nobody has allocated block {event.id}")
         if event.op not in (Op.FREE, Op.REALLOC) and event.id in live:
-            raise UsageError(f"{event}: block {event.id} is live: give the new block another number")
+            raise UsageError(f"{_told(event)}: block {event.id} is live: give the new block another number")
         if event.op == Op.FREE:
             live.discard(event.id)
             heap.free(known[event.id][0])
@@ -304,6 +307,27 @@ class _Stage:
     def _labels(self, number: int) -> dict[int, Label]:
         known = self.known[number]
         return {known[slot][0]: known[slot][1] for slot in self.live[number]}
+
+
+def _told(event: Event) -> str:
+    """A request in words: `malloc 0 400`, with its process where that is not the first.
+
+    >>> _told(Event(Op.ALIGNED, 2, 400, 64, process=1)), _told(Event(Op.FORK, 1))
+    ('aligned 2 400, at a multiple of 64 (process 1)', 'fork: process 1 begins')
+    """
+    process = f" (process {event.process})" if event.process else ""
+    if event.op == Op.FORK:
+        return f"fork: process {event.id} begins{process}"
+    if event.op == Op.ALIGNED:
+        return f"aligned {event.id} {event.size}, at a multiple of {event.align}{process}"
+    return f"{event._replace(process=0, thread=0)}{process}"
+
+
+def _refusal(event: Event, code: int) -> str:
+    """Why the allocator has returned no block."""
+    if code == errno.EINVAL and event.op == Op.ALIGNED:
+        return f"refused: {event.align} is no power of two (EINVAL)"
+    return f"no memory: the allocator returned 0, {errno.errorcode.get(code, 'no errno')}"
 
 
 #: what returns an address

@@ -145,6 +145,13 @@ class HeapView:
         """Return the bytes of all blocks in these states, headers included."""
         return sum(block.size for block in self.blocks if block.state in states)
 
+    @property
+    def unlisted(self) -> int:
+        """Bytes that are free and that the free structure does not hold: not cut into blocks yet."""
+        if not self.structure:
+            return 0
+        return max(self.bytes_of(State.FREE, State.CACHED) - sum(entry.size for entry in self.free), 0)
+
     def place(self, address: int) -> str:
         """Return an address as this view's texts write it: the offset in its region.
 
@@ -196,6 +203,8 @@ class HeapView:
         if not self.structure:
             return
         yield f"free blocks, in {self.structure}{'' if self.free else ': none'}"
+        if self.unlisted:
+            yield f"  {self.unlisted:,} bytes more are free, and in no block yet"
         for group, entries in groupby(self.free[:most], key=lambda entry: entry.group):
             if group:
                 yield f"  {group}"
@@ -218,9 +227,11 @@ def _told(block: BlockView) -> str:
 
 def _page_runs(pages: Iterable[PageView]) -> Iterator[str]:
     """Tell of pages of one state side by side together."""
+    first = 0
     for state, run in groupby(pages, key=lambda page: page.state):
-        count = len(list(run))
-        yield f"{count:,} {state.value}"
+        last = first + len(list(run)) - 1
+        yield f"{first:,} {state.value}" if first == last else f"{first:,} to {last:,} {state.value}"
+        first = last + 1
 
 
 def heap_view(

@@ -74,9 +74,10 @@ class DesignRun:
         heap, resident = (int(column.max(initial=0)) for column in (log.heap, log.resident))
         told = f"{self.allocator} ({self.language}): {self.outcome} after {self.events:,} events"
         told += f": {self.reason}" if self.reason else ""
+        faults = log.start.faults + int(log.faults.sum(dtype=np.uint64))
         return (
             f"{told}\n  heap up to {format_size(heap)}, resident up to {format_size(resident)}, "
-            f"{int(log.mems.sum(dtype=np.uint64)):,} mems, {int(log.faults.sum(dtype=np.uint64)):,} faults; "
+            f"{int(log.mems.sum(dtype=np.uint64)):,} mems, {faults:,} faults; "
             f"{len(self.recorded)} moments recorded"
         )
 

@@ -11,7 +11,7 @@ from heaplab.traces.script import parse_script
 
 def test_every_request_is_read() -> None:
     assert parse_script(
-        "a0 400; c1 4k\nm2 64 100 # aligned\nr0 800; f1; fork; f0 @1; fork @1; exit @1; ;"
+        "a0 400; c1 4 KiB\nm2 64 100 # aligned\nr0 800; f1; fork; f0 @1; fork @1; exit @1; ;"
     ) == [
         Event(Op.MALLOC, 0, 400),
         Event(Op.CALLOC, 1, 4096),

@@ -12,6 +12,7 @@ filmstrip(designs, requests)               the heap of each design after each re
 from collections.abc import Sequence
 
 from heaplab.allocators import Allocator, Spec
+from heaplab.errors import UsageError
 from heaplab.kernel import Kernel
 from heaplab.process import Process
 from heaplab.report.pictures import (
@@ -132,7 +133,7 @@ def timeline(moments: Sequence[tuple[str, Picture[ProcessTree]]]) -> Picture[Tim
 def heap(heap: Allocator | HeapView) -> Picture[HeapView]:
     """Return a picture of a heap: its blocks in address order, the links of its free structure, its pages.
 
-    heap: a heap, which is looked at now, or a view of one.
+    heap: a heap, which is looked at now, or a view of one.  Raises: UsageError for anything else.
 
     >>> from heaplab import allocators
     >>> alive = allocators.create("freelist", Kernel(ram="1 MiB", aslr=False).init.fork())
@@ -141,6 +142,8 @@ def heap(heap: Allocator | HeapView) -> Picture[HeapView]:
     >>> [block.name for block in heap(alive).data.blocks]
     ['metadata', 'free', 'allocated', 'free', 'metadata']
     """
+    if not isinstance(heap, Allocator | HeapView):
+        raise UsageError(f"{heap!r} is no heap: give one that `create` made, or a view of one")
     return Picture(heap if isinstance(heap, HeapView) else heap_view(heap), draw_heap.draw)
 
 

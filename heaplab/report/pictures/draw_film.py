@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from heaplab.report.pictures import draw_heap
 from heaplab.report.pictures.canvas import LARGE, MARGIN, SMALL, Canvas, legend_height, wide_enough, width_of
 from heaplab.report.pictures.draw_heap import Axis
+from heaplab.units import counted
 from heaplab.views.film import Film, Reel, Still
 from heaplab.views.heap import HeapView
 
@@ -100,7 +101,7 @@ def _changed(before: HeapView | None, now: HeapView) -> frozenset[int]:
 def _told(still: Still) -> str:
     if not still.request:
         return still.view.summary()
-    cost = f"{still.mems:,} mems, {still.faults:,} faults"
+    cost = f"{counted(still.mems, 'mem')}, {counted(still.faults, 'fault')}"
     at = f"at {still.view.place(still.address)}, " if still.address else ""
     told = f"! {still.problem}" if still.problem else f"{at}{cost}"
     for most in (5, 4, 3, 2, 1) if still.view.structure and not still.problem else ():

@@ -56,7 +56,7 @@ LEGEND = (
     (LOOKS[State.FREE], False, "free"),
     (LOOKS[State.CACHED], False, "cached"),
     (LOOKS[State.METADATA], False, "metadata"),
-    (LINK, True, "the free structure's order"),
+    (LINK, True, "the free structure's links"),
     (PAGE_LOOKS[PageState.OWN], False, "page resident"),
     (PAGE_LOOKS[PageState.SHARED], False, "page shared with another process"),
 )
@@ -136,6 +136,8 @@ def _notes(view: HeapView) -> list[str]:
         many = len(view.free) > MOST_LINKS
         told = f"{len(view.free):,} are too many to draw their links" if many else "the numbers are its order"
         notes.append(f"Free blocks are kept in {view.structure}: {told}.")
+        if any("red" in entry.place.split() for entry in view.free):
+            notes.append("In the tree, red nodes are tinted and have a thick edge.")
     if view.fault:
         notes.append(f"The heap is broken: {view.fault}")
     return notes
@@ -187,14 +189,17 @@ def strip(
 
     changed: starts of blocks that are drawn with a thick edge.
     """
+    for start, end in _runs(view, region, changed):
+        left, right = x + axis.at(start), x + axis.at(end)
+        canvas.box(left + 0.5, y + 0.5, right - left - 1, HEIGHT - 1, CHANGED, over=4)
     narrow: dict[State, list[tuple[float, float]]] = {}
     for block in view.blocks:
         if region.start <= block.start < region.end:
             left, right = x + axis.at(block.start), x + axis.at(block.end)
-            if right - left < _NARROW and block.start not in changed:
+            if right - left < _NARROW:
                 narrow.setdefault(block.state, []).append((left, right))
             else:
-                _block(canvas, block, axis, x, y, block.start in changed)
+                _block(canvas, block, axis, x, y)
     for state, sides in narrow.items():
         thin = min(right - left for left, right in sides) / 4
         canvas.boxes(sides, y, HEIGHT, replace(LOOKS[state], line=min(LOOKS[state].line, thin)))
@@ -206,6 +211,23 @@ def strip(
             canvas.text(right, y - 9, "break", SMALL, side="right")
     if len(view.free) <= MOST_LINKS:
         _links(canvas, view, region, axis, x, y + HEIGHT + PAGES + 3)
+
+
+def _runs(view: HeapView, region: RegionView, changed: frozenset[int]) -> Iterator[tuple[int, int]]:
+    """Yield (start, end) of the blocks that changed; blocks side by side that are not live are one run."""
+    start = end = 0
+    for block in view.blocks:
+        if block.start not in changed or not region.start <= block.start < region.end:
+            continue
+        if end and (block.start != end or block.state.is_live):
+            yield start, end
+            end = 0
+        start, end = (start if end else block.start), block.end
+        if block.state.is_live:
+            yield start, end
+            end = 0
+    if end:
+        yield start, end
 
 
 def name_regions(canvas: Canvas, named: Sequence[tuple[float, RegionView]], y: float, end: float) -> None:
@@ -220,12 +242,10 @@ def name_regions(canvas: Canvas, named: Sequence[tuple[float, RegionView]], y: f
             free_from = x + wide + 8
 
 
-def _block(canvas: Canvas, block: BlockView, axis: Axis, x: float, y: float, changed: bool) -> None:
+def _block(canvas: Canvas, block: BlockView, axis: Axis, x: float, y: float) -> None:
     left, right = x + axis.at(block.start), x + axis.at(block.end)
     look, width = LOOKS[block.state], right - left
     canvas.box(left, y, width, HEIGHT, replace(look, line=min(look.line, width / 4)))
-    if changed:
-        canvas.box(left + 0.5, y + 0.5, width - 1, HEIGHT - 1, CHANGED, over=4)
     cut = axis.cut_in(block.start, block.end)
     if cut is not None and width > 14:
         middle = x + cut
@@ -300,4 +320,5 @@ def order_text(entries: Sequence[Entry], view: HeapView, most: int = 6) -> str:
     """Return the free structure in its own order, in one line."""
     told = [f"{bytes_of(entry.size)} at {view.place(entry.start)}" for entry in entries[:most]]
     more = f", {len(entries) - most:,} more" if len(entries) > most else ""
-    return ", ".join(told) + more if told else "nothing is free"
+    apart = f"{bytes_of(view.unlisted)} in no block yet" if view.unlisted else ""
+    return ", ".join([*told, *([apart] if apart else [])]) + more if told or apart else "nothing is free"

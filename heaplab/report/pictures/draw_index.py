@@ -4,13 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from heaplab.allocators import Entry
-from heaplab.report import style
 from heaplab.report.pictures.canvas import SMALL, Canvas, Look, width_of
 
 #: points: a level of the tree, a node's height
 _LEVEL, _HIGH = 34.0, 16.0
 _NODE = Look(line=0.9)
-_RED = Look(line=1.6, edge=style.VERMILION)
+_RED = Look(fill="#F6CDBD", line=1.8, edge="#A33A00")
 _EDGE = Look(line=0.8, edge="#555555")
 
 
