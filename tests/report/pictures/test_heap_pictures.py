@@ -21,7 +21,7 @@ def alive(spec, rounds=40):
     return made
 
 
-@pytest.mark.parametrize("spec", ["freelist", "rbtree", "slab"])
+@pytest.mark.parametrize("spec", ["rbtree", "slab"])
 def test_a_heap_is_legible(spec, legible):
     legible(heap(alive(spec)))
 
@@ -34,7 +34,7 @@ def test_a_heap_of_thousands_of_blocks_is_drawn_in_bounded_space():
     assert "too many to draw their links" in picture._repr_svg_()
 
 
-@pytest.mark.parametrize("spec", ["buddy", "slab", "spans"])
+@pytest.mark.parametrize("spec", ["slab", "spans"])
 def test_a_film_strip_is_legible(spec, legible):
     legible(filmstrip([spec], SCRIPT))
 
