@@ -87,3 +87,12 @@ def test_entries_say_what_leads_to_them() -> None:
     roots = [entry for entry in view.free if not entry.under]
     assert len(roots) == 1
     assert all(entry.under in entries for entry in view.free if entry.under)
+
+
+def test_payloads_are_written_as_a_program_would() -> None:
+    still = film(["rbtree"], "a0 300k").reels[0].stills[-1]
+    [block] = [block for block in still.view.live if block.label is not None]
+    inside = [page for page in still.view.pages if block.payload <= page.address < block.payload + 300 * 1024]
+    assert len(inside) == 75
+    assert {page.state.value for page in inside} == {"resident"}
+    assert still.faults >= 75
