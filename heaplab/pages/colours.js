@@ -25,6 +25,11 @@ export const PAGES = {
   copied: { colour: VERMILION, text: "resident, copied by a write after fork" },
 };
 
+// What else the map of pages shows: addresses of the heap without a page in memory, and the time of which nothing is known.
+export const NO_FRAME = { colour: PURPLE, text: "no frame: heap that was not in memory" };
+export const UNKNOWN = { colour: YELLOW, text: "not recorded yet: before the first recorded moment", hatched: true };
+const UNDER_BLOCKS = "#303030"; // half of it is mixed with the colour of the page that a block lies on
+
 // From little to much, after viridis (Smith and van der Walt, 2015): what stands out from the ground is much.
 const SCALES = {
   light: ["#c9d44a", "#6cbf5a", "#22a884", "#2a788e", "#414487", "#440154"],
@@ -50,6 +55,13 @@ function scale(theme, steps) {
     const mixed = stops[low].map((value, c) => Math.round(value + (stops[low + 1][c] - value) * (at - low)));
     return "#" + mixed.map((value) => value.toString(16).padStart(2, "0")).join("");
   });
+}
+
+// The ground of a kind of page, and beside it what it is under a block.
+function swatch({ colour, hatched = false }) {
+  const under = `color-mix(in srgb, ${colour}, ${UNDER_BLOCKS})`;
+  const halves = `linear-gradient(90deg, ${colour} 50%, ${under} 50%)`;
+  return hatched ? `repeating-linear-gradient(135deg, #000 0 1px, transparent 1px 5px), ${halves}` : halves;
 }
 
 const log2 = (value) => 31 - Math.clz32(Math.min(Math.max(value, 1), 0x7fffffff));
@@ -146,13 +158,11 @@ export function scheme(quality, data, run, theme) {
     };
   }
   if (quality === "page") {
-    const block = pixel("#303030");
     return {
-      colours: new Uint32Array(rows).fill(block),
-      legend: data.pageStates.filter((state) => PAGES[state]).map((state) => PAGES[state]),
+      colours: new Uint32Array(rows).fill(pixel(UNDER_BLOCKS)),
+      legend: [...data.pageStates.filter((state) => PAGES[state]).map((state) => PAGES[state]), NO_FRAME, UNKNOWN].map((kind) => ({ ...kind, swatch: swatch(kind) })),
       note:
-        "a page's ground has its state, and a block on it is darker: a light ground is memory that is resident and holds " +
-        "no block. Pages are as they were at the last recorded moment",
+        "darker: a block lies there; bright: none does. Pages are as they were at the last recorded moment",
       pages: true,
     };
   }

@@ -1,6 +1,6 @@
 // The map of one design: time to the right, addresses down, a rectangle a block from its malloc to its free.
-import { Layer, legible, line } from "./canvas.js";
-import { pixel, scheme, PAGES } from "./colours.js";
+import { Layer, hatch, legible, line } from "./canvas.js";
+import { NO_FRAME, PAGES, UNKNOWN, pixel, scheme } from "./colours.js";
 import { listen } from "./gestures.js";
 import { Raster, large } from "./raster.js";
 import { addressText, bytesText, make, ticks } from "./words.js";
@@ -76,6 +76,7 @@ export class HeapMap {
     this.scheme = scheme(view.quality, view.data, run, view.inks.theme);
     this.stale = true;
     this.pageTable = this.scheme.pages ? pageTable(view.data, run, view.process) : null;
+    this.bare = this.scheme.pages ? new Uint32Array(view.data.rows).fill(pixel(NO_FRAME.colour)) : null;
   }
 
   // Paint the blocks: all of them after a change of zoom, colours or size; only what comes into sight after a move.
@@ -120,16 +121,12 @@ export class HeapMap {
       raster.clear(pixel(view.inks.ground), part);
       if (grid) raster.grid(grid, pixel(view.inks.faint), picture, (event) => !view.isExact(event, run), part);
     }
-    if (this.pageTable) raster.paint(this.pageTable, picture, { parts });
-    raster.paint(this._table(), picture, {
-      process,
-      processes: data.processes.length < 2 ? null : data.process,
-      ages: this.scheme.ages,
-      blend: Boolean(this.pageTable),
-      lines: true,
-      sorted: data.inOrder,
-      parts,
-    });
+    const rows = { process, processes: data.processes.length < 2 ? null : data.process, sorted: data.inOrder, parts };
+    if (this.pageTable) {
+      raster.paint({ ...this._table(), colours: this.bare }, picture, rows); // a heap's mappings are known by their blocks
+      raster.paint(this.pageTable, picture, { parts });
+    }
+    raster.paint(this._table(), picture, { ...rows, ages: this.scheme.ages, blend: Boolean(this.pageTable), lines: true });
   }
 
   _table() {
@@ -186,6 +183,11 @@ export class HeapMap {
     context.textBaseline = "middle";
     for (const label of this._named()) this._label(context, label);
 
+    if (this.pageTable) {
+      const { left, right } = this.pageTable;
+      const [from, to] = [left, right].map((ends) => ends.at(-1) - x0).map((events) => Math.min(Math.max((events / (x1 - x0)) * width, 0), width));
+      if (this.pageTable.unknown && to > from) hatch(context, from, 0, to - from, Math.min(((run.space.size - y0) / (y1 - y0)) * height, height), 6, "#000");
+    }
     context.strokeStyle = context.fillStyle = inks.ink;
     let last = -Infinity;
     for (const cut of run.space.cuts(y0, y1)) {
@@ -345,25 +347,31 @@ function outcome(run) {
   return run.outcome + (run.reason ? `: ${run.reason}` : "");
 }
 
-// The states of pages as rectangles: from each recorded moment to the next.
+// The states of pages as rectangles: from each recorded moment to the next; under them the heap that has no frames, and
+// last the time before the first recorded moment.
 function pageTable(data, run, process) {
   const found = { left: [], right: [], low: [], high: [], colours: [] };
+  const add = (left, right, low, high, colour) => {
+    if (right <= left) return;
+    for (const [name, value] of Object.entries({ left, right, low, high, colours: pixel(colour) })) found[name].push(value);
+  };
+  const end = Math.min(data.endOf(process), run.last);
+  for (const { from, to, brk } of run.heapOver(process)) add(from, to, 0, run.space.offset(brk), NO_FRAME.colour);
   data.keyMoments.forEach((moment, key) => {
-    const until = key + 1 < data.keyMoments.length ? data.keyMoments[key + 1] - 1 : data.events;
+    const until = Math.min(key + 1 < data.keyMoments.length ? data.keyMoments[key + 1] - 1 : data.events, end);
     for (const page of run.pages(key, process)) {
       const colour = PAGES[page.state]?.colour;
       if (!colour) continue;
       const low = run.space.offset(page.address);
-      found.left.push(moment - 1);
-      found.right.push(until);
-      found.low.push(low);
-      found.high.push(low + page.count * run.pageSize);
-      found.colours.push(pixel(colour));
+      add(moment - 1, until, low, low + page.count * run.pageSize, colour);
     }
   });
+  const { born, moment } = data.firstRecorded(process);
+  add(born, moment - 1, 0, run.space.size, UNKNOWN.colour);
   const numbers = (name) => Float64Array.from(found[name]);
   return {
     count: found.left.length,
+    unknown: moment - 1 > born, // the last rectangle
     left: numbers("left"),
     right: numbers("right"),
     low: numbers("low"),

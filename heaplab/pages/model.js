@@ -199,6 +199,13 @@ export class Run {
     return this._breaks.get(process);
   }
 
+  // The break over time: [{from, to, brk}] in events, until the process ends.
+  heapOver(process) {
+    const end = Math.min(this.data.endOf(process), this.last);
+    const moves = this.breaks(process).filter(({ event }) => event < end);
+    return moves.map(({ event, brk }, i) => ({ from: event, to: moves[i + 1]?.event ?? end, brk }));
+  }
+
   // The break of a process at a moment: 0 before the first call that moved it.
   breakAt(process, done) {
     return this.breaks(process).findLast(({ event }) => event < done)?.brk || 0;
@@ -262,6 +269,28 @@ export class Data {
     return this.process ? this.process.reduce((count, each) => count + (each === process ? 1 : 0), 0) : 0;
   }
 
+  // The event that ends a process: the last that takes several of its blocks at once; where none does, the end of the trace.
+  endOf(process) {
+    this._ends ||= new Map();
+    if (!this._ends.has(process)) {
+      let [last, count] = [0, 0];
+      for (let row = 0; row < this.rows; row++) {
+        if (this.process[row] !== process || this.died[row] < last) continue;
+        count = this.died[row] > last ? 1 : count + 1;
+        last = this.died[row];
+      }
+      this._ends.set(process, count > 1 ? Math.min(last, this.events) : this.events);
+    }
+    return this._ends.get(process);
+  }
+
+  // The first moment that is recorded of a process once it has blocks, and the event that makes the first of them.
+  firstRecorded(process) {
+    let born = this.events;
+    for (let row = 0; row < this.rows; row++) if (this.process[row] === process && this.born[row] < born) born = this.born[row];
+    return { born, moment: this.keyMoments.find((each) => each > born) ?? this.events + 1 };
+  }
+
   // The process with the most blocks.
   get busiest() {
     return this.processes.reduce((most, each) => (this.countOf(each) > this.countOf(most) ? each : most), this.processes[0] ?? 0);
@@ -283,6 +312,7 @@ export class Data {
   // Add the rows of `found`, a window of `run`: those that are new, and the places of those that are known.
   merge(found, run) {
     const name = (data, row) => `${data.born[row]} ${data.process[row]} ${data.slot[row]}`;
+    this._ends = null;
     this._names ||= new Map(Array.from({ length: this.rows }, (_, row) => [name(this, row), row]));
     const rows = Array.from({ length: found.rows }, (_, row) => {
       const known = name(found, row);

@@ -614,7 +614,7 @@ export class View {
   _tellLegend() {
     const { legend, note } = scheme(this.quality, this.data, this.data.runs[0], this.inks.theme);
     const said = Object.fromEntries(QUALITIES)[this.quality];
-    const items = legend.map(({ colour, text }) => make("li", {}, make("span", { class: "heaplab-swatch", style: `background: ${colour}` }), text));
+    const items = legend.map(({ colour, swatch, text }) => make("li", {}, make("span", { class: swatch ? "heaplab-swatch heaplab-halves" : "heaplab-swatch", style: `background: ${swatch || colour}` }), text));
     this.legend.replaceChildren(make("b", {}, `Colour: ${said}`), make("ul", {}, ...items), note ? make("span", { class: "heaplab-note" }, `(${note})`) : "");
   }
 
