@@ -122,9 +122,16 @@ export class Strip {
     const rows = this.rows();
     context.font = inks.font;
 
-    context.fillStyle = inks.soft;
-    const [from, to] = [Math.max(toX(0), 0), Math.min(toX(run.space.size), width)];
-    context.fillRect(from, ARCS, Math.max(to - from, 0), BLOCKS);
+    const gaps = recorded.exact || !view.isWhole(run) ? "unknown" : "free";
+    for (const [low, high] of this._extents(rows)) {
+      const [left, right] = [Math.max(toX(low), 0), Math.min(toX(high), width)];
+      if (right <= left) continue;
+      context.fillStyle = gaps === "free" ? inks.ground : inks.soft;
+      context.fillRect(left, ARCS, right - left, BLOCKS);
+      if (gaps === "free") hatch(context, left, ARCS, right - left, BLOCKS, 7, inks.faint);
+      context.strokeStyle = inks.rule;
+      context.strokeRect(left + 0.5, ARCS + 0.5, right - left - 1, BLOCKS - 1);
+    }
     for (const span of recorded.exact ? recorded.spans : []) {
       const [left, right] = [placed(span.start), placed(span.start) + (span.size * width) / (y1 - y0)];
       if (right < 0 || left > width) continue;
@@ -157,6 +164,20 @@ export class Strip {
     this._say(rows, recorded);
   }
 
+  // Where the heap is at the chosen moment, as offsets: up to the break, and in each mapping from its first block to its last.
+  _extents(rows) {
+    const { view, run } = this;
+    const found = [];
+    const brk = view.moment <= view.data.endOf(view.process) ? run.breakAt(view.process, view.moment) : 0;
+    const { left, right } = this.byAddress(rows);
+    for (const { start, end, offset } of run.space.regions) {
+      if (start <= brk && brk <= end) found.push([offset, offset + brk - start]);
+      const [first, next] = [bound(left, offset - 0.5), bound(left, offset + end - start - 0.5)];
+      if (next > first) found.push([left[first], right[next - 1]]);
+    }
+    return found;
+  }
+
   _say(rows, recorded) {
     const { view, run } = this;
     const whole = view.isWhole(run) ? "" : "not all blocks of this moment are in the page: ";
@@ -166,6 +187,7 @@ export class Strip {
       const free = recorded.spans.filter((span) => span.state === FREE);
       parts.push(`${free.length} free, ${bytesText(free.reduce((sum, span) => sum + span.size, 0))}`);
     }
+    else if (whole === "" && rows.length) parts.push("which of the rest is free is not recorded");
     this.words.textContent = parts.join("; ");
   }
 
