@@ -5,7 +5,7 @@ import { Curves } from "./curves.js";
 import { HeapMap } from "./map.js";
 import { FREE, METADATA } from "./model.js";
 import { Strip } from "./strip.js";
-import { drawStructure } from "./structure.js";
+import { drawStructure, settle } from "./structure.js";
 import { addressText, bytesText, countText, make, plural } from "./words.js";
 
 const LEAST_EVENTS = 3; // the closest zoom: so many events, and so many bytes
@@ -634,10 +634,10 @@ export class View {
         const low = run.space.offset(entry.start);
         this.look({ ...this.window, y0: low - 2 * entry.size, y1: low + 3 * entry.size });
       };
-      return make("div", {}, title, make("p", { class: "heaplab-note" }, when, " ", go), make("div", { class: "heaplab-wide" }, drawStructure(free, pick)));
+      return make("div", {}, title, make("p", { class: "heaplab-note" }, when, " ", go), drawStructure(free, pick));
     });
     this.structures.replaceChildren(...parts);
-    for (const tree of this.structures.querySelectorAll(".heaplab-tree")) tree.scrollLeft = Number(tree.dataset.root) - tree.clientWidth / 2;
+    settle(this.structures);
   }
 }
 
