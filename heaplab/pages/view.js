@@ -400,6 +400,7 @@ export class View {
       button("To the block", "zoom to the chosen block: Enter", () => this.row >= 0 && this.zoomTo(this.row)),
       this.status,
     ];
+    const hands = make("p", { class: "heaplab-note" }, "Wheel: zoom. Drag or arrow keys: move. Click: choose a block" + (this.timeline ? " and a moment. Comma and full stop: one event back, one on." : "."));
     const help = make(
       "details",
       { class: "heaplab-help" },
@@ -415,9 +416,9 @@ export class View {
     const remarks = sentences.length ? [make("p", { class: "heaplab-note" }, sentences.join(" "))] : [];
     const maps = make("div", { class: "heaplab-main" }, ...this.maps.map((map) => map.element));
     if (this.timeline) maps.append(this.curves.element, this._scrubber());
-    maps.append(...this.strips.map((strip) => strip.element), this.structures);
+    maps.append(stripLegend(), ...this.strips.map((strip) => strip.element), this.structures);
     const side = make("div", { class: "heaplab-side" }, make("h2", {}, "At this moment"), this.table, this.details);
-    this.root.replaceChildren(make("div", { class: "heaplab-tools" }, ...controls.filter(Boolean)), this.legend, ...remarks, make("div", { class: "heaplab-body" }, maps, side), help, this.tip);
+    this.root.replaceChildren(make("div", { class: "heaplab-tools" }, ...controls.filter(Boolean)), hands, this.legend, ...remarks, make("div", { class: "heaplab-body" }, maps, side), help, this.tip);
   }
 
   // The clock: one tick an event, as a range that keys and screen readers know.
@@ -639,6 +640,21 @@ export class View {
     this.structures.replaceChildren(...parts);
     settle(this.structures);
   }
+}
+
+// What the patterns of a strip mean.
+function stripLegend() {
+  const item = (kind, text) => make("li", {}, make("span", { class: `heaplab-swatch heaplab-${kind}` }), text);
+  return make(
+    "ul",
+    { class: "heaplab-patterns", "aria-label": "patterns of a strip" },
+    make("li", {}, make("b", {}, "In a heap:")),
+    item("block", "coloured: a block"),
+    item("padding", "its pale part: padding"),
+    item("free", "hatched: free"),
+    item("page", "bar below: a page in memory"),
+    make("li", {}, "arrows: links of the free structure"),
+  );
 }
 
 function pairs(list) {
