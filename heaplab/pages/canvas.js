@@ -31,6 +31,17 @@ export class Layer {
     return true;
   }
 
+  // Write a line in the middle.
+  say(text, inks) {
+    const { context } = this;
+    context.font = inks.font;
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    context.fillStyle = inks.faint;
+    context.fillText(text, this.width / 2, this.height / 2);
+    context.textAlign = "left";
+  }
+
   // The context, empty, in CSS pixels.
   begin() {
     this.context.setTransform(this.dots, 0, 0, this.dots, 0, 0);

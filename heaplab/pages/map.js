@@ -207,6 +207,7 @@ export class HeapMap {
     this._breaks(context);
     if (run.last < data.events) this._end(context, ((run.last - x0) / (x1 - x0)) * width);
 
+    if (this._isEmpty()) above.say("nothing here; Show all goes back", inks);
     const x = ((view.moment - 0.5 - x0) / (x1 - x0)) * width;
     context.strokeStyle = inks.mark;
     context.lineWidth = Math.max(1.5, Math.min(width / (x1 - x0), 3));
@@ -218,6 +219,21 @@ export class HeapMap {
     if (view.hovered >= 0 && view.hovered !== view.row) this._outline(context, view.hovered, 1);
     if (view.row >= 0) this._outline(context, view.row, 2);
     this._axis();
+  }
+
+  // Is it known that the window has no block?
+  _isEmpty() {
+    const { view, run } = this;
+    const { x0, x1, y0, y1 } = view.window;
+    const { rows, born, died, process } = view.data;
+    const known = `${x0} ${x1} ${y0} ${y1} ${view.process} ${rows}`;
+    if (this.looked === known) return this.empty;
+    this.looked = known;
+    this.empty = view.isExact(x0, run) && view.isExact(x1 - 1, run);
+    for (let row = 0; row < rows && this.empty; row++) {
+      if (run.low[row] >= 0 && born[row] < x1 && died[row] > x0 && run.low[row] < y1 && run.high[row] > y0 && process[row] === view.process) this.empty = false;
+    }
+    return this.empty;
   }
 
   // The break over time: a step for each call that moved it. What lies beyond it is not the heap's. Where designs are

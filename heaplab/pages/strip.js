@@ -141,17 +141,23 @@ export class Strip {
     if (recorded.exact && recorded.free.length <= MOST_ARCS) this._arcs(context, recorded.free, placed, width / (y1 - y0));
     this._pages(context, recorded, placed);
     this._axis(context, toX);
-    const brk = (recorded.exact && recorded.brk) || run.breakAt(view.process, view.moment);
-    if (brk) {
-      const x = placed(brk);
+    const brk = (recorded.exact && recorded.brk) || this._break();
+    const x = placed(brk);
+    if (brk && run.space.regions.some(({ start, end }) => start <= brk && brk <= end) && x >= -0.5 && x <= width + 0.5) {
       context.strokeStyle = context.fillStyle = inks.mark;
       context.lineWidth = 2;
       line(context, x, ARCS - 6, x, ARCS + BLOCKS + PAGE_LANE + 6);
       context.lineWidth = 1;
-      context.textAlign = x > width - 40 ? "right" : "left";
       context.textBaseline = "bottom";
-      context.fillText("break", x + (x > width - 40 ? -4 : 4), ARCS - 2);
+      const room = context.measureText("break").width;
+      const left = x > width - 40 ? x - 4 - room : x + 4;
+      context.fillStyle = inks.ground; // arrows would run through the word
+      context.fillRect(left - 2, ARCS - 16, room + 4, 14);
+      context.fillStyle = inks.mark;
+      context.textAlign = "left";
+      context.fillText("break", left, ARCS - 2);
     }
+    if (y0 >= run.space.size) layer.say("nothing here; Show all goes back", inks);
     for (const [row, weight] of [[view.hovered, 1], [view.row, 2]]) {
       if (row < 0 || run.low[row] < 0 || !data.alive(row, view.moment)) continue;
       const [left, right] = [toX(run.low[row]), toX(run.high[row])];
@@ -168,7 +174,7 @@ export class Strip {
   _extents(rows) {
     const { view, run } = this;
     const found = [];
-    const brk = view.moment <= view.data.endOf(view.process) ? run.breakAt(view.process, view.moment) : 0;
+    const brk = this._break();
     const { left, right } = this.byAddress(rows);
     for (const { start, end, offset } of run.space.regions) {
       if (start <= brk && brk <= end) found.push([offset, offset + brk - start]);
@@ -176,6 +182,12 @@ export class Strip {
       if (next > first) found.push([left[first], right[next - 1]]);
     }
     return found;
+  }
+
+  // The break of the living process at the chosen moment; 0: it has none.
+  _break() {
+    const { view, run } = this;
+    return view.moment <= view.data.endOf(view.process) ? run.breakAt(view.process, view.moment) : 0;
   }
 
   _say(rows, recorded) {

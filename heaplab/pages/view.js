@@ -425,14 +425,14 @@ export class View {
   _scrubber() {
     const step = (count) => () => this.choose({ moment: this.moment + count });
     this.range = make("input", { type: "range", min: 0, max: this.data.events, step: 1, "aria-label": "moment: how many events have happened", oninput: () => this.choose({ moment: Number(this.range.value) }) });
-    this.number = make("input", { type: "number", min: 0, max: this.data.events, "aria-label": "moment", onchange: () => this.choose({ moment: Number(this.number.value) }) });
+    this.number = make("input", { type: "number", min: 0, max: this.data.events, "aria-label": "events done", title: "Events are numbered from 0: after event 9, ten events are done.", onchange: () => this.choose({ moment: Number(this.number.value) }) });
     this.play = make("button", { type: "button", title: "let the events happen", onclick: () => this._play() }, "Play");
     this.event = make("output", { class: "heaplab-event" });
     return make(
       "div",
       { class: "heaplab-clock" },
       make("div", { class: "heaplab-scrub" }, make("span", {}, "whole run"), this.range),
-      make("div", { class: "heaplab-ticks" }, make("button", { type: "button", title: "one event back: comma", onclick: step(-1) }, "‹ Back"), this.play, make("button", { type: "button", title: "one event on: full stop", onclick: step(1) }, "On ›"), make("label", {}, "moment ", this.number), this.event),
+      make("div", { class: "heaplab-ticks" }, make("button", { type: "button", title: "one event back: comma", onclick: step(-1) }, "‹ Back"), this.play, make("button", { type: "button", title: "one event on: full stop", onclick: step(1) }, "On ›"), make("label", {}, "events done ", this.number), this.event),
     );
   }
 
@@ -547,12 +547,12 @@ export class View {
     const apart = rows.filter((row) => data.distance(one, row) !== data.distance(other, row)).length;
     const more = one.at("heap", moment) - other.at("heap", moment);
     const heaps = more === 0 ? "Both heaps are as large" : `The heap of ${(more > 0 ? one : other).name} is ${bytesText(Math.abs(more))} larger`;
-    const places = `${countText(apart)} of ${plural(rows.length, "block")} lie elsewhere, counted from where each heap starts.`;
+    const places = !rows.length ? "" : `${countText(apart)} of ${plural(rows.length, "block")} lie elsewhere, counted from where each heap starts.`;
     const free = data.runs.slice(0, 2).map((run) => [run, this.recorded(run)]);
     const said = free.every(([, { exact }]) => exact)
       ? ` Free: ${free.map(([run, { spans }]) => `${bytesText(spans.reduce((sum, each) => sum + (each.state === FREE ? each.size : 0), 0))} under ${run.name}`).join(", ")}.`
       : "";
-    return (this.timeline ? `${heaps}; ${places}` : places) + said;
+    return [this.timeline && heaps, places].filter(Boolean).join("; ").replace(/(?<!\.)$/, ".") + said;
   }
 
   _tellBlock() {

@@ -110,7 +110,7 @@ def test_the_scrubber_moves_the_heap(view: Any, told: Told) -> None:
         view.keyboard.press("ArrowRight")
     child = int(np.flatnonzero(columns["block.process"] == 1)[0])
     forked = int(columns["block.born"][child]) + 1  # the heap of the parent alone is shown
-    view.get_by_label("moment", exact=True).fill(str(forked))
+    view.get_by_label("events done", exact=True).fill(str(forked))
     view.keyboard.press("Enter")
     drawn(view)
     live = [view.locator(".heaplab-strip .heaplab-note").nth(run).inner_text() for run in range(2)]
