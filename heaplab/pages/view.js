@@ -11,6 +11,14 @@ import { addressText, bytesText, countText, make, plural } from "./words.js";
 const LEAST_EVENTS = 3; // the closest zoom: so many events, and so many bytes
 const LEAST_BYTES = 12;
 const FRAME = 9; // milliseconds of a frame for drawing: the browser needs the others
+// How fast events happen when they are played: [name, what the menu says].
+const SPEEDS = [
+  ["10 s", "the window in 10 s"],
+  ["60 s", "the window in 60 s"],
+  ["100", "100 events a second"],
+  ["10", "10 events a second"],
+  ["1", "1 event a second"],
+];
 const SETTLED = 150; // milliseconds without a change before the server is asked
 
 export class View {
@@ -427,12 +435,16 @@ export class View {
     this.range = make("input", { type: "range", min: 0, max: this.data.events, step: 1, "aria-label": "moment: how many events have happened", oninput: () => this.choose({ moment: Number(this.range.value) }) });
     this.number = make("input", { type: "number", min: 0, max: this.data.events, "aria-label": "events done", title: "Events are numbered from 0: after event 9, ten events are done.", onchange: () => this.choose({ moment: Number(this.number.value) }) });
     this.play = make("button", { type: "button", title: "let the events happen", onclick: () => this._play() }, "Play");
+    this.speed = SPEEDS[0][0];
+    const speeds = choice("speed", SPEEDS, this.speed, (value) => {
+      this.speed = value;
+    });
     this.event = make("output", { class: "heaplab-event" });
     return make(
       "div",
       { class: "heaplab-clock" },
       make("div", { class: "heaplab-scrub" }, make("span", {}, "whole run"), this.range),
-      make("div", { class: "heaplab-ticks" }, make("button", { type: "button", title: "one event back: comma", onclick: step(-1) }, "‹ Back"), this.play, make("button", { type: "button", title: "one event on: full stop", onclick: step(1) }, "On ›"), make("label", {}, "events done ", this.number), this.event),
+      make("div", { class: "heaplab-ticks" }, make("button", { type: "button", title: "one event back: comma", onclick: step(-1) }, "‹ Back"), this.play, make("button", { type: "button", title: "one event on: full stop", onclick: step(1) }, "On ›"), speeds, make("label", {}, "events done ", this.number), this.event),
     );
   }
 
@@ -445,11 +457,16 @@ export class View {
     }
     this.play.textContent = "Stop";
     if (this.moment >= this.data.events) this.choose({ moment: 0 });
-    const pace = Math.max(this.data.events / 900, 0.1); // the whole run in about 15 seconds
     let at = this.moment;
-    const next = () => {
-      at += pace;
-      this.choose({ moment: Math.min(at, this.data.events) });
+    let before = performance.now();
+    const next = (now) => {
+      const { x0, x1 } = this.window;
+      const [number, unit] = this.speed.split(" ");
+      const pace = unit ? (x1 - x0) / Number(number) : Number(number);
+      at += (pace * Math.max(now - before, 0)) / 1000;
+      before = now;
+      if (at > x1 && this.moment <= x1 && x1 < this.data.events) this.look({ ...this.window, x0: x1, x1: x1 + (x1 - x0) });
+      this.choose({ moment: Math.min(Math.floor(at), this.data.events) });
       if (at >= this.data.events) this._play();
       else this.playing = requestAnimationFrame(next);
     };
