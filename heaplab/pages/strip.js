@@ -184,16 +184,21 @@ export class Strip {
     return found;
   }
 
+  get ended() {
+    return this.view.timeline && this.view.moment > this.view.data.endOf(this.view.process);
+  }
+
   // The break of the living process at the chosen moment; 0: it has none.
   _break() {
     const { view, run } = this;
-    return view.moment <= view.data.endOf(view.process) ? run.breakAt(view.process, view.moment) : 0;
+    return this.ended ? 0 : run.breakAt(view.process, view.moment);
   }
 
   _say(rows, recorded) {
     const { view, run } = this;
     const whole = view.isWhole(run) ? "" : "not all blocks of this moment are in the page: ";
     const parts = [`${whole}${plural(rows.length, "block")} live, ${bytesText(this.live)} asked for`];
+    if (this.ended) parts.push("the process has ended");
     if (view.moment > run.last) parts.push("this run ended before the moment");
     if (recorded.exact) {
       const free = recorded.spans.filter((span) => span.state === FREE);
@@ -337,6 +342,7 @@ export class Strip {
   _pages(context, recorded, placed) {
     const { inks } = this.view;
     const top = ARCS + BLOCKS + 3;
+    if (this.ended) return; // those of the last recorded moment are gone
     for (const page of recorded.pages) {
       const kind = PAGES[page.state];
       if (!kind) continue;
