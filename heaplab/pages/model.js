@@ -194,9 +194,19 @@ export class Run {
         const brk = /^brk\(.*\) = (0x[0-9a-f]+)/.exec(this.data.text(text[i]));
         if (brk && (!whose || whose[i] === process)) found.push({ event: event[i], brk: Number(brk[1]) });
       }
+      const key = this._firstBreak(process);
+      const moment = this.data.keyMoments[key];
+      if (key >= 0 && !found.some(({ event }) => event < moment)) {
+        found.unshift({ event: moment === 0 ? -1 : this.data.firstRecorded(process).born, brk: this.brk(key, process) });
+      }
       this._breaks.set(process, found);
     }
     return this._breaks.get(process);
+  }
+
+  // The first recorded moment that has a process's break; -1: none. No event moves the break that a process begins with.
+  _firstBreak(process) {
+    return this.data.keyMoments.findIndex((_, key) => this.brk(key, process));
   }
 
   // The break over time: [{from, to, brk}] in events, until the process ends.

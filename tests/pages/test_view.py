@@ -280,6 +280,58 @@ def test_every_colour_is_named(view: Any) -> None:
         assert all(items), quality
 
 
+def test_pages_without_a_frame_and_times_before_any_record_have_colours(view: Any) -> None:
+    view.get_by_label("colour by").select_option("page")
+    drawn(view)
+    items = view.locator(".heaplab-legend li")
+    assert len(set(items.locator("span").evaluate_all("(all) => all.map((e) => e.style.background)"))) == 6
+    assert [text.split(":")[0] for text in items.all_inner_texts()][-2:] == ["no frame", "not recorded yet"]
+    read = f"""(() => {{
+        const {{ left, right, low, high, unknown }} = {VIEW}.maps[0].pageTable;
+        return [unknown, left.at(-1), right.at(-1), low.at(-1), high.at(-1)];
+    }})()"""
+    assert view.evaluate(read)[0] is False  # every moment of this trace is recorded
+    view.evaluate(f"kept = {VIEW}.data.keyMoments; {VIEW}.data.keyMoments = kept.map((m) => (m < 9 ? 0 : m))")
+    view.evaluate(f"{VIEW}.paint('page')")
+    drawn(view)
+    assert view.evaluate(read) == [True, 0, 8, 0, view.evaluate(f"{VIEW}.data.runs[0].space.size")]
+    view.evaluate(f"{VIEW}.data.keyMoments = kept")
+
+
+def test_the_gaps_of_a_heap_are_where_nothing_is_recorded_of_them(view: Any) -> None:
+    for moment in (5, 30, 48):
+        view.evaluate(f"{VIEW}.choose({{ moment: {moment} }})")
+        drawn(view)
+        outside = view.evaluate(
+            f"""{VIEW}.strips.flatMap((strip) => {{
+                const heap = strip._extents(strip.rows());
+                const lies = (low, size) => heap.some(([from, to]) => from <= low && low + size <= to);
+                const spans = {VIEW}.recorded(strip.run).spans.filter((span) => span.state === "free");
+                const at = spans.map(({{ start, size }}) => [strip.run.space.offset(start), size]);
+                return at.filter((span) => !lies(...span));
+            }})"""
+        )
+        assert outside == []
+
+
+def test_a_red_black_tree_has_its_colours_and_sides(view: Any, told: Told) -> None:
+    manifest, columns = told
+    for moment in (1, 20, 35):
+        first, last = columns["r1.free.first"][moment : moment + 2]
+        places = [manifest["texts"][place] for place in columns["r1.free.place"][first:last]]
+        view.evaluate(f"{VIEW}.choose({{ moment: {moment} }})")
+        drawn(view)
+        tree = view.locator(".heaplab-structures > div").nth(1)
+        assert tree.locator(".heaplab-node").count() == len(places)
+        assert tree.locator(".heaplab-red").count() == sum(place.endswith(" red") for place in places)
+        across = tree.locator("line").evaluate_all(
+            "(all) => all.map((e) => e.x2.baseVal.value - e.x1.baseVal.value)"
+        )
+        sides = [place.split()[0][-1] for place in places if not place.startswith("root")]
+        assert sorted(each > 0 for each in across) == sorted(side == "R" for side in sides)
+        assert 0 not in across
+
+
 def test_who_asked_for_a_block_is_a_colour_and_is_said(view: Any, told: Told) -> None:
     manifest, columns = told
     for row, slot in enumerate(columns["block.slot"].tolist()):
