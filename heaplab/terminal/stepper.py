@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import ClassVar, NamedTuple
 
 from textual import events
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.widgets import Input, Static
@@ -15,6 +15,7 @@ from heaplab.terminal import panels
 from heaplab.terminal.keys import KEYS, footer
 from heaplab.terminal.listing import Listing
 from heaplab.terminal.screens import Choice, Help
+from heaplab.terminal.turns import InTurn
 from heaplab.views.lines import Line
 from heaplab.views.memory import MemoryView
 from heaplab.views.step import Steps, StepView, request_text
@@ -35,7 +36,7 @@ class _Link(NamedTuple):
     line: int
 
 
-class Stepper(App[None]):
+class Stepper(InTurn):
     """Steps through the events of `steps`, from `event` on; see `keys` for what it does.
 
     process: whose heap is shown; None: that of the process whose event it is.

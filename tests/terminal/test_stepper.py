@@ -10,8 +10,9 @@ import pytest
 
 pytest.importorskip("textual", reason="Textual is not installed")
 
+from textual import events
 from textual.pilot import Pilot
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from heaplab.lab.moments import Moments
 from heaplab.terminal.keys import KEYS, footer
@@ -136,6 +137,46 @@ def test_keys_move_between_events(steps: Steps) -> None:
         assert message(app) == "there is no event 777: events go from 0 to 22"
         await lead("slash w h a t enter", 15)
         assert message(app).startswith("'what' is no word of a search")
+
+    drive(steps, script)
+
+
+@pytest.mark.parametrize(
+    ("typed", "event"),
+    [
+        ("/free\r", 12),
+        ("/free\rnn", 14),
+        ("g1\x7f7\rf\x1b[C", 12),
+        ("/\x1b\x1b[C", 1),
+        ("12g/end\r", 18),
+        ("p\r", 18),
+    ],
+)
+def test_keys_typed_without_a_pause_go_to_the_prompt(steps: Steps, typed: str, event: int) -> None:
+    names = {"\r": "enter", "\x7f": "backspace", "\x1b": "escape", "\x1b[C": "right", "/": "slash"}
+
+    async def script(app: Stepper, pilot: Pilot[None]) -> None:
+        tree = app._tree
+        for key in re.findall(r"\x1b\[C|.", typed, re.DOTALL):
+            app.post_message(events.Key(names.get(key, key), key if key.isprintable() else None))
+        await pilot.pause()
+        while app._typed:
+            await pilot.pause()
+        assert app.step.event == event
+        assert app._tree is tree
+
+    drive(steps, script)
+
+
+def test_text_that_is_typed_and_pasted_behind_a_key_is_in_the_prompt(steps: Steps) -> None:
+    async def script(app: Stepper, pilot: Pilot[None]) -> None:
+        for event in (events.Key("slash", "/"), events.Paste("fault"), events.Key("t", "t")):
+            app.post_message(event)
+        await pilot.pause()
+        while app._typed:
+            await pilot.pause()
+        assert app.query_one("#prompt", Input).value == "faultt"
+        assert (app.step.event, app.focused) == (0, app.query_one("#prompt"))
 
     drive(steps, script)
 
