@@ -170,8 +170,8 @@ class HeapView:
         heap = sum(region.end - region.start for region in self.regions)
         resident = sum(page.state is not PageState.ABSENT for page in self.pages)
         return (
-            f"{len(live):,} live block{'' if len(live) == 1 else 's'} of "
-            f"{format_size(sum(block.size for block in live))}, {format_size(free)} free, "
+            f"{len(live):,} live block{'' if len(live) == 1 else 's'}, "
+            f"{format_size(sum(block.size for block in live))} with headers, {format_size(free)} free, "
             f"{format_size(self.bytes_of(State.METADATA))} metadata; heap {format_size(heap)}, "
             f"{resident:,} of {len(self.pages):,} pages resident"
         )
