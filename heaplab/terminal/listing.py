@@ -74,7 +74,7 @@ class Listing(Widget, can_focus=True):
         self.cursor = max(0, min(cursor, len(self.lines) - 1))
         height = max(self.size.height, 1)
         self._top = max(min(self._top, self.cursor), self.cursor - height + 1)
-        where = f"{self._title} ({self.cursor + 1:,} of {len(self.lines):,})"
+        where = f"{self._title} (line {self.cursor + 1:,} of {len(self.lines):,})"
         self.border_title = escape(where if len(self.lines) > height else self._title)
         self.refresh()
 

@@ -24,6 +24,12 @@ from heaplab.views.step import Steps, StepView, request_text
 PANELS = ("references", "changes", "memory", "free", "heap")
 #: lines of a payload, or of free memory, in the panel memory
 _ROWS = 256
+#: what an event has that a key finds, as a sentence says it; a search that was typed is said as it was
+_SOUGHT = {
+    "fault": "has a page fault",
+    "call": "has a system call for memory",
+    "end": "is a fork, an exec, an exit or the end of a thread",
+}
 #: columns and rows from which on all panels are shown at once
 WIDE, HIGH = 160, 38
 
@@ -58,7 +64,7 @@ class Stepper(InTurn):
     .wide #changes { row-span: 2; }
     .wide #memory, .wide #free, .wide #heap { row-span: 2; }
     #prompt { height: 1; border: none; padding: 0; display: none; }
-    #message { height: 1; color: $warning; }
+    #message { height: auto; min-height: 1; max-height: 4; color: $warning; }
     #footer { height: 1; background: $panel; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -237,7 +243,8 @@ class Stepper(InTurn):
             except UsageError as error:
                 self.say(str(error))
                 return
-            self._to(found, f"{'after' if step > 0 else 'before'} this one is '{text}'")
+            sought = _SOUGHT.get(text, f"is '{text}'")
+            self._to(found, f"{'after' if step > 0 else 'before'} this one {sought}")
             if found is None:
                 return
 

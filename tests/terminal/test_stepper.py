@@ -114,7 +114,7 @@ def test_keys_move_between_events(steps: Steps) -> None:
         await lead("e", 20)
         await lead("E", 18)
         await lead("e e", 20)
-        assert message(app) == "no event after this one is 'end'"
+        assert message(app) == "no event after this one is a fork, an exec, an exit or the end of a thread"
         await lead("1 b", 19)
         await lead("B", 16)
         await lead("B", 1)
@@ -137,6 +137,7 @@ def test_keys_move_between_events(steps: Steps) -> None:
         assert message(app) == "there is no event 777: events go from 0 to 22"
         await lead("slash w h a t enter", 15)
         assert message(app).startswith("'what' is no word of a search")
+        assert message(app).split()[-1] in screen(app)  # folded, not cut
 
     drive(steps, script)
 
