@@ -157,21 +157,25 @@ def _memory(summary: Summary) -> list[Sentence]:
 
 
 def _wins(summary: Summary, mean: Mean, traces: Sequence[str]) -> str:
-    """Say on how many traces who is best; a tie counts for each."""
+    """Say on how many traces who is best; a tie counts for each, and is named."""
     wins: dict[str, int] = {}
+    ties: dict[str, list[str]] = {}
     rows = summary.rows_of(mean)
     for trace in traces:
         each = {name: mean.value(summary.finished[name][trace]) or 0.0 for name in rows}
         least = min(each.values())
-        for name, value in each.items():
-            if value == least or mean.form(value) == mean.form(least):
-                wins[name] = wins.get(name, 0) + 1
+        best = [name for name, value in each.items() if mean.form(value) == mean.form(least)]
+        for name in best:
+            wins[name] = wins.get(name, 0) + 1
+        if len(best) > 1:
+            ties.setdefault(_listed(best), []).append(trace)
     counts = sorted(wins.items(), key=lambda item: -item[1])
     if len(counts) == 1:
         return f" So it is on each of the {len(traces)} traces."
-    return (
-        f" Trace by trace the least is needed by {_listed([f'{name} on {count}' for name, count in counts])}."
-    )
+    tied = [f"{names} tie on {_listed(on) if len(on) <= _NAMED else len(on)}" for names, on in ties.items()]
+    several = f" ({'; '.join(tied)})" if tied else ""
+    needed = _listed([f"{name} on {count}" for name, count in counts])
+    return f" Trace by trace the least is needed by {needed}{several}."
 
 
 def _excesses(summary: Summary, names: Sequence[str]) -> list[Sentence]:

@@ -129,6 +129,20 @@ def test_who_is_best_trace_by_trace_is_counted(comparison):
     assert text.endswith("Trace by trace the least is needed by a on 1 and b on 1.")
 
 
+def test_a_tie_on_one_of_the_traces_is_named(comparison):
+    one, other = comparison.runs[0], comparison.runs[4]
+    runs = [
+        needing(one, "a", 1100),
+        needing(one, "b", 1200),
+        needing(other, "a", 4000),
+        needing(other, "b", 4000),
+    ]
+    text = said(only(comparison, *runs), "memory")
+    assert text.endswith(
+        f"Trace by trace the least is needed by a on 2 and b on 1 (a and b tie on {other.trace})."
+    )
+
+
 def test_less_than_what_is_live_is_explained_where_processes_fork(comparison, run):
     alone = only(comparison, needing(run, "a", 500), needing(run, "b", 700))
     assert "after a fork" not in said(alone, "memory")
