@@ -166,6 +166,8 @@ class Summary:
     def title(self) -> str:
         """What the table shows."""
         traces = len(self.comparison.headers)
+        if traces == len(self.common) == 1:
+            return "Figures of the one trace, which every allocator finished"
         which = f"all {traces}" if len(self.common) == traces else f"{len(self.common)} of {traces}"
         return f"Geometric means over {which} traces: those that every allocator finished"
 

@@ -180,6 +180,15 @@ def test_means_are_over_the_traces_that_all_finished(comparison):
     assert found["rbtree"][:3] == ["2", "of", "2"]
 
 
+def test_one_trace_has_no_means_in_the_plural(comparison):
+    whole = finished(comparison)
+    first = next(iter(whole.headers))
+    alone = dataclasses.replace(
+        whole, headers={first: whole.headers[first]}, runs=tuple(whole.of_trace(first))
+    )
+    assert Summary(alone).title == "Figures of the one trace, which every allocator finished"
+
+
 def test_means_over_all_traces_when_all_finished(comparison):
     summary = Summary(finished(comparison))
     assert summary.title == "Geometric means over all 2 traces: those that every allocator finished"
