@@ -39,7 +39,10 @@ def test_reprs_are_a_line_and_exact(comparison: Comparison) -> None:
         (comparison, "<Comparison of 1 trace on 2 allocators: 2 runs>"),
         (run, "<Run of synthetic-500-1 on rbtree in c: finished>"),
         (run.timeline, "<Timeline of 500 samples, up to event 500>"),
-        (heap_view(heap), "<HeapView of freelist in process 2: 0 live blocks, 0 B with headers, 7.91 KiB free, .*>"),
+        (
+            heap_view(heap),
+            "<HeapView of freelist in process 2: 0 live blocks, 0 B with headers, 7.91 KiB free, .*>",
+        ),
         (report.filmstrip(["freelist"], "a0 4; f0"), "<Picture: freelist: malloc 0 4; free 0>"),
         (report.filmstrip(["freelist"], "a0 4; f0").data, "<Film of freelist: malloc 0 4; free 0>"),
         (report.process_tree(kernel).data, "<ProcessTree: The tree of processes>"),

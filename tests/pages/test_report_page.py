@@ -67,6 +67,42 @@ def test_the_page_fits_and_does_not_complain(open_page: Any, html: str, width: i
     assert (sum(map(int, re.findall(r"\d+", ground))) < 3 * 64) == (scheme == "dark")
 
 
+def test_before_it_is_seen_a_figure_has_its_height_and_printing_draws_all(open_page: Any, html: str) -> None:
+    page = open_page(html, width=1280, height=300)
+    last = page.locator(".curves").last
+    empty = last.bounding_box()["height"]
+    assert not last.locator("path.line").count()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert last.locator("path.line").count()
+    assert abs(last.bounding_box()["height"] - empty) < 60
+
+
+def test_the_key_above_the_curves_names_lines_and_the_area(open_page: Any, html: str) -> None:
+    room = curves(open_page(html))
+    named = room.locator(".key li:visible").all_inner_texts()
+    assert named == [
+        "buddy",
+        "rbtree",
+        "freelist",
+        *(["live payload"] if room.locator("path.live").count() else []),
+    ]
+    room.locator("select").select_option("nothing")
+    assert room.locator("path.live").count() == 2
+    assert "live payload" in room.locator(".key li:visible").all_inner_texts()
+    room.locator("select").select_option("least")
+    assert "live payload" not in room.locator(".key li:visible").all_inner_texts()
+
+
+def test_a_table_wider_than_the_page_keeps_its_first_column(open_page: Any, html: str) -> None:
+    page = open_page(html, width=400, height=800)
+    table = page.locator(".trace > .wide").first
+    first = table.locator("tbody th").first
+    before = first.bounding_box()["x"]
+    table.evaluate("it => it.scrollLeft = 200")
+    assert table.evaluate("it => it.scrollLeft") == 200
+    assert first.bounding_box()["x"] == before
+
+
 def test_a_click_and_a_key_sort_by_numbers_and_dashes_stay_last(
     open_page: Any, html: str, comparison: Comparison
 ) -> None:
@@ -128,7 +164,7 @@ def test_the_cursor_tells_what_the_records_say_over_events_and_over_time(
     for axis in ("events", "time"):
         room.locator(f"input[value={axis}]").check()
         room.locator(".controls").scroll_into_view_if_needed()
-        box = room.locator("svg").first.bounding_box()
+        box = room.locator("svg[role=img]").first.bounding_box()
         page.mouse.move(box["x"] + 62 + (box["width"] - 74) / 2, box["y"] + 60)
         at = int(slider.input_value())
         demand(at)

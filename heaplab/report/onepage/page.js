@@ -125,12 +125,18 @@ const QUANTITIES = [
   { key: "internal", title: "internal fragmentation", bytes: false },
 ];
 
+/** What is drawn of a trace: fragmentation where heaps were walked. */
+const quantitiesOf = (trace) => QUANTITIES.filter(({ bytes }) => bytes || trace.runs.some((run) => run.walks.event.length));
+
+/** Pixels that their curves take, one above the other. */
+const heightOf = (quantities) => quantities.length * (TOP + HEIGHT) + (quantities.length - 1) * BETWEEN + BELOW;
+
 /** The curves of one trace on one x axis, and one cursor for all of them. */
 class Curves {
   constructor(room, trace) {
     this.trace = trace;
     this.grid = trace.grids.reduce((a, b) => (a.event.length >= b.event.length ? a : b));
-    this.quantities = QUANTITIES.filter(({ bytes }) => bytes || trace.runs.some((run) => run.walks.event.length));
+    this.quantities = quantitiesOf(trace);
     this.axis = "events";
     this.shows = "fits";
     this.focused = new Set();
@@ -230,6 +236,11 @@ class Curves {
     });
     this.svg.addEventListener("pointerdown", follow);
     this.said = make("p", { class: "at" });
+    this.liveKey = make("li", {}, make("i", { class: "area" }), "live payload");
+    const key = make("ul", { class: "key" }, ...this.trace.runs.map((run) => {
+      const look = report.allocators[run.allocator];
+      return make("li", {}, this.swatch(look), look.name);
+    }), this.liveKey);
     this.body = make("tbody");
     const titles = ["allocator", ...this.quantities.map(({ title }) => title.replace(" fragmentation", "\nfragm."))];
     const head = make("tr", {}, ...titles.map((title) => make("th", { scope: "col" }, title)));
@@ -237,7 +248,7 @@ class Curves {
     this.room = make(
       "div", {},
       make("div", { class: "controls" }, ...axis, make("label", {}, "shown: ", choice)),
-      this.svg, this.slider, this.said,
+      key, this.svg, this.slider, this.said,
       make("div", { class: "wide" }, make("table", {}, make("thead", {}, head), this.body)),
     );
     room.replaceChildren(this.room);
@@ -246,8 +257,7 @@ class Curves {
   /** A row of the table under the curves: the allocator, pressed to tell it from the others, and its values. */
   row(run) {
     const look = report.allocators[run.allocator];
-    const swatch = make("svg", { "aria-hidden": "true" }, this.stroke(make("line", { x1: 0, y1: 5, x2: 26, y2: 5, "stroke-width": 2.5 }), look));
-    const button = make("button", { type: "button", class: "swatch", "aria-pressed": "false" }, swatch, look.name);
+    const button = make("button", { type: "button", class: "swatch", "aria-pressed": "false" }, this.swatch(look), look.name);
     button.addEventListener("click", () => {
       if (!this.focused.delete(run)) this.focused.add(run);
       button.setAttribute("aria-pressed", String(this.focused.has(run)));
@@ -256,6 +266,12 @@ class Curves {
     const cells = this.quantities.map(() => make("td"));
     this.body.append(make("tr", {}, make("th", { scope: "row" }, button), ...cells));
     return cells;
+  }
+
+  /** A piece of an allocator's line. */
+  swatch(look) {
+    const line = this.stroke(make("line", { x1: 0, y1: 5, x2: 26, y2: 5, "stroke-width": 2.5 }), look);
+    return make("svg", { "aria-hidden": "true" }, line);
   }
 
   stroke(element, look) {
@@ -267,7 +283,7 @@ class Curves {
   draw() {
     const width = this.room.clientWidth;
     if (!width) return;
-    const height = this.quantities.length * (TOP + HEIGHT) + (this.quantities.length - 1) * BETWEEN + BELOW;
+    const height = heightOf(this.quantities);
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.svg.setAttribute("height", height);
     this.low = this.axis === "events" ? 0 : this.trace.clock.time[0];
@@ -277,6 +293,7 @@ class Curves {
     this.dots = [];
     const parts = this.quantities.map((quantity, place) => this.panel(quantity, place * (TOP + HEIGHT + BETWEEN), width));
     this.svg.replaceChildren(...parts, this.below(height, width));
+    this.liveKey.hidden = !this.svg.querySelector(".live");
     this.fade();
     this.move(this.at);
   }
@@ -493,11 +510,23 @@ function command(map, buttons) {
 document.querySelectorAll("table.sortable").forEach(makeSortable);
 makeMatrix();
 document.querySelectorAll(".maps").forEach(makeMaps);
+
+// Curves are drawn when they come near, for a page may have hundreds; their room is kept until then.
+const undrawn = new Set(document.querySelectorAll(".curves"));
 const seen = new IntersectionObserver((entries) => {
-  for (const { isIntersecting, target } of entries) {
-    if (!isIntersecting) continue;
-    seen.unobserve(target);
-    new Curves(target, report.traces[target.dataset.trace]);
-  }
+  for (const { isIntersecting, target } of entries) if (isIntersecting) drawCurves(target);
 }, { rootMargin: "600px" });
-document.querySelectorAll(".curves").forEach((room) => seen.observe(room));
+
+function drawCurves(room) {
+  if (!undrawn.delete(room)) return;
+  seen.unobserve(room);
+  new Curves(room, report.traces[room.dataset.trace]);
+  room.style.minHeight = "";
+}
+
+for (const room of undrawn) {
+  const trace = report.traces[room.dataset.trace];
+  room.style.minHeight = `${heightOf(quantitiesOf(trace)) + 170 + 26 * trace.runs.length}px`; // controls, table
+  seen.observe(room);
+}
+addEventListener("beforeprint", () => undrawn.forEach(drawCurves));
