@@ -246,11 +246,11 @@ def test_a_map_whose_moment_is_in_the_page_opens_the_heap_then_and_another_besid
     dialog.locator(".heaplab-strip canvas").first.wait_for()
     assert dialog.locator(".heaplab-strip").count() == 1
     live = run_of(comparison, "buddy").fragmentation.live
-    page.wait_for_function("document.querySelector('dialog .heaplab')?.heaplab?.settled")
-    assert f"{format_size(live)} asked for" in dialog.inner_text()
+    dialog.get_by_text(f"{format_size(live)} asked for").first.wait_for()
     assert "not all blocks" not in dialog.inner_text()
     dialog.locator("select").first.select_option(label="rbtree")
-    page.wait_for_function("document.querySelectorAll('dialog .heaplab-strip').length == 2")
+    dialog.locator(".heaplab-strip").nth(1).wait_for()
+    assert dialog.locator(".heaplab-strip").count() == 2
     page.keyboard.press("Escape")
     dialog.wait_for(state="detached")
 
