@@ -97,10 +97,17 @@ def test_a_table_wider_than_the_page_keeps_its_first_column(open_page: Any, html
     page = open_page(html, width=400, height=800)
     table = page.locator(".trace > .wide").first
     first = table.locator("tbody th").first
+    table.scroll_into_view_if_needed()
     before = first.bounding_box()["x"]
     table.evaluate("it => it.scrollLeft = 200")
     assert table.evaluate("it => it.scrollLeft") == 200
     assert first.bounding_box()["x"] == before
+    box = table.locator("thead th").first.bounding_box()
+    for x in range(
+        int(box["x"]) + 2, int(box["x"] + box["width"]) - 2, 4
+    ):  # no other title lies on the first
+        at = f"document.elementFromPoint({x}, {box['y'] + box['height'] - 8})"
+        assert page.evaluate(f"{at}.closest('th').cellIndex") == 0
 
 
 def test_a_click_and_a_key_sort_by_numbers_and_dashes_stay_last(
