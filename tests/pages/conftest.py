@@ -1,6 +1,7 @@
 """Chromium for tests that look at pages, and the pages that they look at."""
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -166,5 +167,9 @@ def view(open_page: OpenPage, viewed: Any) -> Any:
 
 def drawn(shown: Any) -> Any:
     """Wait until all of a page's view is drawn, and return the page."""
-    shown.wait_for_function("document.querySelector('.heaplab')?.heaplab?.settled")
+    deadline = time.monotonic() + 30
+    # asked again and again from here: a page may forbid eval, which wait_for_function needs
+    while not shown.evaluate("Boolean(document.querySelector('.heaplab')?.heaplab?.settled)"):
+        assert time.monotonic() < deadline, "the view is not drawn after 30 seconds"
+        shown.wait_for_timeout(20)
     return shown
