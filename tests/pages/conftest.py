@@ -167,6 +167,7 @@ def view(open_page: OpenPage, viewed: Any) -> Any:
 
 def drawn(shown: Any) -> Any:
     """Wait until all of a page's view is drawn, and return the page."""
+    shown.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     deadline = time.monotonic() + 30
     # asked again and again from here: a page may forbid eval, which wait_for_function needs
     while not shown.evaluate("Boolean(document.querySelector('.heaplab')?.heaplab?.settled)"):
