@@ -427,7 +427,7 @@ static int adopt(hl_heap *h, uint64_t arena)
             }
             adopted = 1;
         }
-        heap_store(h, other + ARENA_THREAD, 0);
+        env_publish(h->env, other + ARENA_THREAD, 0);
     }
     return adopted;
 }
@@ -810,7 +810,7 @@ static void spans_thread_exit(hl_heap *h, unsigned thread)
     sweep(h, arena, 1);
     heap_store(h, word, 0);
     env_set_note(h->env, 0);
-    heap_store(h, arena + ARENA_THREAD, 0);
+    env_publish(h->env, arena + ARENA_THREAD, 0); /* whoever takes it sees its blocks as they are */
 }
 
 /* ---- create, walk and check ---- */

@@ -7,6 +7,8 @@
  *   env_load / env_store     8 bytes at an address that is a multiple of 8; one memory reference
  *   env_cas                  stores `new` if `old` stands there, as one step: 1, or 0; a load, and a store if it
  *                            stores; a write to the page in any case
+ *   env_publish              a store after all that was stored before it: what a thread stored until then is seen by
+ *                            the one whose env_cas finds the value
  *   env_copy                 n bytes; the ranges do not overlap
  *   env_zero                 n bytes
  *

@@ -51,6 +51,12 @@ static inline void env_store(env *e, uint64_t address, uint64_t value)
     __atomic_store_n((env_word *)(uintptr_t)address, value, __ATOMIC_RELAXED);
 }
 
+static inline void env_publish(env *e, uint64_t address, uint64_t value)
+{
+    (void)e;
+    __atomic_store_n((env_word *)(uintptr_t)address, value, __ATOMIC_RELEASE);
+}
+
 static inline int env_cas(env *e, uint64_t address, uint64_t old, uint64_t new_value)
 {
     (void)e;

@@ -24,6 +24,8 @@ static inline void env_store(env *e, uint64_t address, uint64_t value)
         hl_store64_inline(e, address, value);
 }
 
+static inline void env_publish(env *e, uint64_t address, uint64_t value) { env_store(e, address, value); }
+
 /* One thread of the model runs at a time, and none is interrupted inside the heap. */
 static inline int env_cas(env *e, uint64_t address, uint64_t old, uint64_t new_value)
 {
