@@ -31,8 +31,9 @@ compare: $(STAMP)
 	$(BIN)/heaplab compare
 
 # What Python compiles is kept, whatever the environment says: hundreds of tests start heaplab anew.
+# One worker more than there are cores: tests often wait, for a child, a browser, the end of a time.
 test: $(STAMP) lint
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
