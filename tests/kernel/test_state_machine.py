@@ -36,12 +36,12 @@ class SharedTables(KernelMachine):
 
 
 TestRoomy = KernelMachine.TestCase
-TestRoomy.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestRoomy.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestCramped = Cramped.TestCase
-TestCramped.settings = settings(max_examples=40, stateful_step_count=60, deadline=None)
+TestCramped.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
 
 TestSharedTables = SharedTables.TestCase
-TestSharedTables.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestSharedTables.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
 def assert_found(machine: type[KernelMachine] = KernelMachine) -> None:

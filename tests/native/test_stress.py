@@ -17,8 +17,6 @@ from heaplab.native.preloading import with_preload
 from tests.programs import host_environment
 
 DESIGNS = names("c")
-#: rbtree stands for its family: what freelist and binheap do otherwise, they do under the same lock
-THREADED = [*(name for name in DESIGNS if name not in ("freelist", "binheap")), "spans:checks=none"]
 #: what does not know of threads and what does
 TWO_KINDS = ["rbtree", "spans"]
 PROGRAMS = Path(__file__).parent / "programs"
@@ -61,8 +59,8 @@ def stress() -> Callable[..., str]:
     return run
 
 
-@pytest.mark.parametrize("spec", THREADED)
-@pytest.mark.parametrize("mode", ["mix 4", "forks 60", "crowd 70", "ends 120", "spawn 5", "clone 20"])
+@pytest.mark.parametrize("spec", [*DESIGNS, "spans:checks=none"])
+@pytest.mark.parametrize("mode", ["mix 4", "forks 60", "crowd 70", "ends 200", "spawn 5", "clone 20"])
 def test_no_blocks_overlap_and_payloads_stay(stress: Callable[..., str], mode: str, spec: str) -> None:
     assert stress(spec, mode).endswith(": done\n")
 
@@ -75,7 +73,7 @@ def test_the_heap_is_sound_between_all_calls(stress: Callable[..., str], mode: s
 
 @pytest.mark.parametrize("spec", TWO_KINDS)
 def test_hundreds_of_forks_of_a_program_with_threads(stress: Callable[..., str], spec: str) -> None:
-    assert stress(spec, "forks 200", STRESS_PLAIN="1") == "forks: done\n"
+    assert stress(spec, "forks 300", STRESS_PLAIN="1") == "forks: done\n"
 
 
 @pytest.mark.parametrize("spec", DESIGNS)

@@ -283,7 +283,7 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path):
     assert open_trace(path).header.events == 1
 
 
-def test_four_million_events_need_little_memory(tmp_path):
+def test_ten_million_events_need_little_memory(tmp_path):
     """Written and read in a process of its own, which reports the most memory it ever had."""
     script = """
 import resource, sys
@@ -292,7 +292,7 @@ block = next(iter(synthetic(65_536, slots=50, realloc=0)))
 def most():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = most()
-trace = synthetic(4_000_000, slots=5000)
+trace = synthetic(10_000_000, slots=5000)
 with TraceWriter.create(sys.argv[1], Provenance("long"), level=1) as writer:
     for block in trace:
         writer.write(block)
@@ -302,7 +302,7 @@ print(sum(map(len, open_trace(sys.argv[1]))), most() - before)
         [sys.executable, "-c", script, tmp_path / "long.hlt"], capture_output=True, text=True, check=True
     )
     events, kib = map(int, told.stdout.split())
-    assert events == 4_000_000
+    assert events == 10_000_000
     assert kib < 60 * 1024
 
 

@@ -273,9 +273,9 @@ def test_the_same_steps_every_time(rights):
 
 
 def test_the_command(rights):
-    result = CliRunner().invoke(main, ["conform", "-q", "--steps=8000", "--seeds=16"])
+    result = CliRunner().invoke(main, ["conform", "-q"])
     assert result.exit_code == 0, result.output
-    assert result.output.startswith("8,000 steps over 16 seeds, ")
+    assert result.output.startswith("20,000 steps over 40 seeds, ")
     assert result.output.endswith("no difference\n")
 
 
