@@ -59,7 +59,7 @@ def test_every_picture_stands_where_the_session_draws_it() -> None:
         assert [name for _, name in order] == [name for _, name in saved for _ in range(2)], page.name
         shown += [name for _, name in embedded]
     assert sorted(shown) == sorted(path.name for path in IMAGES.glob("*.svg"))
-    assert all(path.stat().st_size < 100_000 for path in IMAGES.glob("*.svg"))
+    assert all(path.stat().st_size < 60_000 for path in IMAGES.glob("*.svg"))
 
 
 def test_the_readme_has_an_example() -> None:

@@ -70,6 +70,7 @@ class Canvas:
                 linewidth=look.line,
                 linestyle=look.dash,
                 zorder=over,
+                clip_on=False,
             )
         )
 
@@ -84,13 +85,19 @@ class Canvas:
                 linewidths=look.line,
                 linestyles=look.dash,
                 zorder=2,
+                clip_on=False,
             ),
             autolim=False,
         )
 
-    def area(self, corners: Sequence[tuple[float, float]], colour: str, *, over: int = 1) -> None:
-        """Put an area of one colour without an edge."""
-        self._axes.add_artist(Polygon(corners, facecolor=colour, edgecolor="none", zorder=over))
+    def area(
+        self, corners: Sequence[tuple[float, float]], colour: str, *, edge: float = 0, over: int = 1
+    ) -> None:
+        """Put an area of one colour, with a black edge of so many points if asked."""
+        line = style.BLACK if edge else "none"
+        self._axes.add_artist(
+            Polygon(corners, facecolor=colour, edgecolor=line, linewidth=edge, zorder=over, clip_on=False)
+        )
 
     def text(
         self,
@@ -133,6 +140,7 @@ class Canvas:
                 capstyle="butt",
                 joinstyle="miter",
                 fill=arrow,
+                clip_on=False,
                 **style_of,
             )
         )

@@ -59,9 +59,10 @@ def _column(canvas: Canvas, reel: Reel, x: float) -> None:
                 place for place in places if place[1].edges[0] <= region.start < place[1].edges[-1]
             )
             draw_heap.strip(canvas, view, region, axis, x + left, y, changed)
-            named.append((x + left + axis.at(region.start), region))
-        draw_heap.name_regions(canvas, named, y, x + _STRIP)
-        canvas.text(x, y + draw_heap.ROW - 20, _told(still), SMALL, colour="#444444")
+            if before is None or region not in before.regions:  # a name stands where it is news
+                named.append((x + left + axis.at(region.start), x + left + axis.at(region.end), region))
+        draw_heap.name_regions(canvas, view, named, y, x + _STRIP)
+        canvas.text(x, y + draw_heap.ROW - 15, _told(still), SMALL, colour="#444444")
         before = view
 
 

@@ -122,7 +122,7 @@ def draw(view: HeapView) -> Figure:
     y = 60.0
     for region, axis in rows:
         strip(canvas, view, region, axis, MARGIN, y)
-        name_regions(canvas, [(MARGIN, region)], y, MARGIN + WIDTH)
+        name_regions(canvas, view, [(MARGIN, MARGIN + axis.at(region.end), region)], y, MARGIN + WIDTH)
         y += ROW
     draw_tree(canvas, nodes, MARGIN, y, min(WIDTH, 110.0 * len(nodes)))
     y += tree_height(nodes)
@@ -204,11 +204,9 @@ def strip(
         thin = min(right - left for left, right in sides) / 4
         canvas.boxes(sides, y, HEIGHT, replace(LOOKS[state], line=min(LOOKS[state].line, thin)))
     _page_line(canvas, view, region, axis, x, y + HEIGHT + 2)
-    if region.name == "brk" and region.end >= view.brk:
+    if _ends_at_break(view, region):
         right = x + axis.at(region.end)
         canvas.line([(right, y - 5), (right, y + HEIGHT + PAGES + 4)], Look(line=1.6))
-        if axis.at(region.end) - axis.at(region.start) > 130:
-            canvas.text(right, y - 9, "break", SMALL, side="right")
     if len(view.free) <= MOST_LINKS:
         _links(canvas, view, region, axis, x, y + HEIGHT + PAGES + 3)
 
@@ -230,16 +228,27 @@ def _runs(view: HeapView, region: RegionView, changed: frozenset[int]) -> Iterat
         yield start, end
 
 
-def name_regions(canvas: Canvas, named: Sequence[tuple[float, RegionView]], y: float, end: float) -> None:
-    """Write the names of the regions of a row above their left sides, those that have room up to `end`."""
+def _ends_at_break(view: HeapView, region: RegionView) -> bool:
+    return region.name == "brk" and region.end >= view.brk
+
+
+def name_regions(
+    canvas: Canvas, view: HeapView, named: Sequence[tuple[float, float, RegionView]], y: float, end: float
+) -> None:
+    """Write the names of the regions of a row above them, those that have room up to `end`.
+
+    named: left and right side of each region, in points.
+    """
     free_from = 0.0
-    for left, region in named:
+    for left, right, region in named:
         name = f"{region.name} {region.start:#x}"
         wide = width_of(name, SMALL, mono=True)
         x = min(left, end - wide)
         if x >= free_from:
             canvas.text(x, y - 9, name, SMALL, mono=True, colour="#444444")
             free_from = x + wide + 8
+        if _ends_at_break(view, region) and right - width_of("break", SMALL) >= free_from:
+            canvas.text(right, y - 9, "break", SMALL, side="right")
 
 
 def _block(canvas: Canvas, block: BlockView, axis: Axis, x: float, y: float) -> None:
@@ -263,10 +272,8 @@ def _block(canvas: Canvas, block: BlockView, axis: Axis, x: float, y: float) -> 
 
 def _mark_cut(canvas: Canvas, x: float, y: float) -> None:
     """Put the sign // there: what stands here is drawn shorter than it is."""
-    top, bottom, thin = y - 2, y + HEIGHT + 2, Look(line=0.7)
-    canvas.area([(x - 1, top), (x + 4, top), (x + 1, bottom), (x - 4, bottom)], "white", over=3)
-    canvas.line([(x - 1, top), (x - 4, bottom)], thin, over=4)
-    canvas.line([(x + 4, top), (x + 1, bottom)], thin, over=4)
+    top, bottom = y - 2, y + HEIGHT + 2
+    canvas.area([(x - 1, top), (x + 4, top), (x + 1, bottom), (x - 4, bottom)], "white", edge=0.7, over=4)
 
 
 def _page_line(canvas: Canvas, view: HeapView, region: RegionView, axis: Axis, x: float, y: float) -> None:

@@ -1,6 +1,7 @@
 """A picture: what it shows as plain data, and the way to draw that."""
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,4 +75,9 @@ class Picture(Generic[D]):
         # the default first: whatever style the user has, a picture looks the same
         with context(("default", _REPEATABLE)):
             self.figure().savefig(image, format=kind, metadata=metadata)
-        return image.getvalue()
+        # matplotlib turns each text of an SVG, by no degrees too
+        return (
+            re.sub(rb' transform="rotate\(-0 [^)"]*\)"', b"", image.getvalue())
+            if kind == "svg"
+            else image.getvalue()
+        )
