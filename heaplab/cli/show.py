@@ -32,8 +32,9 @@ def show(specs: str, requests: str, language: str, seed: int, output: str | None
         demand_writable_file("-o", output)
         if Path(output).suffix.lower() not in (".svg", ".png"):
             raise UsageError(f"-o {output}: is no name for a picture: let it end with .svg or .png")
-    designs = [each for each in find_allocators(specs, language) if isinstance(each, Spec)]
-    if len(designs) < len(find_allocators(specs, language)):
+    found = find_allocators(specs, language)
+    designs = [each for each in found if isinstance(each, Spec)]
+    if len(designs) < len(found):
         raise UsageError(f"{specs}: the heap of an allocator from outside cannot be walked: name designs")
     shown = film(designs, sys.stdin.read() if requests == "-" else requests, seed=seed)
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 80

@@ -90,7 +90,11 @@ def take(heap: Allocator, slots: Array) -> Census:
     _demand_apart(every)
     _demand_inside("the walk's span", every, memory, "the process's memory")
     live = (state == State.ALLOCATED) | (state == State.LARGE)
-    census = Census(every[live], every[state == State.METADATA], _regions(every, heap.process.page_size))
+    census = Census(
+        every[live],
+        every[state == State.METADATA],
+        np.stack(page_runs(every[:, 0], every[:, 1], heap.process.page_size), axis=1),
+    )
     payloads = _payloads(slots)
     some = payloads[:, 0] < payloads[:, 1]
     _demand_inside("the live block", payloads[some], census.blocks, "the walk's blocks")
@@ -98,14 +102,16 @@ def take(heap: Allocator, slots: Array) -> Census:
     return census
 
 
-def _regions(spans: Array, page: int) -> Array:
-    """Return the runs of pages that the spans lie in."""
-    if not len(spans):
-        return spans
-    start, end = spans[:, 0] & -page, (spans[:, 1] + page - 1) & -page
-    first = np.concatenate(([True], start[1:] > end[:-1]))
-    last = np.concatenate((first[1:], [True]))
-    return np.stack((start[first], end[last]), axis=1)
+def page_runs(start: Array, end: Array, page: int) -> tuple[Array, Array]:
+    """Return starts and ends of the runs of pages that spans, ascending by start, lie in.
+
+    >>> page_runs(np.array([16, 4096, 20480]), np.array([32, 4100, 20496]), 4096)
+    (array([    0, 20480]), array([ 8192, 24576]))
+    """
+    first, last = start // page * page, (end + page - 1) // page * page
+    reached = np.maximum.accumulate(last)
+    opens = np.concatenate(([True], first[1:] > reached[:-1]))[: len(first)]
+    return first[opens], np.maximum.reduceat(last, np.flatnonzero(opens)) if len(last) else last
 
 
 def _demand_usable(heap: Allocator, payloads: Array, blocks: Array, ends: Array) -> None:
@@ -239,7 +245,7 @@ def _backed(space: Any, start: int, count: int) -> Array:
     """Whether each of `count` pages has a frame other than the frame of zeros."""
     entries = np.zeros(count, np.uint64)
     lib.hl_read_ptes(space, start, count, ffi.cast("uint64_t *", entries.ctypes.data))
-    frames = entries >> np.uint64(12) & np.uint64((1 << 40) - 1)
+    frames = Pte.frames(entries)
     present: Array = (entries & np.uint64(Pte.PRESENT) != 0) & (frames != _ZERO_FRAME)
     return present
 

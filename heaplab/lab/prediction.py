@@ -66,7 +66,7 @@ class Model:
         assert context.space is not None
         machine = context.machine
         entries = context.space.ptes(start, (end - start) // machine.page_size)
-        frames = (entries >> np.uint64(12)) & np.uint64((1 << 40) - 1)  # as Pte.frame does
+        frames = Pte.frames(entries)
         alone = (machine.mapcount[frames] == 1) & (frames != self._replay.kernel.system.zero_frame)
         state = np.where(entries & np.uint64(Pte.PRESENT), np.where(alone, OWN, SHARED), ABSENT)
         return state.astype(np.uint8), frames.astype(np.int64) + 1  # frame 0 is one like any other

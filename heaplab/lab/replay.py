@@ -185,8 +185,11 @@ class Replay:
             if self._block is None:
                 return
             row = int(self.raw.row)
-            stop = min(len(self._block), row + until - self.done, row + _STRETCH)
-            self._settle(lib.hl_replay_run(self.raw, self._events, stop))
+            self._stretch(row, min(len(self._block), row + until - self.done, row + _STRETCH))
+
+    def _stretch(self, _row: int, stop: int) -> None:
+        """Carry out rows [_row, stop) of the block at hand, as far as nothing comes between."""
+        self._settle(lib.hl_replay_run(self.raw, self._events, stop))
 
     def branch(self, fork: Callable[[Process], Process] = Process.fork) -> "Replay":
         """Return another replay that stands where this one does, in forks of its processes.

@@ -80,18 +80,7 @@ class Trail(Replay):
             self._copies.watch(kernel.system)
         super().__init__(trace, spec, kernel, verify=False, payload=payload, samples=0, block=block)
 
-    def advance(self, until: int) -> None:
-        """Carry out events until `until` of them are done, the trace is over, or the replay ends early."""
-        while self.end is None and self.done < until:
-            if self._block is None or self.raw.row == len(self._block):
-                self._next_block()
-            if self._block is None:
-                return
-            row = int(self.raw.row)
-            self._stretch(row, min(len(self._block), row + until - self.done, row + _STRETCH))
-
     def _stretch(self, row: int, stop: int) -> None:
-        """Carry out rows of the block at hand, as far as nothing comes between."""
         assert self._block is not None
         trail, columns = self._trail, {name: np.zeros(stop - row, np.uint64) for name in _COLUMNS}
         trail.first = self.done

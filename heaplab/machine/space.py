@@ -26,6 +26,15 @@ class Pte(IntFlag):
         """The frame number of an entry."""
         return (entry >> 12) & ((1 << 40) - 1)
 
+    @staticmethod
+    def frames(entries: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        """The frame numbers of many entries.
+
+        >>> Pte.frames(np.array([0x5067, 0x8000000000007007], np.uint64)).tolist()
+        [5, 7]
+        """
+        return (entries >> np.uint64(12)) & np.uint64((1 << 40) - 1)
+
 
 def _whole(count: int) -> int:
     if count < 0:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from heaplab.allocators import Allocator, Entry, Spec, State, parse
-from heaplab.errors import HeaplabError, OutOfFuel, UsageError
+from heaplab.errors import OutOfFuel, UsageError
 from heaplab.kernel import Kernel
 from heaplab.lab.moments import Label
 from heaplab.traces import Event, Op
@@ -258,14 +258,12 @@ class _Stage:
         try:
             address = self._carry_out(number, event, heap)
             over = False
-            if event.op in _GIVES and not address:
+            if event.op in _GIVES and not address and not _frees(event):
                 problem = _refusal(event, process.errno)
+        except UsageError:
+            raise
         except OutOfFuel:
             problem = f"it does not return: it has made {MOST_MEMS:,} memory references"
-        except HeaplabError as error:
-            if isinstance(error, UsageError):
-                raise
-            problem = f"{type(error).__name__}: {error}"
         except Exception as error:  # an allocator of somebody's own may raise what it likes
             problem = f"{type(error).__name__}: {error}"
         finally:
@@ -298,6 +296,8 @@ class _Stage:
             heap.free(known[event.id][0])
             return 0
         address = _allocate(heap, event, known)
+        if _frees(event):
+            live.discard(event.id)
         if address:
             known[event.id] = address, Label(event.id, event.size, number, event.thread, event.process)
             live.add(event.id)
@@ -328,6 +328,11 @@ def _refusal(event: Event, code: int) -> str:
     if code == errno.EINVAL and event.op == Op.ALIGNED:
         return f"refused: {event.align} is no power of two (EINVAL)"
     return f"no memory: the allocator returned 0, {errno.errorcode.get(code, 'no errno')}"
+
+
+def _frees(event: Event) -> bool:
+    """Whether a request is realloc to 0 bytes, which frees and returns no block."""
+    return event.op == Op.REALLOC and not event.size
 
 
 #: what returns an address

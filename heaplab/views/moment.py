@@ -8,10 +8,11 @@ import numpy.typing as npt
 
 from heaplab.allocators import Allocator
 from heaplab.errors import UsageError
+from heaplab.lab.census import page_runs
 from heaplab.lab.moments import Moment, Moments
 from heaplab.views.contents import Columns, Texts, live_columns, manifest_of, recorded_columns
 from heaplab.views.packing import pack
-from heaplab.views.recorded import Recorded, page_runs, record
+from heaplab.views.recorded import Recorded, record
 
 #: of the event before a moment
 MOST_REFERENCES: Final = 10_000

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from heaplab.allocators import Allocator, Entry, State
 from heaplab.allocators.core import SPAN, CAllocator
 from heaplab.errors import HeaplabError, UsageError
+from heaplab.lab.census import page_runs
 from heaplab.machine import FrameKind, Pte
 
 #: spans asked for together
@@ -142,18 +143,6 @@ def _spans(heap: Allocator) -> Iterator[Column]:
         yield np.array([(*span, 0) for span in heap.walk()], SPAN)
 
 
-def page_runs(start: Column, end: Column, page: int) -> tuple[Column, Column]:
-    """Return starts and ends of the runs of pages that spans, ascending by start, lie in.
-
-    >>> page_runs(np.array([16, 4096, 20480]), np.array([32, 4100, 20496]), 4096)
-    (array([    0, 20480]), array([ 8192, 24576]))
-    """
-    first, last = start // page * page, (end + page - 1) // page * page
-    reached = np.maximum.accumulate(last)
-    opens = np.concatenate(([True], first[1:] > reached[:-1]))[: len(first)]
-    return first[opens], np.maximum.reduceat(last, np.flatnonzero(opens)) if len(last) else last
-
-
 def _pages(
     number: int,
     heap: Allocator,
@@ -169,7 +158,7 @@ def _pages(
         entries.append(context.ptes(start, (end - start) // page))
         addresses.append(np.arange(start, end, page, dtype=np.uint64))
     entry, address = np.concatenate(entries), np.concatenate(addresses)
-    frame = (entry >> np.uint64(12)) & np.uint64((1 << 40) - 1)  # as Pte.frame does
+    frame = Pte.frames(entry)
     there = (entry & np.uint64(Pte.PRESENT)) != 0
     state = np.where(np.isin(address, copied), _COPIED, _OWN)
     state = np.where(sharers(number, address, frame) > 1, _SHARED, state)

@@ -17,6 +17,7 @@ from heaplab.allocators import Spec
 from heaplab.errors import UsageError
 from heaplab.kernel import Kernel
 from heaplab.lab import RAM
+from heaplab.lab.census import page_runs
 from heaplab.lab.copied import Copied
 from heaplab.lab.moments import Log, Moments
 from heaplab.lab.replay import End
@@ -27,7 +28,7 @@ from heaplab.traces.lives import Lives, lives
 from heaplab.traces.sites import Sites, Stack, read_sites
 from heaplab.traces.trace import Header
 from heaplab.units import format_size
-from heaplab.views.recorded import Recorded, page_runs, record
+from heaplab.views.recorded import Recorded, record
 
 #: designs side by side
 MOST_DESIGNS: Final = 3
@@ -225,6 +226,10 @@ def _recorded(
 ) -> Iterable[Recorded]:
     """Carry out `events`, and yield the wanted moments as they come by."""
     counts = trail.kernel.machine.mapcount
+
+    def sharers(_number: int, _address: Column, frame: Column) -> Column:
+        return counts[frame]
+
     stops = sorted(
         {*(moment for moment in wanted if moment <= events), *range(0, events, _REPORT_EVERY), events}
     )
@@ -233,7 +238,6 @@ def _recorded(
         trail.advance(stop)
         progress(trail.done)
         if stop in asked and trail.done == stop:
-            sharers = lambda number, address, frame: counts[frame]  # noqa: E731
             yield record(stop, trail.looks, sharers, trail.copied_pages, live=False)
 
 

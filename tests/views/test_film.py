@@ -46,6 +46,13 @@ def test_no_memory_is_said_and_the_reel_goes_on() -> None:
     assert stills[2].address
 
 
+def test_realloc_to_0_bytes_frees_and_is_no_lack_of_memory() -> None:
+    stills = film(["rbtree"], "a0 100; a1 10; r0 0; a2 100").reels[0].stills
+    assert not any(still.problem for still in stills)
+    assert [block.label.slot for block in stills[3].view.live if block.label] == [1]
+    assert stills[4].address == stills[1].address
+
+
 def test_a_design_that_loops_or_raises_costs_its_own_reel(tmp_path) -> None:
     source = (
         "from heaplab.allocators.designs.freelist import FreeList\n"

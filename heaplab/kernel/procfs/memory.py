@@ -68,7 +68,7 @@ class MappedPages:
         entries = mm.space.ptes(start, (end - start) >> mm.page_shift)
         page = np.flatnonzero(entries & np.uint64(Pte.PRESENT))
         entry = entries[page]
-        frame = _frames(entry)
+        frame = Pte.frames(entry)
         return MappedPages(page, entry, frame, machine.kind[frame])
 
 
@@ -83,13 +83,9 @@ def mappings_of(system: System) -> Numbers:
     # only leaf tables are ever shared
     for table in np.flatnonzero((machine.kind[used] == FrameKind.TABLE) & (machine.refcount[used] > 1)):
         entries = machine.ram[table].view(np.uint64)
-        frames = _frames(entries[entries & np.uint64(Pte.PRESENT) != 0])
+        frames = Pte.frames(entries[entries & np.uint64(Pte.PRESENT) != 0])
         np.add.at(count, frames, np.uint64(machine.refcount[table] - 1))
     return count
-
-
-def _frames(entries: Numbers) -> Numbers:
-    return (entries >> np.uint64(12)) & np.uint64((1 << 40) - 1)
 
 
 # ---- maps

@@ -248,7 +248,7 @@ class ModelSide:
         parts = [self._space(pid).ptes(start, count) for pid, start, count in spans]
         entries = np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint64)
         present = (entries & np.uint64(Pte.PRESENT)) != 0
-        frame = (entries >> np.uint64(12)) & np.uint64((1 << 40) - 1)
+        frame = Pte.frames(entries)
         alone = (machine.mapcount[frame] == 1) & (frame != self.kernel.system.zero_frame)
         return Pages(present, present & alone, present & (machine.kind[frame] == FrameKind.FILE), frame)
 
