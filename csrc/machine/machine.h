@@ -145,10 +145,9 @@ typedef struct hl_space {
     uint64_t heap_pages;    /* of these, what brk and anonymous mmap gave; kept by the kernel */
     uint64_t brk;           /* the program break; kept by the kernel, read by sbrk as libc reads its own */
     uint64_t secret;        /* the random bytes that the kernel hands a new program (AT_RANDOM) */
-    /* The demand window: a first write to a page of [demand_start, demand_end) may be answered at once, by an entry
-     * with these flags and a zeroed ANON frame, or a copy of the ANON frame that the page shares with others.  The
-     * kernel opens it, and closes it (start = end) before that is no longer the answer that the kernel itself would
-     * give. */
+    /* The demand window [demand_start, demand_end).  Here the MMU answers a first write to a page by itself: it makes
+     * an entry with these flags and a zeroed ANON frame, or a copy of an ANON frame that the page shares.  The kernel
+     * opens the window.  It closes the window (start = end) before its own answer to a write would be another one. */
     uint64_t demand_start, demand_end, demand_flags;
     struct hl_look *looks;  /* contexts that look into the space, to be told when it goes */
 } hl_space;

@@ -73,9 +73,9 @@ Column = npt.NDArray[Any]
 class Label:
     """What the trace knows of a live block.
 
-    slot: the number that events call it by.  size: bytes that were requested.  event: that allocated it, or
-    reallocated it last; thread, process: whose event that was.  A block that a forked child has from its
-    parent is the parent's.
+    slot: the block's number in events.  size: bytes that were requested.  event: the last event that
+    allocated or reallocated the block.  thread, process: the ones that made this event.  A block that a
+    forked child has from its parent keeps the parent's label.
     """
 
     slot: int
@@ -140,8 +140,8 @@ class Log:
 class Moments:
     """The moments of a trace's replay on one design.
 
-    trace, spec, language, seed, ram, payload: as of `lab.run`.  max_mems: the log ends before the reference
-    that takes the total above it, so that an allocator that never returns does not hang whoever looks.
+    trace, spec, language, seed, ram, payload: as of `lab.run`.  max_mems: the most references in all; the log
+    ends there, also inside a call, so an allocator that never returns hangs nobody.
     progress: called now and then with the number of events done, by the log and on the way to a moment.
 
     events: how many the trace has.  block: all of them as columns, filled as far as the log or `event` came.

@@ -75,9 +75,9 @@ class Snapshots:
     progress: called now and then with the number of events done on the way to a moment.
     need: the most frames of anonymous memory that the replay had, as far as anybody is to go.
 
-    No replay is let run that could want for frames: before that, what was left behind goes, and if that does
-    not help the replay gets a kernel of its own.  So the OOM killer finds no more to do than in a replay
-    without snapshots.
+    A replay runs only while the machine has frames for all that it may need.  When frames could run out,
+    snapshots are dropped; if that is not enough, the replay gets a kernel of its own.  So the OOM killer
+    finds no more to do than in a replay without snapshots.
     A design that keeps something elsewhere than in the process's memory cannot be forked.  Its branches do
     other things than the log says; from then on each of its replays gets a kernel of its own.
     """
