@@ -7,4 +7,4 @@ ALLOCATORS = ["freelist:fit=first:order=address", "freelist:fit=best", "buddy", 
 
 comparison = compare(TRACES, ALLOCATORS)
 report.show(comparison)
-print("figures:", report.write(comparison, "compare-report"))
+print("figures:", report.write_page(comparison, "compare-report.html"))
