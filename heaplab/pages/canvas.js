@@ -73,8 +73,6 @@ export function legible(pixel) {
   return light > 140 ? "#000" : "#fff";
 }
 
-export const css = (pixel) => `rgb(${pixel & 255} ${(pixel >>> 8) & 255} ${(pixel >>> 16) & 255})`;
-
 // A line on whole pixels is sharp.
 export function line(context, x0, y0, x1, y1) {
   context.beginPath();

@@ -32,8 +32,6 @@ from heaplab.views.recorded import Recorded, record
 
 #: designs side by side
 MOST_DESIGNS: Final = 3
-#: moments of the overview
-_CURVE: Final = 1000
 #: moments recorded whole, in a trace with more events; of one with fewer all are
 _RECORDED: Final = 48
 _FEW_EVENTS: Final = 1000
