@@ -10,6 +10,7 @@ from heaplab.allocators import Allocator
 from heaplab.errors import UsageError
 from heaplab.lab.census import page_runs
 from heaplab.lab.moments import Moment, Moments
+from heaplab.native.playing import FINISHED
 from heaplab.views.contents import Columns, Texts, live_columns, manifest_of, recorded_columns
 from heaplab.views.packing import pack
 from heaplab.views.recorded import Recorded, record
@@ -47,7 +48,7 @@ def moment_container(moments: Moments, done: int) -> bytes:
     told = {
         "allocator": str(spec),
         "language": spec.language,
-        "outcome": "finished",
+        "outcome": FINISHED,
         "reason": "",
         "events": done,
         "page_size": page,
