@@ -2,8 +2,9 @@
 # make test        environment, build, every check and test
 # make sanitize    the tests that reach C, on a build with AddressSanitizer and UndefinedBehaviorSanitizer
 # make coverage    the tests, counting lines: heaplab/ and csrc/
+# make experiments every question of experiments/: texts and figures in build/experiments
 # make dist-check  wheel and sdist, built, installed apart, and tried
-.PHONY: compare test lint build sanitize coverage dist-check clean
+.PHONY: compare test lint build sanitize coverage dist-check experiments clean
 
 PYTHON ?= python3
 CC ?= cc
@@ -34,6 +35,9 @@ compare: $(STAMP)
 # One worker more than there are cores: tests often wait, for a child, a browser, the end of a time.
 test: $(STAMP) lint
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist worksteal
+
+experiments: $(STAMP)
+	$(BIN)/python experiments/all.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

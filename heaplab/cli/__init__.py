@@ -29,7 +29,41 @@ from heaplab.errors import HeaplabError, UsageError
 _EXTENSION = "heaplab._core._heaplab"
 
 
-class _Commands(click.Group):
+class Ending(click.Command):
+    """A command that ends its process with an exit status as above, and tells a mistake in one line."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command line; standing alone, end the process with the exit status of the page above."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, False, **extra)
+        if sys.stdout is None:  # started with it closed
+            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as the process lives
+        signal.signal(signal.SIGTERM, _terminate)
+        try:
+            status = super().main(args, prog_name, complete_var, False, **extra)
+            sys.stdout.flush()
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            status = 2
+        except click.Abort:
+            status = 130
+        except SystemExit as end:  # click and rich end so, with 1, when standard output is closed early
+            status = 141 if end.code == 1 else end.code
+        except (click.ClickException, HeaplabError, OSError, MemoryError) as error:
+            click.echo(f"{prog_name or self.name}: {_sentence(error)}", err=True)
+            status = 2 if isinstance(error, click.ClickException | UsageError | OSError) else 1
+        _settle_stdout()
+        sys.exit(status)
+
+
+class _Commands(Ending, click.Group):
     """The modules of this package as commands, imported when they are asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -65,31 +99,12 @@ class _Commands(click.Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run the command line; standing alone, end the process with the exit status of the page above."""
+        """Run the command line, or answer a shell that completes one."""
         if asked := os.environ.get("_HEAPLAB_COMPLETE"):
             from heaplab.cli._completion import answer  # noqa: PLC0415 - for shells alone
 
             sys.exit(answer(self, asked))
-        if not standalone_mode:
-            return super().main(args, prog_name, complete_var, False, **extra)
-        if sys.stdout is None:  # started with it closed
-            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for as long as the process lives
-        signal.signal(signal.SIGTERM, _terminate)
-        try:
-            status = super().main(args, prog_name, complete_var, False, **extra)
-            sys.stdout.flush()
-        except click.exceptions.NoArgsIsHelpError as error:
-            click.echo(error.format_message(), err=True)
-            status = 2
-        except click.Abort:
-            status = 130
-        except SystemExit as end:  # click and rich end so, with 1, when standard output is closed early
-            status = 141 if end.code == 1 else end.code
-        except (click.ClickException, HeaplabError, OSError, MemoryError) as error:
-            click.echo(f"heaplab: {_sentence(error)}", err=True)
-            status = 2 if isinstance(error, click.ClickException | UsageError | OSError) else 1
-        _settle_stdout()
-        sys.exit(status)
+        return super().main(args, prog_name, complete_var, standalone_mode, **extra)
 
 
 def _help(name: str) -> str:
