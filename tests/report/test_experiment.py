@@ -39,8 +39,8 @@ def invoke(*args, claims=()):
 
 HOLDS = Claim.near("ratio", 1.5, 1.45, within=0.1)
 DIFFERS = Claim.near("ratio", 1.5, 3, within=0.1)
-KNOWN = Claim.near("ratio", 1.5, 3, within=0.1, disagrees="of other sizes")
-MENDED = Claim.near("ratio", 1.5, 1.5, within=0.1, disagrees="of other sizes")
+KNOWN = Claim.near("ratio", 1.5, 3, within=0.1, disagrees="other sizes")
+MENDED = Claim.near("ratio", 1.5, 1.5, within=0.1, disagrees="other sizes")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_both_sizes_have_their_parameters():
 def test_the_answer_says_all():
     done = invoke("--small", "--sizes", "3,4", "--seed", "5", "--no-figure", claims=[HOLDS, KNOWN])
     assert done.exit_code == 0
-    for text in ("How many?", "live=20, sizes=3,4, seed=5", " 27     5", "of other sizes", "1 as ours"):
+    for text in ("How many?", "live=20, sizes=3,4, seed=5", " 27     5", "disagrees: other", "1 as ours"):
         assert text in done.stdout
 
 
