@@ -15,6 +15,7 @@ from heaplab.traces.reading import Reading
 from heaplab.traces.spool import spooled
 from heaplab.traces.streams import Stream, unpacked
 from heaplab.traces.trace import Provenance, Trace
+from heaplab.traces.workload.workload import PREFIX, Workload
 
 _SNIFF = 1 << 16
 _BOM = b"\xef\xbb\xbf"
@@ -24,6 +25,7 @@ def open_trace(source: str | os.PathLike[str], *, lenient: bool = False) -> Trac
     """Return the bundled trace named `source`, or the trace in that file; `-` is standard input.
 
     A bundled name is never taken for a file: write ./gcc for a file called gcc.
+    `workload:key=value...` and a .toml file are workloads (`heaplab.traces.workload`): their trace is made up.
 
     The file may be a pipe, and compressed.  docs/traces.md has all formats.  lenient: what cannot be, like a
     free of a block that nobody allocated, is skipped and counted; `remarks` of the trace tell how often.
@@ -40,7 +42,11 @@ def open_trace(source: str | os.PathLike[str], *, lenient: bool = False) -> Trac
         if sys.stdin is None:
             raise UsageError("standard input: is closed: name a trace")
         return _open_stream("standard input", "stdin", sys.stdin.buffer, lenient)
+    if shown.startswith(PREFIX):
+        return replace(Workload.parse(shown).trace(), source=shown)
     path = Path(source)
+    if path.suffix == ".toml" and path.is_file():
+        return replace(Workload.load(path).trace(), source=shown)
     if shown in corpus.names():
         path = corpus.path(path.name)
     if not path.exists():

@@ -1,0 +1,161 @@
+"""Lifetimes that depend on the size: by classes of sizes, or as a table of both."""
+
+import math
+from bisect import bisect_left
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from heaplab.errors import UsageError
+from heaplab.traces.workload.distributions import Distribution, distribution, table
+
+Column = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, repr=False)
+class BySize:
+    """Another distribution of lifetimes in each class of sizes.
+
+    bounds: the largest size of each class but the last, ascending.  parts: one more than bounds.
+
+    >>> both = lifetimes("exponential,100@256@constant,5000")
+    >>> str(both), both.at(256), both.at(257)
+    ('exponential,100@256@constant,5000', Exponential(average=100.0), Constant(value=5000.0))
+    """
+
+    bounds: tuple[int, ...]
+    parts: tuple[Distribution, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.parts) != len(self.bounds) + 1 or list(self.bounds) != sorted({*self.bounds}):
+            raise UsageError(
+                "lifetimes by size: needs ascending bounds and one distribution more than bounds: write "
+                "exponential,100@256@exponential,5000"
+            )
+
+    def __repr__(self) -> str:
+        return f"<BySize {self}>"
+
+    def __str__(self) -> str:
+        words = [str(self.parts[0])]
+        for bound, part in zip(self.bounds, self.parts[1:], strict=True):
+            words += [str(bound), str(part)]
+        return "@".join(words)
+
+    def at(self, size: int) -> Distribution:
+        """The lifetimes of blocks of this size."""
+        return self.parts[bisect_left(self.bounds, size)]
+
+    def sample(self, rng: np.random.Generator, sizes: Column) -> Column:
+        """Return a lifetime for a block of each of these sizes."""
+        which = np.searchsorted(np.asarray(self.bounds), sizes, side="left")
+        drawn = np.empty(len(sizes))
+        for number, part in enumerate(self.parts):
+            its = np.flatnonzero(which == number)
+            drawn[its] = part.sample(rng, len(its))
+        return drawn
+
+    def mean_with(self, sizes: Distribution) -> float:
+        """The mean lifetime of blocks whose sizes are drawn from `sizes`; from 100,000 of them."""
+        drawn = np.maximum(np.rint(sizes.sample(np.random.default_rng(0), 100_000)), 1)
+        which = np.searchsorted(np.asarray(self.bounds), drawn, side="left")
+        shares = np.bincount(which, minlength=len(self.parts)) / len(drawn)
+        return sum(float(share) * part.mean for share, part in zip(shares, self.parts, strict=True) if share)
+
+
+def lifetimes(text: str) -> Distribution | BySize:
+    """Return the lifetimes that a text names: one distribution, or `D@bound@D`, one up to each bound."""
+    first, *rest = text.split("@")
+    if not rest:
+        return distribution(first, "lifetimes")
+    try:
+        bounds = tuple(int(bound) for bound in rest[::2])
+        parts = tuple(distribution(part, "lifetimes") for part in (first, *rest[1::2]))
+        return BySize(bounds, parts)
+    except ValueError:
+        raise UsageError(
+            f"lifetimes={text}: a bound is no whole number of bytes: write exponential,100@256@exponential,5000"
+        ) from None
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Joint:
+    """Sizes and lifetimes together: a row is drawn by its weight, and gives both.
+
+    sizes: bytes.  lows, highs: the lifetime is a number of this span, each as likely; infinite: never freed.
+    weights: as often.  fixed: where True, the span is counted from the beginning of the phase in which the
+    block is allocated, not from its allocation: a moment at which blocks of any age die together.
+
+    >>> joint = Joint.of([(16, 5, 3), (1024, 9000, 1)])
+    >>> joint.mean_size, joint.mean_lifetime
+    (268.0, 2253.75)
+    """
+
+    sizes: Column
+    lows: Column
+    highs: Column
+    weights: Column
+    fixed: Column
+    source: str = ""
+
+    @classmethod
+    def of(cls, rows: "list[tuple[float, float, float]]", source: str = "") -> "Joint":
+        """Return the table with these rows: size, lifetime, weight."""
+        size, life, weight = (np.array(column, float) for column in zip(*rows, strict=True))
+        return cls(size, life, life, weight, np.zeros(len(size), np.bool_), source)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Joint":
+        """Return the table in a file of one's own: its first row names the columns size, lifetime, weight."""
+        columns = table(path)
+        sizes, lives = columns.get("sizes"), columns.get("lifetimes")
+        if sizes is None or lives is None:
+            raise UsageError(
+                f"{path}: needs the columns size and lifetime, and may have weight: name them in the first row"
+            )
+        weights = columns.get("weight", [1.0] * len(sizes))
+        return cls.of(list(zip(sizes, lives, weights, strict=True)), str(path))
+
+    def __post_init__(self) -> None:
+        where = self.source or "joint"
+        columns = (self.sizes, self.lows, self.highs, self.weights, self.fixed)
+        if not len({len(column) for column in columns}) == 1 or not len(self.sizes):
+            raise UsageError(f"{where}: its columns need as many rows each, and at least one")
+        if not ((self.sizes >= 0) & (self.lows >= 0) & (self.highs >= self.lows)).all():
+            raise UsageError(f"{where}: sizes and lifetimes must not be negative")
+        if not ((self.weights >= 0) & np.isfinite(self.weights)).all() or not self.weights.sum() > 0:
+            raise UsageError(f"{where}: weights must be finite and not negative, and one must be above 0")
+
+    def __repr__(self) -> str:
+        return f"<Joint of {len(self.sizes):,} rows>"
+
+    def __str__(self) -> str:
+        return self.source or repr(self)
+
+    @cached_property
+    def _reached(self) -> Column:
+        reached = np.cumsum(self.weights / self.weights.sum())
+        return np.asarray(reached / reached[-1])
+
+    @property
+    def mean_size(self) -> float:
+        """Bytes."""
+        return float(self.sizes @ self.weights / self.weights.sum())
+
+    @property
+    def mean_lifetime(self) -> float:
+        """Infinite if a row is."""
+        if math.isinf(self.highs.max()):
+            return math.inf
+        return float((self.lows + self.highs) / 2 @ self.weights / self.weights.sum())
+
+    def sample(self, rng: np.random.Generator, count: int) -> tuple[Column, Column, Column]:
+        """Return sizes, lifetimes, and which of these are counted from the beginning of the phase."""
+        row = np.searchsorted(self._reached, rng.random(count), side="right")
+        low, part = self.lows[row], rng.random(count)
+        width = np.where(np.isinf(low), 0, self.highs[row] - np.where(np.isinf(low), 0, low))
+        return self.sizes[row], low + part * width, self.fixed[row]
