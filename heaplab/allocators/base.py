@@ -39,10 +39,11 @@ class State(IntEnum):
     )  # given back by the program, held back by the design for a thread or to merge it later
     METADATA = lib.HEAP_METADATA  # the design's own, apart from the blocks
 
-    @property
-    def is_live(self) -> bool:
-        """Whether the span is a block that a program has."""
-        return self is State.ALLOCATED or self is State.LARGE
+    #: whether the span is a block that a program has; an attribute, since walks ask it of every span
+    is_live: bool
+
+    def __init__(self, number: int) -> None:
+        self.is_live = number in (lib.HEAP_ALLOCATED, lib.HEAP_LARGE)
 
 
 class Span(NamedTuple):

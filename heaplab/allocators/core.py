@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
@@ -101,11 +102,12 @@ class CAllocator(Allocator):
             self.raise_failure()
 
     def walk(self) -> Iterator[Span]:
-        spans = [
-            Span(start, size, payload, usable, _STATES[state])
-            for rows in self.walk_rows(_WALK_AT_ONCE)
-            for start, size, payload, usable, state, _ in rows.tolist()
-        ]
+        spans: list[Span] = []
+        for rows in self.walk_rows(_WALK_AT_ONCE):
+            columns = [rows[name].tolist() for name in ("start", "size", "payload", "usable")]
+            states = map(_STATES.__getitem__, rows["state"].tolist())
+            # Span(*fields) without a call of Python's for each span: a third of the time
+            spans += map(tuple.__new__, repeat(Span), zip(*columns, states, strict=True))
         return iter(sorted(spans))
 
     def walk_rows(self, at_once: int) -> Iterator[npt.NDArray[Any]]:
