@@ -409,10 +409,13 @@ class Empirical(_Listed):
         return np.asarray(self.tops, float) - self._low
 
     def sample(self, rng: np.random.Generator, count: int) -> Column:
-        row = np.searchsorted(self._reached, rng.random(count), side="right")
+        return self.rows(rng, np.searchsorted(self._reached, rng.random(count), side="right"))
+
+    def rows(self, rng: np.random.Generator, row: Column) -> Column:
+        """Return a number of each of these rows."""
         drawn = self._low[row]
         if self._width.any():
-            drawn = drawn + rng.random(count) * self._width[row]
+            drawn = drawn + rng.random(len(row)) * self._width[row]
         return np.asarray(drawn)
 
     @property

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from heaplab.traces.event import BLOCK_EVENTS, Block, Op
 from heaplab.traces.workload.actors import Actors, Played
-from heaplab.traces.workload.joint import BySize, Joint
+from heaplab.traces.workload.distributions import Empirical
+from heaplab.traces.workload.joint import Blocks, BySize, Joint
 from heaplab.traces.workload.shapes import Kind, Phase, Realloc
 from heaplab.traces.workload.slots import BIRTH, DEATH, RESIZE, Slots
 
@@ -97,6 +98,7 @@ class Maker:
         self._phase_began = 0.0
         self._number = 0  # of the next block
         self._left = workload.events
+        self._decks: dict[str, Column] = {}  # of the phase: what was not dealt yet
 
     def blocks(self) -> Iterator[Block]:
         """The events, block by block."""
@@ -108,6 +110,7 @@ class Maker:
             until = round(self._workload.events * reached / whole)
             budget = min(until - done, self._left)
             self._phase_began = self._now
+            self._decks.clear()
             yield from getattr(self, f"_{phase.shape}")(phase, budget)
             done = until
         yield from self._actors.last_words()
@@ -260,12 +263,31 @@ class Maker:
             return _Drawn(np.empty(0), np.empty(0, np.int64), np.empty(0), _Store.empty())
         sizes, lives, fixed, resizes = self._population(phase, count)
         arrival = phase.arrival or self._workload.arrival
-        gaps = sizes.astype(float) if isinstance(arrival, str) else arrival.sample(self._random, count)
+        if isinstance(arrival, str):
+            gaps = sizes.astype(float)
+        elif phase.dealt and isinstance(arrival, Empirical):
+            gaps = arrival.rows(self._random, self._deal("arrival", np.array(arrival.weights), count))
+        else:
+            gaps = arrival.sample(self._random, count)
         time = self._now + np.cumsum(gaps)
         lives = np.where(fixed, self._phase_began + lives - time, lives)
+        resizes.time = np.minimum(resizes.time, np.maximum(lives[resizes.number], 0))
         come = int(np.searchsorted(time, _LATEST))
         resizes.keep(resizes.number < come)
         return _Drawn(time[:come], sizes[:come], lives[:come], resizes)
+
+    def _deal(self, name: str, weights: Column, count: int) -> Column:
+        """Return rows, each as often as its weight says before any comes again."""
+        decks = [self._decks.get(name, np.empty(0, np.int64))]
+        have = len(decks[0])
+        while have < count:
+            deck = np.repeat(np.arange(len(weights)), np.maximum(np.rint(weights), 0).astype(np.int64))
+            self._random.shuffle(deck)
+            decks.append(deck)
+            have += len(deck)
+        whole = np.concatenate(decks)
+        self._decks[name] = whole[count:]
+        return whole[:count]
 
     def _population(self, phase: Phase, count: int) -> tuple[Column, Column, Column, _Store]:
         kinds = self._workload.kinds
@@ -286,8 +308,14 @@ class Maker:
         """Draw sizes, lifetimes, which lifetimes count from the phase's beginning, and reallocs."""
         sizes_, lives_, joint = self._sources(phase, kind)
         if joint is not None:
-            drawn, lives, fixed = joint.sample(self._random, count)
-            sizes = np.clip(np.rint(drawn), 0, _LARGEST).astype(np.int64)
+            if phase.dealt:
+                drawn = joint.rows(self._random, self._deal("joint", joint.weights, count))
+            else:
+                drawn = joint.sample(self._random, count)
+            lives, fixed = drawn.lives, drawn.fixed
+            sizes = _rounded(drawn.sizes, least=0)
+            if drawn.times.any():
+                return sizes, lives, fixed, _steps(drawn)
         else:
             sizes = _rounded(sizes_.sample(self._random, count))
             fixed = np.zeros(count, np.bool_)
@@ -323,7 +351,7 @@ class Maker:
         elif realloc.pattern == "add":
             later = sizes[rows, None] + realloc.amount * steps
         elif joint is not None:
-            later = joint.sample(random, moments.size)[0].reshape(moments.shape)
+            later = joint.sample(random, moments.size).sizes.reshape(moments.shape)
         else:
             later = source.sample(random, moments.size).reshape(moments.shape)
         return _Store(moments.ravel(), np.repeat(rows, times), _rounded(later.ravel()))
@@ -333,5 +361,15 @@ _OPS = np.zeros(3, np.uint8)
 _OPS[[BIRTH, DEATH, RESIZE]] = Op.MALLOC, Op.FREE, Op.REALLOC
 
 
-def _rounded(sizes: Column) -> Column:
-    return np.clip(np.rint(sizes), 1, _LARGEST).astype(np.int64)
+def _steps(drawn: Blocks) -> _Store:
+    """The reallocs that a table says."""
+    rows = np.repeat(np.arange(len(drawn.times)), drawn.times)
+    step = np.arange(len(rows)) - np.repeat(np.cumsum(drawn.times) - drawn.times, drawn.times) + 1
+    part = step / drawn.times[rows]
+    first = np.maximum(drawn.sizes[rows], 1)
+    sizes = first * (np.maximum(drawn.finals[rows], 1) / first) ** part
+    return _Store(part * drawn.spans[rows], rows, _rounded(sizes))
+
+
+def _rounded(sizes: Column, least: int = 1) -> Column:
+    return np.clip(np.rint(sizes), least, _LARGEST).astype(np.int64)

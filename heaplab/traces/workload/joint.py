@@ -5,7 +5,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -82,13 +82,26 @@ def lifetimes(text: str) -> Distribution | BySize:
         ) from None
 
 
+class Blocks(NamedTuple):
+    """Blocks that were drawn, as columns; see `Joint`."""
+
+    sizes: Column
+    lives: Column
+    fixed: Column
+    times: Column
+    finals: Column
+    spans: Column
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Joint:
-    """Sizes and lifetimes together: a row is drawn by its weight, and gives both.
+    """Sizes and lifetimes together: a row is drawn by its weight, and gives all that is known of a block.
 
     sizes: bytes.  lows, highs: the lifetime is a number of this span, each as likely; infinite: never freed.
-    weights: as often.  fixed: where True, the span is counted from the beginning of the phase in which the
-    block is allocated, not from its allocation: a moment at which blocks of any age die together.
+    weights: as often.  fixed: where 1, the span is counted from the beginning of the phase in which the block
+    is allocated, not from its allocation: a moment at which blocks of any age die together.
+    times: how often the block is reallocated.  finals: the size after the last time, reached in equal steps of
+    the logarithm.  spans: ticks from the allocation to the last time, in equal steps.
 
     >>> joint = Joint.of([(16, 5, 3), (1024, 9000, 1)])
     >>> joint.mean_size, joint.mean_lifetime
@@ -100,17 +113,32 @@ class Joint:
     highs: Column
     weights: Column
     fixed: Column
+    times: Column
+    finals: Column
+    spans: Column
     source: str = ""
 
     @classmethod
-    def of(cls, rows: "list[tuple[float, float, float]]", source: str = "") -> "Joint":
+    def build(cls, rows: int, source: str = "", **columns: Any) -> "Joint":
+        """Return the table with these columns; one not given is as if no row had anything of it."""
+        usual = {"weights": np.ones(rows), "highs": columns.get("lows")}
+        whole = [
+            np.array(columns.get(name, usual.get(name, np.zeros(rows))), float) for name in JOINT_COLUMNS
+        ]
+        return cls(*whole, source)
+
+    @classmethod
+    def of(cls, rows: list[tuple[float, float, float]], source: str = "") -> "Joint":
         """Return the table with these rows: size, lifetime, weight."""
-        size, life, weight = (np.array(column, float) for column in zip(*rows, strict=True))
-        return cls(size, life, life, weight, np.zeros(len(size), np.bool_), source)
+        size, life, weight = (list(column) for column in zip(*rows, strict=True))
+        return cls.build(len(rows), source, sizes=size, lows=life, weights=weight)
 
     @classmethod
     def load(cls, path: str | Path) -> "Joint":
-        """Return the table in a file of one's own: its first row names the columns size, lifetime, weight."""
+        """Return the table in a file of one's own: its first row names the columns size, lifetime, weight.
+
+        Raises: UsageError when a column is missing.
+        """
         columns = table(path)
         sizes, lives = columns.get("sizes"), columns.get("lifetimes")
         if sizes is None or lives is None:
@@ -122,13 +150,15 @@ class Joint:
 
     def __post_init__(self) -> None:
         where = self.source or "joint"
-        columns = (self.sizes, self.lows, self.highs, self.weights, self.fixed)
+        columns = [getattr(self, name) for name in JOINT_COLUMNS]
         if not len({len(column) for column in columns}) == 1 or not len(self.sizes):
             raise UsageError(f"{where}: its columns need as many rows each, and at least one")
-        if not ((self.sizes >= 0) & (self.lows >= 0) & (self.highs >= self.lows)).all():
-            raise UsageError(f"{where}: sizes and lifetimes must not be negative")
-        if not ((self.weights >= 0) & np.isfinite(self.weights)).all() or not self.weights.sum() > 0:
-            raise UsageError(f"{where}: weights must be finite and not negative, and one must be above 0")
+        if any((column < 0).any() or np.isnan(column).any() for column in columns):
+            raise UsageError(f"{where}: a number in it is negative or none at all: correct that row")
+        if not (self.highs >= self.lows).all():
+            raise UsageError(f"{where}: a span in it ends before it begins: let lows be below highs")
+        if not np.isfinite(self.weights).all() or not self.weights.sum() > 0:
+            raise UsageError(f"{where}: weights must be finite, and one must be above 0")
 
     def __repr__(self) -> str:
         return f"<Joint of {len(self.sizes):,} rows>"
@@ -143,19 +173,33 @@ class Joint:
 
     @property
     def mean_size(self) -> float:
-        """Bytes."""
+        """Bytes that a block is allocated with."""
         return float(self.sizes @ self.weights / self.weights.sum())
 
     @property
     def mean_lifetime(self) -> float:
-        """Infinite if a row is."""
+        """Ticks; infinite if a row is."""
         if math.isinf(self.highs.max()):
             return math.inf
         return float((self.lows + self.highs) / 2 @ self.weights / self.weights.sum())
 
-    def sample(self, rng: np.random.Generator, count: int) -> tuple[Column, Column, Column]:
-        """Return sizes, lifetimes, and which of these are counted from the beginning of the phase."""
-        row = np.searchsorted(self._reached, rng.random(count), side="right")
-        low, part = self.lows[row], rng.random(count)
+    def sample(self, rng: np.random.Generator, count: int) -> Blocks:
+        """Return `count` blocks."""
+        return self.rows(rng, np.searchsorted(self._reached, rng.random(count), side="right"))
+
+    def rows(self, rng: np.random.Generator, row: Column) -> Blocks:
+        """Return a block of each of these rows."""
+        low = self.lows[row]
         width = np.where(np.isinf(low), 0, self.highs[row] - np.where(np.isinf(low), 0, low))
-        return self.sizes[row], low + part * width, self.fixed[row]
+        return Blocks(
+            self.sizes[row],
+            low + rng.random(len(row)) * width,
+            self.fixed[row] > 0,
+            self.times[row].astype(np.int64),
+            self.finals[row],
+            self.spans[row],
+        )
+
+
+JOINT_COLUMNS = ("sizes", "lows", "highs", "weights", "fixed", "times", "finals", "spans")
+"""Of a `Joint`, in its order."""

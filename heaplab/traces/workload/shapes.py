@@ -33,6 +33,8 @@ class Phase:
         drain      nobody comes; blocks die one a tick, in the order in which they would have died
     share: of the workload's events; all shares are scaled so that they add up to 1.
     sizes, lifetimes, arrival, joint: of the blocks that come in this phase, if not as in the whole workload.
+    dealt: joint and an empirical arrival are dealt like cards: each row comes as often as its weight says, a
+    whole number, before any comes again.
 
     >>> str(Phase("sawtooth", 0.5, teeth=4)), str(Phase("ramp", 1, sizes=Constant(64)))
     ('sawtooth,0.5,4', 'ramp,1(sizes=constant,64)')
@@ -45,6 +47,7 @@ class Phase:
     lifetimes: Distribution | BySize | None = None
     arrival: Distribution | str | None = None
     joint: Joint | None = None
+    dealt: bool = False
 
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:

@@ -5,15 +5,11 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-import numpy as np
-
 from heaplab.errors import UsageError
-from heaplab.traces.workload.joint import Joint
+from heaplab.traces.workload.joint import JOINT_COLUMNS, Joint
 from heaplab.traces.workload.shapes import Kind, Phase
 from heaplab.traces.workload.workload import Workload
 
-_COLUMNS = ("sizes", "lows", "highs", "weights", "fixed")
-_NUMBERS = (bool, int, float)
 
 
 def written(workload: Workload) -> str:
@@ -52,7 +48,13 @@ def _lines(part: Any, usual: Any, always: tuple[str, ...]) -> Iterator[str]:
         if each.name in ("phases", "kinds", "joint", "origin"):
             continue
         if each.name in always or value != getattr(usual, each.name):
-            yield f"{each.name} = {value if isinstance(value, _NUMBERS) else _quoted(str(value))}"
+            yield f"{each.name} = {_written(value)}"
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else _quoted(str(value))
 
 
 def _quoted(text: str) -> str:
@@ -63,9 +65,10 @@ def _joint(joint: Joint | None, name: str) -> Iterator[str]:
     if joint is None:
         return
     yield f"[{name}]"
-    for column in _COLUMNS:
+    for column in JOINT_COLUMNS:
         values = getattr(joint, column)
-        yield f"{column} = [{', '.join(map(_cell, values.tolist()))}]"
+        if values.any():
+            yield f"{column} = [{', '.join(map(_cell, values.tolist()))}]"
 
 
 def _cell(value: float) -> str:
@@ -76,16 +79,12 @@ def _cell(value: float) -> str:
 
 def joint_of(given: Any) -> Joint:
     """Return the table that TOML made of `[joint]`.  Raises: UsageError when it is none."""
-    if not isinstance(given, dict) or not {"sizes", "lows"} <= given.keys() <= {*_COLUMNS}:
-        raise UsageError(f"joint: needs the lists {', '.join(_COLUMNS)}, or the name of a file with columns")
-    rows = len(given["sizes"])
-    usual: dict[str, list[float]] = {
-        "highs": given["lows"],
-        "weights": [1.0] * rows,
-        "fixed": [0.0] * rows,
-    }
+    known = {"sizes", "lows"} <= given.keys() <= {*JOINT_COLUMNS} if isinstance(given, dict) else False
+    if not known or not all(isinstance(column, list) for column in given.values()):
+        raise UsageError(
+            f"joint: write lists of {', '.join(JOINT_COLUMNS)}, the first two at least, or the name of a file"
+        )
     try:
-        columns = [np.array(given.get(name, usual.get(name)), float) for name in _COLUMNS]
+        return Joint.build(len(given["sizes"]), **given)
     except (TypeError, ValueError):
         raise UsageError("joint: its lists hold numbers only") from None
-    return Joint(*columns[:4], columns[4].astype(np.bool_))
