@@ -118,7 +118,14 @@ class Maker:
     # ---- shapes ----
 
     def _plateau(self, phase: Phase, budget: int) -> Iterator[Block]:
-        yield from self._run(phase, budget)
+        if not phase.ticks:
+            yield from self._run(phase, budget)
+            return
+        end = self._now + phase.ticks
+        if phase.joint is not None:
+            yield from self._run(phase, self._left, births=int(np.rint(phase.joint.weights).sum()))
+        yield from self._run(None, self._left, until=end)
+        self._now = max(self._now, end)
 
     def _ramp(self, phase: Phase, budget: int) -> Iterator[Block]:
         yield from self._run(phase, budget, hold=True)
@@ -265,7 +272,7 @@ class Maker:
         arrival = phase.arrival or self._workload.arrival
         if isinstance(arrival, str):
             gaps = sizes.astype(float)
-        elif phase.dealt and isinstance(arrival, Empirical):
+        elif phase.ticks and isinstance(arrival, Empirical):
             gaps = arrival.rows(self._random, self._deal("arrival", np.array(arrival.weights), count))
         else:
             gaps = arrival.sample(self._random, count)
@@ -308,7 +315,7 @@ class Maker:
         """Draw sizes, lifetimes, which lifetimes count from the phase's beginning, and reallocs."""
         sizes_, lives_, joint = self._sources(phase, kind)
         if joint is not None:
-            if phase.dealt:
+            if phase.ticks:
                 drawn = joint.rows(self._random, self._deal("joint", joint.weights, count))
             else:
                 drawn = joint.sample(self._random, count)
@@ -366,8 +373,12 @@ def _steps(drawn: Blocks) -> _Store:
     rows = np.repeat(np.arange(len(drawn.times)), drawn.times)
     step = np.arange(len(rows)) - np.repeat(np.cumsum(drawn.times) - drawn.times, drawn.times) + 1
     part = step / drawn.times[rows]
-    first = np.maximum(drawn.sizes[rows], 1)
-    sizes = first * (np.maximum(drawn.finals[rows], 1) / first) ** part
+    first, last, mean = drawn.sizes[rows], drawn.finals[rows], drawn.means[rows]
+    between = (mean - first) * (last - mean) > 0
+    # x ** p has the mean 1 / (p + 1) over 0 to 1
+    bend = np.where(between, (last - mean) / np.where(between, mean - first, 1), 0)
+    curve = np.where(between, first + (last - first) * part**bend, mean)
+    sizes = np.where(step == drawn.times[rows], last, curve)
     return _Store(part * drawn.spans[rows], rows, _rounded(sizes))
 
 

@@ -90,6 +90,7 @@ class Blocks(NamedTuple):
     fixed: Column
     times: Column
     finals: Column
+    means: Column
     spans: Column
 
 
@@ -100,8 +101,9 @@ class Joint:
     sizes: bytes.  lows, highs: the lifetime is a number of this span, each as likely; infinite: never freed.
     weights: as often.  fixed: where 1, the span is counted from the beginning of the phase in which the block
     is allocated, not from its allocation: a moment at which blocks of any age die together.
-    times: how often the block is reallocated.  finals: the size after the last time, reached in equal steps of
-    the logarithm.  spans: ticks from the allocation to the last time, in equal steps.
+    times: how often the block is reallocated.  finals: the size after the last time.  means: the mean size
+    after the others, to which the steps are bent: they grow from the first size to the last if the mean lies
+    between these.  spans: ticks from the allocation to the last time, in equal steps.
 
     >>> joint = Joint.of([(16, 5, 3), (1024, 9000, 1)])
     >>> joint.mean_size, joint.mean_lifetime
@@ -115,6 +117,7 @@ class Joint:
     fixed: Column
     times: Column
     finals: Column
+    means: Column
     spans: Column
     source: str = ""
 
@@ -197,9 +200,10 @@ class Joint:
             self.fixed[row] > 0,
             self.times[row].astype(np.int64),
             self.finals[row],
+            self.means[row],
             self.spans[row],
         )
 
 
-JOINT_COLUMNS = ("sizes", "lows", "highs", "weights", "fixed", "times", "finals", "spans")
+JOINT_COLUMNS = ("sizes", "lows", "highs", "weights", "fixed", "times", "finals", "means", "spans")
 """Of a `Joint`, in its order."""

@@ -101,7 +101,7 @@ class _Chains:
     """Blocks with all their reallocs: columns in the order of their allocations.
 
     born, died: events; died is infinite if nothing freed it.  first, last: sizes.  times: of reallocs.
-    settled: the event of the last of them.
+    mean: the mean size after all of them but the last.  settled: the event of the last.
     """
 
     born: Column
@@ -109,6 +109,7 @@ class _Chains:
     first: Column
     last: Column
     times: Column
+    mean: Column
     settled: Column
 
 
@@ -122,6 +123,7 @@ def _chains(trace: Trace) -> tuple[_Chains, Column]:
     heads = np.flatnonzero(before == 0)
     place = np.searchsorted(heads, root)
     times = np.bincount(place, minlength=len(heads)) - 1
+    total = np.bincount(place, weights=found.size.astype(float), minlength=len(heads))
     tail = np.zeros(len(heads), np.int64)
     tail[place] = rows  # rows ascend: the last one stays
     died = found.died[tail].astype(float)
@@ -133,6 +135,7 @@ def _chains(trace: Trace) -> tuple[_Chains, Column]:
         found.size[heads].astype(np.int64),
         found.size[tail].astype(np.int64),
         times,
+        (total - found.size[heads] - found.size[tail]) / np.maximum(times - 1, 1),
         found.born[tail].astype(np.int64),
     )
     return chains, born
@@ -143,7 +146,7 @@ def _phase(chains: _Chains, births: Column, start: int, stop: int, grain: float)
     first, last = np.searchsorted(births, (start, stop))
     share = float(stop - start)
     if first == last:
-        return Phase("plateau", share, arrival=NEVER)
+        return Phase("plateau", share, arrival=NEVER, ticks=stop - start)
     rows = slice(int(first), int(last))
     born, died, size, times = chains.born[rows], chains.died[rows], chains.first[rows], chains.times[rows]
     life = died - born
@@ -174,16 +177,16 @@ def _phase(chains: _Chains, births: Column, start: int, stop: int, grain: float)
         fixed=fixed[some],
         times=times[some],
         finals=np.where(grown, chains.last[rows], 0)[some],
+        means=np.round(np.where(times > 1, chains.mean[rows], 0)[some]),
         spans=np.where(grown, chains.settled[rows] - born, 0)[some],
     )
-    return Phase("plateau", share, arrival=_arrival(born, start, stop), joint=joint, dealt=True)
+    return Phase("plateau", share, arrival=_arrival(born, start), joint=joint, ticks=stop - start)
 
 
-def _arrival(born: Column, start: int, stop: int) -> Distribution:
+def _arrival(born: Column, start: int) -> Distribution:
     """Events between two allocations: their mean is the window's."""
-    gaps = np.diff(born, prepend=start - 1)
+    gaps = np.diff(born, prepend=start)
     values, counts = np.unique(gaps, return_counts=True)
-    del stop
     if len(values) == 1:
         return Constant(float(values[0]))
     return Empirical(tuple(map(float, values.tolist())), tuple(map(float, counts.tolist())))

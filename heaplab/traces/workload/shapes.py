@@ -33,8 +33,8 @@ class Phase:
         drain      nobody comes; blocks die one a tick, in the order in which they would have died
     share: of the workload's events; all shares are scaled so that they add up to 1.
     sizes, lifetimes, arrival, joint: of the blocks that come in this phase, if not as in the whole workload.
-    dealt: joint and an empirical arrival are dealt like cards: each row comes as often as its weight says, a
-    whole number, before any comes again.
+    ticks: if given, a plateau is as long as that, whatever its share; its blocks and the ticks between them,
+    `joint` and an empirical arrival, are dealt like cards: each row comes as often as its weight says.
 
     >>> str(Phase("sawtooth", 0.5, teeth=4)), str(Phase("ramp", 1, sizes=Constant(64)))
     ('sawtooth,0.5,4', 'ramp,1(sizes=constant,64)')
@@ -47,13 +47,15 @@ class Phase:
     lifetimes: Distribution | BySize | None = None
     arrival: Distribution | str | None = None
     joint: Joint | None = None
-    dealt: bool = False
+    ticks: int = 0
 
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
             raise UsageError(f"phases={self.shape}: there is no such shape: write one of {', '.join(SHAPES)}")
         if not 0 < self.share < math.inf:
             raise UsageError(f"phases={self}: the share must be above 0: write {self.shape},0.5")
+        if self.ticks < 0 or (self.ticks and self.shape != "plateau"):
+            raise UsageError(f"phases={self}: ticks are of a plateau, and above 0: leave them out, or its shape")
         if self.teeth < 1:
             raise UsageError(f"phases={self}: needs at least one tooth: write sawtooth,0.5,8")
 

@@ -52,8 +52,6 @@ def _lines(part: Any, usual: Any, always: tuple[str, ...]) -> Iterator[str]:
 
 
 def _written(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
     return str(value) if isinstance(value, int | float) else _quoted(str(value))
 
 

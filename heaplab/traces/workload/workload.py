@@ -264,14 +264,6 @@ def _part(key: str, value: Any) -> float:
         raise UsageError(f"{key}={value}: is no number: write {key}=0.1") from None
 
 
-def _flag(key: str, value: Any) -> bool:
-    if value in (True, "true", "1"):
-        return True
-    if value in (False, "false", "0"):
-        return False
-    raise UsageError(f"{key}={value}: write {key}=true or {key}=false")
-
-
 def _distribution(key: str, value: Any) -> Distribution:
     return distribution(_string(key, value), key)
 
@@ -305,7 +297,7 @@ def _phase_of(given: dict[str, Any]) -> Phase:
         "shape": _string,
         "share": _part,
         "teeth": _whole,
-        "dealt": _flag,
+        "ticks": _whole,
         **{key: _READERS[key] for key in ("sizes", "lifetimes", "arrival", "joint")},
     }
     return Phase(**_known(given, known, "phases"))
