@@ -7,6 +7,7 @@ Trace, Event, Op           what a trace is made of
 compare, run               many traces through many allocators; one through one
 Comparison, Run            what came of it
 view                       a run of a trace as a widget in a notebook
+workload                   made-up programs, and those learned from traces
 errors                     what can go wrong
 allocators, kernel, lab, machine, native, report, testing, traces, views
                            the rooms, with all the rest
@@ -18,7 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from heaplab import allocators, errors, kernel, lab, machine, native, report, testing, traces, views
+    from heaplab import allocators, errors, kernel, lab, machine, native, report, testing, traces, views, workload
     from heaplab.allocators import Allocator, create, parse
     from heaplab.kernel import Kernel
     from heaplab.lab import Comparison, Run
@@ -50,6 +51,7 @@ _ROOMS = (
     "testing",
     "traces",
     "views",
+    "workload",
 )
 
 __all__ = [
@@ -79,6 +81,7 @@ __all__ = [
     "traces",
     "view",
     "views",
+    "workload",
 ]
 
 

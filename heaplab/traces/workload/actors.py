@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heaplab.errors import UsageError
-from heaplab.traces.event import BLOCK_EVENTS, COLUMNS, Block, Op, Row
+from heaplab.traces.event import BLOCK_EVENTS, COLUMNS, NULL_ID, Block, Op, Row
 from heaplab.traces.workload.distributions import Distribution
 from heaplab.traces.workload.shapes import Snapshots, Threads
 
@@ -33,15 +33,18 @@ class Played:
 
 
 class Actors:
-    """Gives events their threads, and adds the ends of threads, forks, and what children do.
+    """Gives events their threads, and adds free(NULL), the ends of threads, forks, and what children do.
 
     A block's lane is its number, scrambled, so that no table of blocks is needed.
     """
 
-    def __init__(self, threads: Threads, fork: Snapshots | None, sizes: Distribution, seed: int) -> None:
+    def __init__(
+        self, threads: Threads, fork: Snapshots | None, sizes: Distribution, nulls: float, seed: int
+    ) -> None:
         self._threads = threads
         self._fork = fork
         self._sizes = sizes
+        self._nulls = nulls
         self._random = np.random.default_rng([seed, 0x666F726B])
         self._salt = int(np.random.default_rng([seed, 0x6C616E65]).integers(1 << 62))
         self._born = 0
@@ -107,6 +110,11 @@ class Actors:
 
     def _added(self, events: Played, births: Column, born: Column) -> tuple[list[int], list[Row]]:
         places, rows = self._ends_of_threads(events, births, born)
+        if self._nulls:
+            some = self._random.poisson(self._nulls, len(events.op))
+            for at in np.repeat(np.arange(len(some)), some).tolist():
+                places.append(at)
+                rows.append((int(Op.FREE), NULL_ID, 0, 0, 0, int(events.time[at]), 0))
         if self._fork is None:
             return places, rows
         used = np.maximum.accumulate(np.where(births, events.slot + 1, 0))

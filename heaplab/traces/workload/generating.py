@@ -89,7 +89,7 @@ class Maker:
         self._workload = workload
         self._random = np.random.default_rng([workload.seed, 0x776F726B])
         self._slots = Slots(workload.deaths, np.random.default_rng([workload.seed, 0x64656164]))
-        self._actors = Actors(workload.threads, workload.fork, workload.sizes, workload.seed)
+        self._actors = Actors(workload.threads, workload.fork, workload.sizes, workload.nulls, workload.seed)
         self._deaths = _Store.empty()
         self._resizes = _Store.empty()
         self._held_deaths = _Store.empty()  # of a ramp's blocks; times since the ramp's end

@@ -32,7 +32,7 @@ from heaplab.traces.workload.workload import Workload
 
 Column = npt.NDArray[Any]
 
-WINDOWS = 32
+WINDOWS = 64
 """Phases of a workload that is learned, if nobody says how many."""
 
 _OCTAVE = 4  # classes of lifetimes in an octave
@@ -55,7 +55,7 @@ def learn(trace: Trace, windows: int = WINDOWS) -> Workload:
     if windows < 1:
         raise UsageError(f"windows={windows}: needs at least one: write windows={WINDOWS}")
     heap = one_heap(trace)
-    chains, births = _chains(heap)
+    chains, births, nulls = _chains(heap)
     events = heap.header.events
     if not len(births):
         raise UsageError(f"{trace.source}: allocates nothing, so there is nothing to learn")
@@ -73,6 +73,7 @@ def learn(trace: Trace, windows: int = WINDOWS) -> Workload:
         if header.threads > 1
         else Threads(),
         calloc=round(header.ops.get("calloc", 0) / made, 6),
+        nulls=round(nulls / max(events - nulls, 1), 6),
         aligned=round(header.ops.get("aligned", 0) / made, 6),
         name=f"like-{trace.header.name}",
         origin=f"like={trace.source}" + (f":windows={windows}" if windows != WINDOWS else ""),
@@ -113,7 +114,8 @@ class _Chains:
     settled: Column
 
 
-def _chains(trace: Trace) -> tuple[_Chains, Column]:
+def _chains(trace: Trace) -> tuple[_Chains, Column, int]:
+    """The blocks of a trace, the events that allocate them, and how many events are free(NULL)."""
     found = lives(trace)
     rows = np.arange(len(found))
     before = np.where(found.copied, 0, found.before).astype(np.int64)
@@ -138,7 +140,7 @@ def _chains(trace: Trace) -> tuple[_Chains, Column]:
         (total - found.size[heads] - found.size[tail]) / np.maximum(times - 1, 1),
         found.born[tail].astype(np.int64),
     )
-    return chains, born
+    return chains, born, int(np.count_nonzero(found.row == 0))
 
 
 def _phase(chains: _Chains, births: Column, start: int, stop: int, grain: float) -> Phase:

@@ -32,8 +32,8 @@ _MOST_EVENTS = 1 << 40
 class Workload:
     """What a made-up program asks of malloc.  `str(workload)` is its text, `trace()` its trace.
 
-    events: the most events of the trace; a drain that finds no block left ends early.  Forks, what children
-    do, and the ends of threads come on top.
+    events: the most events of the trace; a drain that finds no block left ends early.  free(NULL), forks, what
+    children do, and the ends of threads come on top.
     sizes: of the blocks, bytes; rounded, at least 1.
     lifetimes: from a block's allocation to its free, in ticks; a `BySize` gives each class of sizes its own.
     arrival: ticks from one allocation to the next; "bytes": as many ticks as the block has bytes.
@@ -45,6 +45,7 @@ class Workload:
     joint: sizes and lifetimes together, in place of both.
     realloc, threads, fork: see `Realloc`, `Threads`, `Snapshots`.
     calloc, aligned: the parts of allocations that are calloc, and that ask for an alignment of 32 to 4096.
+    nulls: how many free(NULL) there are for each other event.
     seed: of all chance.  name: of the trace.  origin: what a text says in place of tables: `like=gcc`.
 
     By Little's law a plateau has mean lifetime / mean arrival live blocks: `mean_live`.
@@ -71,6 +72,7 @@ class Workload:
     fork: Snapshots | None = None
     calloc: float = 0.0
     aligned: float = 0.0
+    nulls: float = 0.0
     seed: int = 0
     name: str = ""
     origin: str = field(default="", compare=False)
@@ -85,6 +87,8 @@ class Workload:
                 raise UsageError(f"{key}={getattr(self, key)}: is a part of all, from 0 to 1: write {key}=0.1")
         if self.calloc + self.aligned > 1:
             raise UsageError(f"calloc={self.calloc}: is more than aligned={self.aligned} leaves: lower one")
+        if not 0 <= self.nulls <= 100:
+            raise UsageError(f"nulls={self.nulls}: free(NULL) for each other event, at most 100: write nulls=0.1")
         if self.seed < 0:
             raise UsageError(f"seed={self.seed}: must not be negative: write seed=1")
         for part in (self, *self.phases):
@@ -358,6 +362,7 @@ _READERS: dict[str, Callable[[str, Any], Any]] = {
     "fork": lambda key, value: Snapshots.read(_string(key, value)),
     "calloc": _part,
     "aligned": _part,
+    "nulls": _part,
     "seed": _whole,
     "name": _string,
 }
