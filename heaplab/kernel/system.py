@@ -54,8 +54,8 @@ class System:
     lazily_freed, whether MADV_FREE found pages to free
     for whoever looks on: on_call, told of each system call that returns: the task, the call's name, its
     registers, and the result, negative for an error; on_copy, told of each page that a write copies because
-    others have its frame: the address space, and the page's address; they change nothing, but while on_copy
-    is set, each first write goes to the kernel, which takes longer
+    others have its frame: the address space, and the address that is written; they change nothing, but while
+    on_copy is set, each first write goes to the kernel, which takes longer
     """
 
     def __init__(

@@ -1,0 +1,452 @@
+"""What metadata costs after fork: which pages are copied, on which side, and by whose write.
+
+A fork copies no page; the first write to a shared page does, whatever it writes.  A design that keeps its words
+in and between the blocks (headers, links) writes where the payload is, so that a free copies a page of
+payload that nobody changed.  A design that keeps its words elsewhere copies pages of nothing but words.
+
+    a write to                                             is
+    the block that the event hands out                     payload: the program writes it in any case
+    anything else                                          metadata
+
+    side     parent   the process has forked since it began, and writes to pages that the child had then
+             child    it was forked, and has not forked itself since
+
+What a page held is told as of the fork that shared the page: as long as it is shared nobody has written to it.
+A trace knows no writes of a program to blocks that it has had for long.  So the payload that is written is that
+of blocks allocated since the fork, as everywhere in a replay, and all other writes would come on top.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from heaplab._core import ffi, lib
+from heaplab.allocators import Allocator, Spec, State, parse
+from heaplab.allocators.core import SPAN, CAllocator
+from heaplab.errors import HeaplabError, UsageError
+from heaplab.kernel import Kernel
+from heaplab.lab.copied import CopyWatch
+from heaplab.lab.replay import Replay
+from heaplab.lab.room import host_memory, host_refusal
+from heaplab.lab.run import RAM
+from heaplab.machine import FrameKind
+from heaplab.native.stage import live_blocks
+from heaplab.process import Process
+from heaplab.traces import Block, Event, Op, Trace
+from heaplab.traces.lives import lives
+from heaplab.units import counted
+
+#: events between two reports of progress
+_REPORT_EVERY = 32_768
+_AT_ONCE = 65_536
+
+Column = npt.NDArray[Any]
+
+
+class Place(IntEnum):
+    """What stood, when the page was last shared, at the byte whose writing copied it."""
+
+    PAYLOAD = 0  # of a block that was live then
+    BESIDE = 1  # a header, a footer or slack of such a block
+    FREE = 2  # a free block: links, or room for new blocks
+    OWN = 3  # the design's own words, apart from the blocks
+
+
+_WORDS = {
+    Place.PAYLOAD: "in a block freed since",
+    Place.BESIDE: "in the header of a live block",
+    Place.FREE: "in a free block",
+    Place.OWN: "in words apart from the blocks",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """Pages copied after forks, as columns: a row each, in the order of the writes.
+
+    event: during which the page was copied.  until: see `lab.copied.Copied`.  process: by the trace's number.
+    in_parent: its side; False: in a child.  address: the byte written.
+    metadata: whether the write was to metadata.  place: a `Place`.
+    alone: the write was to metadata, and the process wrote no payload to the page up to `until`: without
+    that metadata the page would not have been copied on this side.
+    payload, beside, free, own: bytes of each `Place` on the page; what is missing to a whole page was no heap.
+    """
+
+    event: npt.NDArray[np.uint32]
+    until: npt.NDArray[np.uint32]
+    process: npt.NDArray[np.uint16]
+    in_parent: npt.NDArray[np.bool_]
+    address: npt.NDArray[np.uint64]
+    metadata: npt.NDArray[np.bool_]
+    place: npt.NDArray[np.uint8]
+    alone: npt.NDArray[np.bool_]
+    payload: npt.NDArray[np.uint16]
+    beside: npt.NDArray[np.uint16]
+    free: npt.NDArray[np.uint16]
+    own: npt.NDArray[np.uint16]
+
+    def __len__(self) -> int:
+        return len(self.event)
+
+    def __repr__(self) -> str:
+        return f"<Copies of {counted(len(self), 'page')}>"
+
+    def columns(self) -> dict[str, Column]:
+        """The columns by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True, repr=False)
+class Side:
+    """The pages that one side of all forks copied.
+
+    metadata, payload: by the first write.  alone: of `metadata`, those to which no payload was ever written.
+    """
+
+    metadata: int
+    payload: int
+    alone: int
+
+    @property
+    def pages(self) -> int:
+        """All that the side copied."""
+        return self.metadata + self.payload
+
+    def __repr__(self) -> str:
+        return f"<{self.metadata} pages by metadata ({self.alone} alone), {self.payload} by payload>"
+
+    def __add__(self, other: "Side") -> "Side":
+        return Side(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class ForkCost:
+    """What the forks of a trace cost on a design.
+
+    forks: FORK events.  shared: pages with a frame that the forking process had, summed over the forks.
+    copies: each page that was copied.
+    """
+
+    trace: str
+    allocator: str
+    language: str
+    seed: int
+    forks: int
+    shared: int
+    copies: Copies
+
+    def __repr__(self) -> str:
+        return f"<ForkCost of {self.trace} on {self.allocator}: {counted(len(self.copies), 'page')} copied>"
+
+    def side(self, in_parent: bool) -> Side:
+        """Return what the parents, or the children, copied."""
+        rows = self.copies.in_parent == in_parent
+        metadata = int(np.count_nonzero(rows & self.copies.metadata))
+        alone = int(np.count_nonzero(rows & self.copies.alone))
+        return Side(metadata, int(np.count_nonzero(rows)) - metadata, alone)
+
+    @property
+    def parent(self) -> Side:
+        """What parents copied."""
+        return self.side(True)
+
+    @property
+    def child(self) -> Side:
+        """What children copied."""
+        return self.side(False)
+
+    @property
+    def both(self) -> Side:
+        """What was copied: `both.pages` is the kernel's number of copies."""
+        return self.parent + self.child
+
+    def by_place(self, in_parent: bool | None = None) -> dict[Place, int]:
+        """Return how many pages metadata copied, by what stood where it wrote."""
+        rows = self.copies.metadata
+        if in_parent is not None:
+            rows = rows & (self.copies.in_parent == in_parent)
+        return {place: int(np.count_nonzero(rows & (self.copies.place == place))) for place in Place}
+
+    def figures(self) -> dict[str, str | int]:
+        """Return the figures as a flat record: a row of a table."""
+        record: dict[str, str | int] = {
+            "trace": self.trace,
+            "allocator": self.allocator,
+            "language": self.language,
+            "seed": self.seed,
+            "forks": self.forks,
+            "shared": self.shared,
+        }
+        for name, side in (("parent", self.parent), ("child", self.child)):
+            record |= {f"{name}_{field.name}": getattr(side, field.name) for field in fields(side)}
+        return record
+
+    def __str__(self) -> str:
+        parent, child, both = self.parent, self.child, self.both
+        parents, children, all_places = self.by_place(True), self.by_place(False), self.by_place()
+        rows = [("pages copied after fork, first written by", "parents", "children", "both")]
+        rows.append(("metadata", *(f"{side.metadata:,}" for side in (parent, child, both))))
+        rows += [
+            (f"  {words}", *(f"{places[place]:,}" for places in (parents, children, all_places)))
+            for place, words in _WORDS.items()
+        ]
+        rows.append(("payload", *(f"{side.payload:,}" for side in (parent, child, both))))
+        rows.append(("all", *(f"{side.pages:,}" for side in (parent, child, both))))
+        rows.append(("metadata alone", *(f"{side.alone:,}" for side in (parent, child, both))))
+        first = max(len(row[0]) for row in rows)
+        head = (
+            f"{self.trace} on {self.allocator}: {counted(self.forks, 'fork')} shared "
+            f"{counted(self.shared, 'page')}"
+        )
+        lines = [f"{row[0]:<{first}}" + "".join(f"{cell:>10}" for cell in row[1:]) for row in rows]
+        return "\n".join([head, *lines])
+
+
+def fork_cost(
+    trace: Trace,
+    allocator: str | Spec,
+    language: str = "c",
+    *,
+    seed: int = 1,
+    ram: int | str = RAM,
+    kernel: Kernel | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> ForkCost:
+    """Replay a trace with forks, and return which pages were copied after them, and why.
+
+    allocator, language, seed, ram, progress: as of `lab.run`.  kernel: that nobody has used yet, instead of one
+    with that seed and memory.
+    A trace of one process forks where `heaplab.traces.snapshotting` lets it.
+    Cost: a replay whose first writes to pages all go to the kernel, about 5 us each; a walk at each fork.
+    Raises: UsageError for an unknown allocator, a damaged trace, one without a fork, or one that this computer
+    has no memory for; HeaplabError with what went wrong in the replay.
+
+    >>> from heaplab.traces import Event
+    >>> live = [Event(Op.MALLOC, slot, 1000) for slot in range(8)]
+    >>> trace = Trace.of([*live, Event(Op.FORK, 1), Event(Op.FREE, 0, process=1)], "server")
+    >>> fork_cost(trace, "rbtree").child.metadata, fork_cost(trace, "slab").child.metadata
+    (1, 2)
+    """
+    if not trace.header.ops.get("fork"):
+        raise UsageError(
+            f"{trace.header.name}: never forks, so nothing is copied: let it take a snapshot "
+            "(heaplab.traces.snapshotting, or heaplab fork --snapshot)"
+        )
+    spec = parse(allocator, language) if isinstance(allocator, str) else allocator
+    if why := host_refusal(trace.header, ram, host_memory()):
+        raise UsageError(why)
+    whole = Block.join(trace)
+    replay = _Watching(trace, spec, kernel or Kernel(ram=ram, seed=seed), whole)
+    while replay.end is None and replay.done < trace.header.events:
+        replay.advance(replay.done + _REPORT_EVERY)
+        progress(replay.done)
+    if replay.end is not None:
+        raise HeaplabError(f"{trace.header.name} on {spec}: {replay.end.reason}")
+    return ForkCost(
+        trace.header.name,
+        str(spec),
+        spec.language,
+        seed,
+        trace.header.ops["fork"],
+        replay.shared,
+        replay.copies(),
+    )
+
+
+class _Watching(Replay):
+    """A replay that notes of each copied page what the write was.
+
+    shared: pages that forks shared, so far.
+    """
+
+    def __init__(self, trace: Trace, spec: Spec, kernel: Kernel, whole: Block) -> None:
+        events = len(whole)
+        self.shared = 0
+        self._whole = whole
+        self._layouts: dict[int, _Layout] = {}  # by process, as of the fork that it took part in last
+        self._parents: set[int] = set()  # of these processes, the ones that forked in it
+        self._watch = _Noting(lambda: self.done, self._look)
+        self._watch.watch(kernel.system)
+        self._address = np.zeros(events, np.uint64)
+        wide = {name: np.zeros(events, np.uint64) for name in ("live", "heap", "resident")}
+        narrow = {name: np.zeros(events, np.uint32) for name in ("mems", "faults")}
+        self._log = {"address": self._address, **wide, **narrow}
+        super().__init__(trace, spec, kernel, verify=False, samples=1, block=whole)
+        self._raw_log = ffi.new(
+            "hl_log *",
+            {
+                name: ffi.cast(f"uint{8 * column.itemsize}_t *", column.ctypes.data)
+                for name, column in self._log.items()
+            },
+        )
+        lib.hl_replay_log(self.raw, self._raw_log)
+
+    def _place(self, number: int, process: Process, heap: Allocator) -> tuple[Any, tuple[Any, ...]]:
+        self._watch.begin(number, process)
+        return super()._place(number, process, heap)
+
+    def _process_event(self, event: Event) -> str | None:
+        number = event.process
+        self._watch.end(number)
+        if event.op == Op.FORK:
+            heap = self.members[number].heap
+            self.shared += heap.process.context.space.rss(FrameKind.ANON)
+            layout = _Layout.of(heap, self.slots(number))
+            self._layouts[number] = self._layouts[event.id] = layout
+            self._parents.add(number)
+        else:
+            self._layouts.pop(number, None)
+            self._parents.discard(number)
+        return super()._process_event(event)
+
+    def _leave(self, number: int) -> None:
+        super()._leave(number)
+        self._watch.leave(number)
+
+    def _look(self, number: int, va: int) -> tuple[int, ...]:
+        """What stood at an address that is written, on which side, and what the page held."""
+        layout, page = self._layouts[number], self.kernel.machine.page_size
+        start = va // page * page
+        return number in self._parents, layout.place(va), *layout.held(start, start + page)
+
+    def copies(self) -> Copies:
+        """Return what was copied, when all is over."""
+        found = self._watch.copied(self.done)
+        notes = np.array(self._watch.notes, np.uint64).reshape(-1, 7)
+        address, event = notes[:, 0], found.event
+        start, end = self._address[event], self._address[event] + self._whole.size[event]
+        metadata = ~((start <= address) & (address < end))
+        written = _Written(self._whole, self._address, self.trace, self.kernel.machine.page_size)
+        alone = metadata & ~written.between(found.process, found.page, event, found.until)
+        return Copies(
+            event,
+            found.until,
+            found.process,
+            notes[:, 1].astype(np.bool_),
+            address,
+            metadata,
+            notes[:, 2].astype(np.uint8),
+            alone,
+            *(notes[:, column].astype(np.uint16) for column in range(3, 7)),
+        )
+
+
+class _Noting(CopyWatch):
+    """Keeps of each copy the address written, and what `look(process, address)` says: a row of `notes`."""
+
+    def __init__(self, event: Callable[[], int], look: Callable[[int, int], tuple[int, ...]]) -> None:
+        super().__init__(event)
+        self._look = look
+        self.notes: list[tuple[int, ...]] = []
+
+    def note(self, number: int, va: int) -> None:
+        self.notes.append((va, *self._look(number, va)))
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What the bytes of a heap are at a fork.  spans: of each Place rows (start, end), rising.
+
+    before: of each Place, the bytes of the spans in front of each span.
+    """
+
+    spans: list[Column]
+    before: list[Column]
+
+    @classmethod
+    def of(cls, heap: Allocator, slots: Column) -> "_Layout":
+        """Walk the heap.  slots: of the replay: the payloads that live in it."""
+        walked = [np.empty(0, SPAN)]
+        if isinstance(heap, CAllocator):
+            walked += [rows.copy() for rows in heap.walk_rows(_AT_ONCE)]
+        else:
+            walked.append(np.array([(*span, 0) for span in heap.walk()], SPAN))
+        rows = np.concatenate(walked)
+        start, state = rows["start"].astype(np.int64), rows["state"]
+        every = np.stack((start, start + rows["size"].astype(np.int64)), axis=1)
+        every, state = every[order := np.argsort(start, kind="stable")], state[order]
+        live = (state == State.ALLOCATED) | (state == State.LARGE)
+        blocks = live_blocks(slots)
+        payload = np.stack((blocks[:, 0], blocks[:, 0] + blocks[:, 1]), axis=1).astype(np.int64)
+        own = state == State.METADATA
+        spans = [payload, every[live], every[~live & ~own], every[own]]
+        return cls(spans, [np.concatenate(([0], np.cumsum(each[:, 1] - each[:, 0]))) for each in spans])
+
+    def place(self, va: int) -> int:
+        """Return the Place of a byte; what no span has is a free block's."""
+        for place, spans in enumerate(self.spans):
+            at = int(np.searchsorted(spans[:, 0], va, side="right")) - 1
+            if at >= 0 and va < spans[at, 1]:
+                return place
+        return Place.FREE
+
+    def held(self, start: int, end: int) -> tuple[int, int, int, int]:
+        """Return how many bytes from `start` to `end` each Place has."""
+        payload, blocks, free, own = (
+            self._reached(place, end) - self._reached(place, start) for place in range(len(Place))
+        )
+        return payload, blocks - payload, free, own
+
+    def _reached(self, place: int, va: int) -> int:
+        spans = self.spans[place]
+        at = int(np.searchsorted(spans[:, 0], va, side="right")) - 1
+        if at < 0:
+            return 0
+        start, end = spans[at].tolist()
+        return int(self.before[place][at]) + min(va, end) - int(start)
+
+
+class _Written:
+    """Which pages each process wrote payload to, and during which events."""
+
+    def __init__(self, whole: Block, address: Column, trace: Trace, page: int) -> None:
+        start, end = _payload_writes(whole, address, trace)
+        some = np.flatnonzero(start < end)
+        first, last = start[some] // np.uint64(page), (end[some] - np.uint64(1)) // np.uint64(page)
+        count = (last - first + np.uint64(1)).astype(np.int64)
+        row = np.repeat(some, count)
+        pages = np.repeat(first, count) + (
+            np.arange(count.sum(), dtype=np.int64) - np.repeat(np.cumsum(count) - count, count)
+        ).astype(np.uint64)
+        self._page = np.uint64(page)
+        keys = self._keys(whole.process[row], pages)
+        order = np.lexsort((row, keys))
+        self._all, self._events = keys[order], row[order]
+
+    @staticmethod
+    def _keys(process: Column, page: Column) -> Column:
+        return process.astype(np.uint64) << np.uint64(48) | page.astype(np.uint64)
+
+    def between(self, process: Column, page: Column, event: Column, until: Column) -> Column:
+        """Return whether payload was written to each page from `event` to below `until`.  page: addresses."""
+        keys = self._keys(process, page // self._page)
+        low, high = np.searchsorted(self._all, keys, "left"), np.searchsorted(self._all, keys, "right")
+        found = np.zeros(len(keys), np.bool_)
+        for row, (a, b) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
+            at = a + int(np.searchsorted(self._events[a:b], event[row]))
+            found[row] = at < b and self._events[at] < until[row]
+        return found
+
+
+def _payload_writes(whole: Block, address: Column, trace: Trace) -> tuple[Column, Column]:
+    """Return where each event's payload is written, start and end: as csrc/replay/rows.c does it.
+
+    A block that grew in its place keeps what it had, and the rest is written, from a whole word on.  One that
+    moved is written whole: the allocator moves what is kept.
+    """
+    start, end = address.copy(), address + whole.size
+    resized = np.flatnonzero(whole.op == Op.REALLOC)
+    if len(resized):
+        known = lives(trace, whole)
+        before = known.before[known.row[resized].astype(np.int64) - 1].astype(np.int64) - 1
+        maker = before.copy()
+        while (copied := known.copied[maker]).any():  # a fork's copy lies where the parent's block does
+            maker[copied] = known.before[maker[copied]].astype(np.int64) - 1
+        stayed = address[known.born[maker]] == address[resized]
+        kept = np.minimum(known.size[before], whole.size[resized]) & ~np.uint64(7)
+        start[resized] += np.where(stayed, kept, np.uint64(0))
+    return start, end
