@@ -3,6 +3,7 @@
 compare(traces, allocators)   many runs, in worker processes -> Comparison
 run(trace, allocator)         one run, in this process -> Run
 Moments(trace, allocator)     any moment of a run, and a log of all its events
+fork_cost(trace, allocator)   the pages copied after forks, by whose write -> ForkCost
 metrics                       what is measured, each quantity defined once
 """
 
@@ -15,6 +16,7 @@ from heaplab.lab.compare import (
     compare,
     default_allocators,
 )
+from heaplab.lab.forking import ForkCost, fork_cost
 from heaplab.lab.moments import Moments
 from heaplab.lab.record import HeapMap, Run, Seconds, Timeline
 from heaplab.lab.run import RAM, run
@@ -25,6 +27,7 @@ __all__ = [
     "RAM",
     "Clock",
     "Comparison",
+    "ForkCost",
     "HeapMap",
     "Moments",
     "Progress",
@@ -33,5 +36,6 @@ __all__ = [
     "Timeline",
     "compare",
     "default_allocators",
+    "fork_cost",
     "run",
 ]

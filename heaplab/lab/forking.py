@@ -1,7 +1,7 @@
 """What metadata costs after fork: which pages are copied, on which side, and by whose write.
 
-A fork copies no page; the first write to a shared page does, whatever it writes.  A design that keeps its words
-in and between the blocks (headers, links) writes where the payload is, so that a free copies a page of
+A fork copies no page; the first write to a shared page does, whatever it writes.  A design that keeps its
+words in and between the blocks (headers, links) writes where the payload is, so that a free copies a page of
 payload that nobody changed.  A design that keeps its words elsewhere copies pages of nothing but words.
 
     a write to                                             is
@@ -11,9 +11,11 @@ payload that nobody changed.  A design that keeps its words elsewhere copies pag
     side     parent   the process has forked since it began, and writes to pages that the child had then
              child    it was forked, and has not forked itself since
 
-What a page held is told as of the fork that shared the page: as long as it is shared nobody has written to it.
-A trace knows no writes of a program to blocks that it has had for long.  So the payload that is written is that
-of blocks allocated since the fork, as everywhere in a replay, and all other writes would come on top.
+What a page held is told as of the fork that shared the page: as long as it is shared nobody writes to it.  A
+page that was only read shows the frame of zeros, and is never copied.
+
+A trace knows no writes of a program to blocks that it has had for long.  So the payload that is written is
+that of blocks allocated since the fork, as everywhere in a replay; all other writes would come on top.
 """
 
 from collections.abc import Callable
@@ -58,9 +60,9 @@ class Place(IntEnum):
 
 _WORDS = {
     Place.PAYLOAD: "in a block freed since",
-    Place.BESIDE: "in the header of a live block",
+    Place.BESIDE: "in a block's header",
     Place.FREE: "in a free block",
-    Place.OWN: "in words apart from the blocks",
+    Place.OWN: "apart from the blocks",
 }
 
 
@@ -73,7 +75,7 @@ class Copies:
     metadata: whether the write was to metadata.  place: a `Place`.
     alone: the write was to metadata, and the process wrote no payload to the page up to `until`: without
     that metadata the page would not have been copied on this side.
-    payload, beside, free, own: bytes of each `Place` on the page; what is missing to a whole page was no heap.
+    payload, beside, free, own: bytes of each `Place` on the page; what is missing to a page was no heap.
     """
 
     event: npt.NDArray[np.uint32]
@@ -187,23 +189,26 @@ class ForkCost:
 
     def __str__(self) -> str:
         parent, child, both = self.parent, self.child, self.both
-        parents, children, all_places = self.by_place(True), self.by_place(False), self.by_place()
-        rows = [("pages copied after fork, first written by", "parents", "children", "both")]
-        rows.append(("metadata", *(f"{side.metadata:,}" for side in (parent, child, both))))
-        rows += [
-            (f"  {words}", *(f"{places[place]:,}" for places in (parents, children, all_places)))
-            for place, words in _WORDS.items()
+        places = [self.by_place(True), self.by_place(False), self.by_place()]
+        rows: list[tuple[str, list[int]]] = [
+            ("metadata", [side.metadata for side in (parent, child, both)]),
+            *((f"  {words}", [each[place] for each in places]) for place, words in _WORDS.items()),
+            ("payload", [side.payload for side in (parent, child, both)]),
+            ("all", [side.pages for side in (parent, child, both)]),
+            ("metadata alone", [side.alone for side in (parent, child, both)]),
         ]
-        rows.append(("payload", *(f"{side.payload:,}" for side in (parent, child, both))))
-        rows.append(("all", *(f"{side.pages:,}" for side in (parent, child, both))))
-        rows.append(("metadata alone", *(f"{side.alone:,}" for side in (parent, child, both))))
-        first = max(len(row[0]) for row in rows)
-        head = (
-            f"{self.trace} on {self.allocator}: {counted(self.forks, 'fork')} shared "
-            f"{counted(self.shared, 'page')}"
+        title = "pages copied, first written by"
+        return "\n".join(
+            [
+                f"{self.trace} on {self.allocator}: {counted(self.forks, 'fork')} shared "
+                f"{counted(self.shared, 'page')}",
+                f"{title}{'parents':>12}{'children':>10}{'both':>10}",
+                *(
+                    f"{name:<{len(title) + 2}}" + "".join(f"{number:>10,}" for number in numbers)
+                    for name, numbers in rows
+                ),
+            ]
         )
-        lines = [f"{row[0]:<{first}}" + "".join(f"{cell:>10}" for cell in row[1:]) for row in rows]
-        return "\n".join([head, *lines])
 
 
 def fork_cost(
@@ -213,23 +218,22 @@ def fork_cost(
     *,
     seed: int = 1,
     ram: int | str = RAM,
-    kernel: Kernel | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> ForkCost:
     """Replay a trace with forks, and return which pages were copied after them, and why.
 
-    allocator, language, seed, ram, progress: as of `lab.run`.  kernel: that nobody has used yet, instead of one
-    with that seed and memory.
-    A trace of one process forks where `heaplab.traces.snapshotting` lets it.
-    Cost: a replay whose first writes to pages all go to the kernel, about 5 us each; a walk at each fork.
-    Raises: UsageError for an unknown allocator, a damaged trace, one without a fork, or one that this computer
-    has no memory for; HeaplabError with what went wrong in the replay.
+    allocator, language, seed, ram, progress: as of `lab.run`.
+    A trace that never forks forks where `heaplab.traces.snapshotting` lets it.
+    Cost: a replay whose first writes to pages all go to the kernel, about 5 us each; a walk at each fork;
+    memory for all events, 60 bytes each.
+    Raises: UsageError for an unknown allocator, a damaged trace, one without a fork, or one that this
+    computer has no memory for; HeaplabError with what went wrong in the replay.
 
     >>> from heaplab.traces import Event
     >>> live = [Event(Op.MALLOC, slot, 1000) for slot in range(8)]
     >>> trace = Trace.of([*live, Event(Op.FORK, 1), Event(Op.FREE, 0, process=1)], "server")
     >>> fork_cost(trace, "rbtree").child.metadata, fork_cost(trace, "slab").child.metadata
-    (1, 2)
+    (2, 1)
     """
     if not trace.header.ops.get("fork"):
         raise UsageError(
@@ -240,7 +244,7 @@ def fork_cost(
     if why := host_refusal(trace.header, ram, host_memory()):
         raise UsageError(why)
     whole = Block.join(trace)
-    replay = _Watching(trace, spec, kernel or Kernel(ram=ram, seed=seed), whole)
+    replay = _Watching(trace, spec, Kernel(ram=ram, seed=seed), whole)
     while replay.end is None and replay.done < trace.header.events:
         replay.advance(replay.done + _REPORT_EVERY)
         progress(replay.done)
@@ -274,7 +278,7 @@ class _Watching(Replay):
         self._address = np.zeros(events, np.uint64)
         wide = {name: np.zeros(events, np.uint64) for name in ("live", "heap", "resident")}
         narrow = {name: np.zeros(events, np.uint32) for name in ("mems", "faults")}
-        self._log = {"address": self._address, **wide, **narrow}
+        self._log: dict[str, Column] = {"address": self._address, **wide, **narrow}
         super().__init__(trace, spec, kernel, verify=False, samples=1, block=whole)
         self._raw_log = ffi.new(
             "hl_log *",
@@ -294,7 +298,7 @@ class _Watching(Replay):
         self._watch.end(number)
         if event.op == Op.FORK:
             heap = self.members[number].heap
-            self.shared += heap.process.context.space.rss(FrameKind.ANON)
+            self.shared += int(heap.process.context.raw.space.rss[FrameKind.ANON])
             layout = _Layout.of(heap, self.slots(number))
             self._layouts[number] = self._layouts[event.id] = layout
             self._parents.add(number)
@@ -396,8 +400,7 @@ class _Layout:
         at = int(np.searchsorted(spans[:, 0], va, side="right")) - 1
         if at < 0:
             return 0
-        start, end = spans[at].tolist()
-        return int(self.before[place][at]) + min(va, end) - int(start)
+        return int(self.before[place][at]) + min(va, int(spans[at, 1])) - int(spans[at, 0])
 
 
 class _Written:

@@ -7,6 +7,7 @@ Op, NULL_ID   what an event does; the id of free(NULL)
 TraceWriter   writes heaplab's own format, .hlt
 cut, merged   a part of a trace; several as one
 corpus        the bundled traces
+Snapshot, snapshotting  a trace whose process forks to take a snapshot
 synthetic     made-up traces, seeded
 SizeProfile   the sizes a trace asks for
 """
@@ -19,6 +20,7 @@ from heaplab.traces.ledger import Counts, Ledger
 from heaplab.traces.merging import merged
 from heaplab.traces.opening import open_trace
 from heaplab.traces.profile import SizeProfile
+from heaplab.traces.snapshotting import Snapshot, snapshotting
 from heaplab.traces.synthetic import synthetic
 from heaplab.traces.trace import Header, Provenance, Trace
 
@@ -33,11 +35,13 @@ __all__ = [
     "Op",
     "Provenance",
     "SizeProfile",
+    "Snapshot",
     "Trace",
     "TraceWriter",
     "corpus",
     "cut",
     "merged",
     "open_trace",
+    "snapshotting",
     "synthetic",
 ]

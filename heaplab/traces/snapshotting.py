@@ -4,8 +4,8 @@
                      \\
     child             o o o o o o x            reads all blocks that are live, and writes them out
 
-Reading copies no page and is no event.  What the child asks of the allocator are its buffers and, if it `frees`,
-each block that it has written out, as a server does that wants its parent to find these pages unshared.
+Reading copies no page and is no event.  The child asks the allocator for its buffers, and, if it `frees`,
+gives back each block that it has written out, as a server does that wants its parent to have the pages alone.
 """
 
 from collections.abc import Iterator
@@ -73,7 +73,9 @@ def snapshotting(trace: Trace, snapshot: Snapshot = Snapshot()) -> Trace:
     rows = rows[known.process[rows] == 0]
     gone = np.flatnonzero((whole.op[:at] == Op.EXIT) & (whole.process[:at] == 0))
     if len(gone):
-        raise UsageError(f"{trace.header.name}: process 0 ends at event {gone[0]:,}: no snapshot after {at:,}")
+        raise UsageError(
+            f"{trace.header.name}: process 0 ends at event {gone[0]:,}: no snapshot after {at:,}"
+        )
     length = len(rows) if snapshot.length is None else snapshot.length
     child = 1 + int(np.count_nonzero(whole.op[:at] == Op.FORK))
     events = _of_child(snapshot, known.slot[rows], _unused(whole[:at]), child)
@@ -131,7 +133,7 @@ def _renumbered(after: Block, child: int) -> Block:
 
 
 def _mixed(parent: Block, child: Block) -> Block:
-    """The events of both, each in its order; those of the child evenly among the parent's, the last one last."""
+    """The events of both, each in its order: those of the child evenly among the parent's, its EXIT last."""
     place = np.concatenate(
         (np.arange(len(parent)) + 0.5, np.arange(1, len(child) + 1) * (max(len(parent), 1) / len(child)))
     )
