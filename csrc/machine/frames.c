@@ -61,13 +61,14 @@ hl_machine *hl_machine_new(uint64_t frame_count, uint64_t page_size, uint64_t tl
     m->mapcount = table(frame_count, sizeof *m->mapcount);
     m->kind = table(frame_count, sizeof *m->kind);
     m->flags = table(frame_count, sizeof *m->flags);
+    m->origin = table(frame_count, sizeof *m->origin);
     m->held = table(frame_count, sizeof *m->held);
     m->free_stack = table(frame_count, sizeof *m->free_stack);
     m->tlb = aligned_alloc(sizeof *m->tlb, tlb_size * sizeof *m->tlb); /* no entry in two cache lines */
     m->spaces = calloc(ASIDS, sizeof *m->spaces);
     m->used[HL_FREE] = frame_count;
-    if (!m->ram || !m->refcount || !m->mapcount || !m->kind || !m->flags || !m->held || !m->free_stack ||
-        !m->tlb || !m->spaces) {
+    if (!m->ram || !m->refcount || !m->mapcount || !m->kind || !m->flags || !m->origin || !m->held ||
+        !m->free_stack || !m->tlb || !m->spaces) {
         hl_machine_delete(m);
         errno = ENOMEM;
         return NULL;
@@ -92,6 +93,7 @@ void hl_machine_delete(hl_machine *m)
     release(m->mapcount, m->frame_count, sizeof *m->mapcount);
     release(m->kind, m->frame_count, sizeof *m->kind);
     release(m->flags, m->frame_count, sizeof *m->flags);
+    release(m->origin, m->frame_count, sizeof *m->origin);
     release(m->held, m->frame_count, sizeof *m->held);
     release(m->free_stack, m->frame_count, sizeof *m->free_stack);
     free(m->tlb);
@@ -119,6 +121,7 @@ uint64_t hl_frame_alloc(hl_machine *m, int kind, int zero)
     m->mapcount[frame] = 0;
     m->kind[frame] = (uint8_t)kind;
     m->flags[frame] = 0;
+    m->origin[frame] = ++m->origins;
     m->used[HL_FREE]--;
     m->used[kind]++;
     if (kind == HL_ANON && m->used[HL_ANON] > m->peak_anon)

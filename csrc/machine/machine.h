@@ -57,6 +57,8 @@
 /* What a frame is used for. */
 enum { HL_FREE = 0, HL_TABLE, HL_ZERO, HL_ANON, HL_FILE, HL_KINDS };
 
+#define HL_LINE 64 /* bytes of a cache line */
+
 /* What is to be known of a frame that no entry tells. */
 enum {
     HL_DIRTY = 1,    /* written by the kernel, or, of a FILE frame, through an entry that is gone (PG_dirty) */
@@ -116,10 +118,12 @@ typedef struct hl_machine {
     uint32_t *mapcount; /* page-table entries that point to the frame; of a table: entries present in it */
     uint8_t *kind;      /* HL_FREE ... */
     uint8_t *flags;     /* HL_DIRTY ... */
+    uint64_t *origin;   /* of an ANON frame: a number that it has in common with its copies, and they with each other */
     uint16_t (*held)[HL_KINDS]; /* of a leaf table: entries present in it, by the kind of their frame */
     uint32_t *free_stack;
     uint64_t free_stacked; /* frames on the stack */
     uint64_t fresh;        /* frames from here on were never used, and are zero */
+    uint64_t origins;      /* so many numbers were given out */
     uint64_t used[HL_KINDS];
     uint64_t peak_anon; /* the most anonymous frames ever in use at once */
 
@@ -323,6 +327,11 @@ uint64_t hl_order(const hl_context *c);
 /* Writes the addresses of the last n references observed, oldest first, and whether each was a store.  Returns how
  * many there are: n, or those that were kept.  With NULL for both it only counts. */
 uint64_t hl_recent(const hl_context *c, uint64_t n, uint64_t *addresses, uint8_t *is_store);
+
+/* How many distinct cache lines of HL_LINE bytes the references observed have touched since hl_lines_forget; 0 while
+ * nobody observes.  One that begins in a line and ends in the next has touched both. */
+uint64_t hl_lines(const hl_context *c);
+void hl_lines_forget(hl_context *c);
 
 /* ---- look.c ---- */
 

@@ -30,7 +30,7 @@ hl_context *hl_context_new(hl_space *s, void *handle)
 void hl_context_delete(hl_context *c)
 {
     hl_look_end(c);
-    free(c->observer);
+    hl_observer_delete(c->observer);
     free(c);
 }
 
@@ -261,7 +261,7 @@ uint64_t hl_load_slow(hl_context *c, uint64_t va, unsigned size)
     hl_machine *m = c->machine;
     uint64_t value = 0;
     if (HL_UNLIKELY(c->observing))
-        hl_note(c->observer, va, 0);
+        hl_note(c->observer, va, size, 0);
     if (!crosses(m, va, size)) {
         const uint8_t *p = hl_translate(c, va, 0);
         if (!p)
@@ -282,7 +282,7 @@ int hl_store_slow(hl_context *c, uint64_t va, uint64_t value, unsigned size)
 {
     hl_machine *m = c->machine;
     if (HL_UNLIKELY(c->observing))
-        hl_note(c->observer, va, 1);
+        hl_note(c->observer, va, size, 1);
     uint8_t *p = hl_translate(c, va, 1);
     if (!p)
         return -1;

@@ -11,16 +11,31 @@
 #define STIR 0xC4CEB9FE1A85EC53ull
 #define STORE 0x9E3779B97F4A7C15ull
 
+#define FEW_LINES 1024
+
+static int grow(hl_line_set *s, uint64_t capacity);
+
+void hl_observer_delete(hl_observer *o)
+{
+    if (!o)
+        return;
+    free(o->touched.lines);
+    free(o->touched.numbers);
+    free(o);
+}
+
 int hl_observe(hl_context *c, uint64_t keep)
 {
     uint64_t room = 1;
     while (room < keep && room < 1ull << 40)
         room *= 2;
-    hl_observer *o = realloc(c->observer, sizeof *o + room * sizeof *o->recent);
-    if (!o)
+    hl_observer *o = calloc(1, sizeof *o + room * sizeof *o->recent);
+    if (!o || grow(&o->touched, FEW_LINES) < 0) {
+        hl_observer_delete(o);
         return -1;
-    o->order = o->seen = 0;
+    }
     o->keep = room;
+    hl_observer_delete(c->observer);
     c->observer = o;
     c->observing = 1;
     hl_choose_tlb(c);
@@ -33,8 +48,54 @@ void hl_observe_stop(hl_context *c)
     hl_choose_tlb(c);
 }
 
-void hl_note(hl_observer *o, uint64_t va, int is_store)
+static void add_line(hl_line_set *s, uint64_t line)
 {
+    uint64_t mask = s->capacity - 1, at = (line * MIX >> 32) & mask;
+    if (s->count == mask) /* the host has had no memory for long: lines that are new are counted no more */
+        return;
+    for (; s->numbers[at] == s->number; at = (at + 1) & mask)
+        if (s->lines[at] == line)
+            return;
+    s->lines[at] = line;
+    s->numbers[at] = s->number;
+    if (2 * ++s->count > s->capacity)
+        grow(s, 2 * s->capacity);
+}
+
+/* Gives the set a table of `capacity`, with the lines that it has: 0, or -1 when the host has no memory. */
+static int grow(hl_line_set *s, uint64_t capacity)
+{
+    hl_line_set old = *s;
+    uint64_t *lines = calloc(capacity, sizeof *lines), *numbers = calloc(capacity, sizeof *numbers);
+    if (!lines || !numbers) {
+        free(lines);
+        free(numbers);
+        return -1;
+    }
+    *s = (hl_line_set){lines, numbers, capacity, old.number + 1, 0};
+    for (uint64_t i = 0; i < old.capacity; i++)
+        if (old.numbers[i] == old.number)
+            add_line(s, old.lines[i]);
+    free(old.lines);
+    free(old.numbers);
+    return 0;
+}
+
+uint64_t hl_lines(const hl_context *c) { return c->observing ? c->observer->touched.count : 0; }
+
+void hl_lines_forget(hl_context *c)
+{
+    if (!c->observing)
+        return;
+    c->observer->touched.number++;
+    c->observer->touched.count = 0;
+}
+
+void hl_note(hl_observer *o, uint64_t va, unsigned size, int is_store)
+{
+    add_line(&o->touched, va / HL_LINE);
+    if ((va + size - 1) / HL_LINE != va / HL_LINE)
+        add_line(&o->touched, (va + size - 1) / HL_LINE);
     uint64_t hash = (o->order ^ va ^ (is_store ? STORE : 0)) * MIX;
     o->order = (hash ^ hash >> 32) * STIR + 1;
     hl_reference *reference = &o->recent[o->seen++ & (o->keep - 1)];

@@ -238,6 +238,14 @@ uint64_t hl_map_zeroed(hl_space *s, uint64_t va, int kind, uint64_t flags)
     return frame;
 }
 
+/* Makes `to`, an ANON frame, a copy of `from`. */
+static void copy_page(hl_machine *m, uint64_t to, uint64_t from)
+{
+    memcpy(m->ram + to * m->page_size, m->ram + from * m->page_size, m->page_size);
+    if (m->kind[from] == HL_ANON)
+        m->origin[to] = m->origin[from];
+}
+
 uint64_t hl_map_copy(hl_space *s, uint64_t va, uint64_t flags)
 {
     hl_machine *m = s->machine;
@@ -245,7 +253,7 @@ uint64_t hl_map_copy(hl_space *s, uint64_t va, uint64_t flags)
     uint64_t frame = hl_frame_alloc(m, HL_ANON, 0);
     if (frame == HL_NO_FRAME)
         return HL_NO_FRAME;
-    memcpy(m->ram + frame * m->page_size, m->ram + old * m->page_size, m->page_size);
+    copy_page(m, frame, old);
     if (hl_map(s, va, frame, flags) < 0) {
         hl_frame_put(m, frame);
         return HL_NO_FRAME;
@@ -477,7 +485,7 @@ int64_t hl_fork_copies(hl_space *parent, hl_space *child, uint64_t start, uint64
         if (copy == HL_NO_FRAME)
             return -1;
         if (copy != frame)
-            memcpy(m->ram + copy * m->page_size, m->ram + frame * m->page_size, m->page_size);
+            copy_page(m, copy, frame);
         if (hl_map(child, va, copy, *entry & ~(HL_PTE_FRAME_MASK | HL_PTE_A)) < 0) {
             hl_frame_put(m, copy);
             return -1;

@@ -30,19 +30,30 @@ int hl_replay_step(hl_replay *r, const hl_events *events, uint64_t stop);
 /* Writes the row of the event that was carried out last, or compares it. */
 void hl_replay_log_event(hl_replay *r);
 
-/* After an event: peaks, its row in the log, and a sample if one is due.  page: bytes. */
+/* What does not fit is UINT32_MAX. */
+static inline uint32_t narrow(uint64_t n) { return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX; }
+
+static inline void replay_peak(hl_peak *peak, const hl_sample *now, uint64_t most)
+{
+    *peak = (hl_peak){most, now->event, now->live, now->heap, now->resident};
+}
+
+/* After an event: sums, peaks, its row in the log, and a sample if one is due.  page: bytes. */
 static inline void replay_note(hl_replay *r, uint64_t page)
 {
     hl_sample *now = &r->now;
     now->event = ++r->events;
     now->heap = r->heap_pages * page;
     now->resident = r->machine->used[HL_ANON] * page;
-    if (now->live > r->peak_live)
-        r->peak_live = now->live;
-    if (now->heap > r->peak_heap)
-        r->peak_heap = now->heap;
-    if (now->resident > r->peak_resident)
-        r->peak_resident = now->resident;
+    r->sum_live += now->live;
+    r->sum_heap_pages += r->heap_pages;
+    r->sum_resident_pages += r->machine->used[HL_ANON];
+    if (now->live > r->peak_live.most)
+        replay_peak(&r->peak_live, now, now->live);
+    if (now->heap > r->peak_heap.most)
+        replay_peak(&r->peak_heap, now, now->heap);
+    if (now->resident > r->peak_resident.most)
+        replay_peak(&r->peak_resident, now, now->resident);
     if (HL_UNLIKELY(r->log != NULL))
         hl_replay_log_event(r);
     if (HL_UNLIKELY(r->events == r->sample_at[r->sampled]))

@@ -41,6 +41,7 @@ void hl_replay_delete(hl_replay *r)
     for (uint64_t number = 0; number < r->process_capacity; number++)
         drop(r, number);
     free(r->processes);
+    free(r->lines);
     free(r);
 }
 
@@ -51,7 +52,7 @@ hl_replay *hl_replay_branch(const hl_replay *r)
         return NULL;
     branch->payload = r->payload;
     branch->mems_limit = r->mems_limit;
-    branch->mems = r->mems;
+    branch->mems.total = r->mems.total;
     branch->events = branch->now.event = r->events;
     branch->row = r->row;
     branch->strayed = r->strayed;
@@ -125,12 +126,24 @@ const hl_slot *hl_replay_slots(const hl_replay *r, uint64_t number, uint64_t *co
     return p ? p->slots.at : NULL;
 }
 
+const uint32_t *hl_replay_born(const hl_replay *r, uint64_t number)
+{
+    const hl_replay_process *p = process_of(r, number);
+    return p ? p->slots.born : NULL;
+}
+
+int hl_replay_count_lines(hl_replay *r)
+{
+    r->lines = calloc(1, sizeof *r->lines);
+    return r->lines ? 0 : -1;
+}
+
 /* ---- the log ---- */
 
 void hl_replay_log(hl_replay *r, const hl_log *log)
 {
     r->log = log;
-    r->logged_mems = r->mems;
+    r->logged_mems = r->mems.total;
     r->logged_faults = r->faults;
 }
 
@@ -140,14 +153,12 @@ void hl_replay_compare(hl_replay *r, const hl_log *log)
     r->compares = 1;
 }
 
-static uint32_t narrow(uint64_t n) { return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX; }
-
 void hl_replay_log_event(hl_replay *r)
 {
     const hl_log *log = r->log;
     uint64_t row = r->events - 1;
-    uint32_t mems = narrow(r->mems - r->logged_mems);
-    r->logged_mems = r->mems;
+    uint32_t mems = narrow(r->mems.total - r->logged_mems);
+    r->logged_mems = r->mems.total;
     if (r->compares) {
         if (r->strayed == UINT64_MAX && (log->address[row] != r->bad_address || log->mems[row] != mems))
             r->strayed = row;
@@ -211,7 +222,7 @@ void hl_replay_refuel(hl_replay *r)
 {
     hl_context *c = r->entered;
     if (r->mems_limit != HL_NO_LIMIT)
-        hl_set_fuel(c, r->mems_limit - r->mems);
+        hl_set_fuel(c, r->mems_limit - r->mems.total);
     r->charged = c->charged;
 }
 
@@ -240,7 +251,7 @@ static int escaped(hl_replay *r)
 {
     int why = r->touching ? HL_REPLAY_NO_ACCESS : HL_REPLAY_RAISED;
     if (!r->touching)
-        r->mems += hl_mems(r->entered) - r->before;
+        r->mems.total += hl_mems(r->entered) - r->before;
     r->touching = 0;
     return why;
 }

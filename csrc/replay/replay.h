@@ -74,6 +74,18 @@ typedef struct hl_log {
 #define HL_MEMS_EXACT 4096u
 #define HL_MEMS_BUCKETS (HL_MEMS_EXACT + 52u * 128u)
 
+/* A number of each operation, by bucket: for percentiles. */
+typedef struct hl_tally {
+    uint64_t total, most;
+    uint64_t count[HL_MEMS_BUCKETS];
+} hl_tally;
+
+/* What `most` of something was, after which event for the first time, and what else there was then. */
+typedef struct hl_peak {
+    uint64_t most, event;
+    uint64_t live, heap, resident; /* bytes */
+} hl_peak;
+
 typedef struct hl_replay {
     /* set at the start */
     hl_machine *machine;
@@ -85,6 +97,7 @@ typedef struct hl_replay {
     hl_sample *samples;        /* room for as many */
     const hl_log *log;         /* with room for every event, or NULL; set by hl_replay_log and hl_replay_compare */
     int compares;              /* the log is of an earlier replay */
+    hl_tally *lines;           /* distinct cache lines of each operation, or NULL: hl_replay_count_lines */
 
     /* where it stands */
     uint64_t events; /* carried out */
@@ -101,12 +114,13 @@ typedef struct hl_replay {
     uint64_t logged_mems, logged_faults; /* what the rows of the log, and what was before them, add up to */
     uint64_t strayed;    /* the first event whose row in the earlier log says otherwise, or UINT64_MAX */
 
-    /* what it measured; peaks are taken after every event */
-    uint64_t peak_live, peak_heap, peak_resident;
+    /* what it measured; peaks and sums are taken after every event */
+    hl_peak peak_live, peak_heap, peak_resident;
+    uint64_t sum_live;                        /* bytes */
+    uint64_t sum_heap_pages, sum_resident_pages;
     uint64_t ops; /* calls of the allocator */
     uint64_t remote_frees; /* frees and reallocs by another thread than the block's */
-    uint64_t mems, mems_max;
-    uint64_t mems_count[HL_MEMS_BUCKETS];
+    hl_tally mems;
     uint64_t ns; /* of the processor, in hl_replay_run: the allocator, its faults and system calls, and the payloads */
 
     /* what went wrong: with which block, in whose way it is, and at which of its bytes */
@@ -132,6 +146,9 @@ hl_replay *hl_replay_branch(const hl_replay *r);
 void hl_replay_log(hl_replay *r, const hl_log *log);
 /* From now on every event's address and mems are compared with its row: see `strayed`. */
 void hl_replay_compare(hl_replay *r, const hl_log *log);
+/* From now on the distinct cache lines of each operation are counted, of processes whose contexts are observed:
+ * 0, or -1 when the host has no memory. */
+int hl_replay_count_lines(hl_replay *r);
 /* Process `number` is gone, or about to start anew. */
 void hl_replay_end(hl_replay *r, uint64_t number);
 
@@ -143,6 +160,9 @@ void hl_replay_passed(hl_replay *r);
 int hl_replay_verify(hl_replay *r, uint64_t number);
 /* The slots of a process, *count of them. */
 const hl_slot *hl_replay_slots(const hl_replay *r, uint64_t number, uint64_t *count);
+/* Of each of these slots the number of the event that made its block, or the last that moved it; what does not fit is
+ * UINT32_MAX. */
+const uint32_t *hl_replay_born(const hl_replay *r, uint64_t number);
 /* Finds which event allocated, or last reallocated, the blocks that live in a process after the first n events.
  * event: for each of `count` slots UINT64_MAX if its event is to be found, else anything. */
 void hl_replay_origins(const hl_events *events, uint64_t n, uint64_t process, uint64_t count, uint64_t *event);

@@ -59,6 +59,14 @@ static inline uint64_t bucket_of(uint64_t mems)
     return HL_LIKELY(mems < HL_MEMS_EXACT) ? mems : hl_mems_bucket(mems);
 }
 
+/* Counts the number of one operation; the total is the caller's, for it has calls that were broken off too. */
+static inline void tally(hl_tally *t, uint64_t n)
+{
+    t->count[bucket_of(n)]++;
+    if (n > t->most)
+        t->most = n;
+}
+
 static ALWAYS_INLINE uint64_t call_heap(hl_heap *h, int op, uint64_t p, uint64_t size, uint64_t align)
 {
     switch (op) {
@@ -87,6 +95,8 @@ static ALWAYS_INLINE uint64_t call(hl_replay *r, hl_replay_process *p, int op, u
     hl_context *c = p->context;
     uint64_t result;
     r->before = hl_mems(c);
+    if (HL_UNLIKELY(r->lines != NULL))
+        hl_lines_forget(c);
     if (HL_LIKELY(p->heap != NULL)) {
         result = call_heap(p->heap, op, address, size, align);
     } else {
@@ -96,13 +106,16 @@ static ALWAYS_INLINE uint64_t call(hl_replay *r, hl_replay_process *p, int op, u
         c->escape = escape;
     }
     uint64_t mems = hl_mems(c) - r->before;
-    r->mems += mems;
+    r->mems.total += mems;
     if (HL_UNLIKELY(result == HL_HEAP_RAISED)) /* as in C, where what is raised jumps over the rest */
         return result;
     r->ops++;
-    r->mems_count[bucket_of(mems)]++;
-    if (mems > r->mems_max)
-        r->mems_max = mems;
+    tally(&r->mems, mems);
+    if (HL_UNLIKELY(r->lines != NULL)) {
+        uint64_t lines = hl_lines(c);
+        r->lines->total += lines;
+        tally(r->lines, lines);
+    }
     return result;
 }
 
@@ -185,6 +198,7 @@ static ALWAYS_INLINE int allocate(hl_replay *r, hl_replay_process *p, int op, ui
                       .thread = p->context->thread & 0xFFFFu,
                       .size = size & SLOT_MASK,
                       .stamp = stamp};
+    p->slots.born[id] = narrow(r->events);
     p->live += size;
     r->now.live += size;
     return HL_REPLAY_DONE;
@@ -215,6 +229,7 @@ static ALWAYS_INLINE int reallocate(hl_replay *r, hl_replay_process *p, uint32_t
     slot->address = address & SLOT_MASK;
     slot->thread = p->context->thread & 0xFFFFu;
     slot->size = size & SLOT_MASK;
+    p->slots.born[id] = narrow(r->events);
     p->live += size - old;
     r->now.live += size - old;
     return HL_REPLAY_DONE;

@@ -15,8 +15,10 @@ from heaplab.allocators.core import SPAN, CAllocator
 from heaplab.errors import HeaplabError
 from heaplab.lab import metrics
 from heaplab.lab.record import HeapMap
+from heaplab.machine import FrameKind
 from heaplab.machine.space import Pte
 from heaplab.native.stage import live_blocks
+from heaplab.process import Process
 
 #: the most cells of a map
 CELLS = 4096
@@ -32,6 +34,9 @@ _ZERO_FRAME = np.uint64(0)
 Array = npt.NDArray[Any]
 
 
+_NOTHING = np.empty(0, np.int64)
+
+
 class BrokenWalk(HeaplabError):
     """A walk tells of spans that no heap can have."""
 
@@ -41,12 +46,15 @@ class Census:
     """What a heap's memory is, as rows (start, end) in address order.
 
     blocks: those that a program has.  metadata: the design's own bytes, apart from the blocks.
-    regions: the runs of pages that all spans of the walk lie in.
+    regions: the runs of pages that all spans of the walk lie in.  free: bytes of each free block; cached: of
+    each that the design holds back.
     """
 
     blocks: Array
     metadata: Array
     regions: Array
+    free: Array
+    cached: Array
 
     @property
     def allocated(self) -> int:
@@ -72,7 +80,7 @@ def take(heap: Allocator, slots: Array) -> Census:
     overlap, when one lies outside of the process's memory, when a live payload is not in a block, or when
     usable_size says other than the walk.
     """
-    memory = _memory(heap)
+    memory = _memory(heap.process)
     left = _bytes(memory)
     rows, states, ends = [np.empty((0, 2), np.int64)], [np.empty(0, np.int32)], [np.empty(0, np.int64)]
     for spans in heap.walk_rows(_AT_ONCE) if isinstance(heap, CAllocator) else _walk_python(heap):
@@ -94,8 +102,9 @@ def take(heap: Allocator, slots: Array) -> Census:
         every[live],
         every[state == State.METADATA],
         np.stack(page_runs(every[:, 0], every[:, 1], heap.process.page_size), axis=1),
+        *(every[state == kind, 1] - every[state == kind, 0] for kind in (State.FREE, State.CACHED)),
     )
-    payloads = _payloads(slots)
+    payloads = payload_rows(slots)
     some = payloads[:, 0] < payloads[:, 1]
     _demand_inside("the live block", payloads[some], census.blocks, "the walk's blocks")
     _demand_usable(heap, payloads, census.blocks, end[live])
@@ -157,13 +166,13 @@ def _demand_inside(what: str, spans: Array, places: Array, where: str) -> None:
         raise BrokenWalk(f"{what} at {start:#x} to {end:#x} is not within {where}")
 
 
-def _memory(heap: Allocator, *, heap_only: bool = False) -> Array:
+def _memory(process: Process, *, heap_only: bool = False) -> Array:
     """Return where the process has memory: rows (start, end), as long as they can be.
 
     heap_only: what the break and private anonymous mappings gave alone.
     """
     runs: list[list[int]] = []
-    for line in heap.process.maps().splitlines():
+    for line in process.maps().splitlines():
         where, _, _, _, _, *name = line.split(maxsplit=5)
         if heap_only and name not in ([], ["[heap]"]):
             continue
@@ -186,7 +195,7 @@ def draw(census: Census, slots: Array, *, process: int, event: int) -> HeapMap:
 
     slots: of the replay: the payloads that live in it.  process, event: as HeapMap says.
     """
-    return _map(census, _payloads(slots), process, event)
+    return _map(census, payload_rows(slots), process, event)
 
 
 def draw_payloads(payloads: Array, start: int, size: int, *, event: int) -> HeapMap:
@@ -197,7 +206,8 @@ def draw_payloads(payloads: Array, start: int, size: int, *, event: int) -> Heap
     spans = np.stack((payloads[:, 0], payloads[:, 0] + payloads[:, 1]), axis=1).astype(np.int64)
     some = spans[spans[:, 0] < spans[:, 1]]
     region = np.array([[start, start + size]], np.int64)
-    return _map(Census(some, np.empty((0, 2), np.int64), region), some, 0, event)
+    census = Census(some, np.empty((0, 2), np.int64), region, _NOTHING, _NOTHING)
+    return _map(census, some, 0, event)
 
 
 def _map(census: Census, payloads: Array, process: int, event: int) -> HeapMap:
@@ -225,12 +235,12 @@ def excess(heap: Allocator, census: Census, slots: Array) -> metrics.Excess:
     slots: as `take`.  Cost: O(spans + pages), 16 bytes of memory for each page of the heap.
     """
     process = heap.process
-    places = _memory(heap, heap_only=True)
+    places = _memory(process, heap_only=True)
     backed = [np.empty(0, np.int64)]
     for start, end in places.tolist():
-        entries = process.context.raw.space, start, (end - start) // process.page_size
-        backed.append(start + process.page_size * np.flatnonzero(_backed(*entries)))
-    payloads = _payloads(slots)
+        entries = _entries(process, start, end)
+        backed.append(start + process.page_size * np.flatnonzero(_present(entries)))
+    payloads = payload_rows(slots)
     return metrics.Excess.of(
         live=_bytes(payloads),
         blocks=census.blocks,
@@ -241,13 +251,45 @@ def excess(heap: Allocator, census: Census, slots: Array) -> metrics.Excess:
     )
 
 
-def _backed(space: Any, start: int, count: int) -> Array:
-    """Whether each of `count` pages has a frame other than the frame of zeros."""
+def anonymous_pages(process: Process) -> tuple[Array, Array]:
+    """Return the addresses of a process's pages that have anonymous frames, in order, and these frames.
+
+    Cost: 8 bytes of memory for each page of the process's memory.
+    """
+    machine = process.context.machine
+    pages, frames = [_NOTHING], [_NOTHING]
+    for start, end in _memory(process).tolist():
+        entries = _entries(process, start, end)
+        there = np.flatnonzero(_present(entries))
+        found = Pte.frames(entries[there]).astype(np.int64)
+        anonymous = machine.kinds(found) == FrameKind.ANON
+        pages.append(start + process.page_size * there[anonymous])
+        frames.append(found[anonymous])
+    return np.concatenate(pages), np.concatenate(frames)
+
+
+def _entries(process: Process, start: int, end: int) -> Array:
+    """Return the page-table entries of the pages of [start, end)."""
+    count = (end - start) // process.page_size
     entries = np.zeros(count, np.uint64)
-    lib.hl_read_ptes(space, start, count, ffi.cast("uint64_t *", entries.ctypes.data))
-    frames = Pte.frames(entries)
-    present: Array = (entries & np.uint64(Pte.PRESENT) != 0) & (frames != _ZERO_FRAME)
+    lib.hl_read_ptes(process.context.raw.space, start, count, ffi.cast("uint64_t *", entries.ctypes.data))
+    return entries
+
+
+def _present(entries: Array) -> Array:
+    """Whether each entry has a frame other than the frame of zeros."""
+    present: Array = (entries & np.uint64(Pte.PRESENT) != 0) & (Pte.frames(entries) != _ZERO_FRAME)
     return present
+
+
+def payloads_of(slots: Array, spans: Array) -> tuple[Array, Array]:
+    """Return the bytes of the payload in each of these blocks, and its slot; -1 where none lives."""
+    blocks = live_blocks(slots)
+    if not len(blocks):
+        return np.full(len(spans), -1), np.full(len(spans), -1)
+    at = np.minimum(np.searchsorted(blocks[:, 0], spans[:, 0]), len(blocks) - 1)
+    there = (blocks[at, 0] >= spans[:, 0]) & (blocks[at, 0] < spans[:, 1])
+    return np.where(there, blocks[at, 1], -1), np.where(there, blocks[at, 2], -1)
 
 
 def live_addresses(slots: Array) -> list[int]:
@@ -257,7 +299,7 @@ def live_addresses(slots: Array) -> list[int]:
     return found
 
 
-def _payloads(slots: Array) -> Array:
+def payload_rows(slots: Array) -> Array:
     """Return where the payloads lie: rows (start, end) in address order."""
     blocks = live_blocks(slots)
     return np.stack((blocks[:, 0], blocks[:, 0] + blocks[:, 1]), axis=1)

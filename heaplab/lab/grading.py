@@ -310,7 +310,7 @@ class _Grader:
             )
         except Exception as error:  # what the compiler made of it broke a tool that reads it
             return _invalid(exam, f"cannot be played: {type(error).__name__}: {error}")
-        mems = Mems.of_each(judged.mems) if judged.mems is not None else Mems(None, None, None, None)
+        mems = Mems.of_each(judged.mems) if judged.mems is not None else Mems(None)
         valid = judged.end.outcome == FINISHED
         return Marked(
             exam.name,

@@ -11,14 +11,18 @@
 | internal fragmentation | share of the heap | (blocks + metadata - live) / heap, at the peak of live |
 | external fragmentation | share of the heap | (heap - blocks - metadata) / heap, at the same moment |
 | excess | bytes | heap - live, at the same moment: see `Excess` for where it lies |
+| attribution | bytes | where resident lies, at the same moment: see `lab.attribution` |
+| free blocks | count | blocks that a later request can have, at a moment: see `FreeSpace` |
+| used / live | ratio | Johnstone and Wilson's four: see `OverLive`; used is heap, or resident |
 | operations | count | calls of the allocator: malloc and its kin, free, and the ends of threads |
 | remote frees | count | frees and reallocs by another thread than last allocated or reallocated the block |
 | faults | count | minor page faults, the payload's included |
 | brk, mmap calls | count | system calls made by the processes; mmap and munmap together |
 | mems per op | memory references | loads and stores of 1 to 8 bytes that the allocator makes in one call |
+| lines per op | cache lines | distinct lines of 64 bytes that these touch, counted if asked for |
 | ns per op | nanoseconds | processor time of a replay on the model, the payload's accesses included |
 | native ns per op | nanoseconds | processor time of a replay without clocks, less one without allocator |
-| p50, p99, p99.9 | nanoseconds | percentiles of a call's time, from a replay with a clock around each call |
+| p50 to p99.99 | nanoseconds | percentiles of a call's time, from a replay with a clock around each call |
 
 The last two are of real allocators (`heaplab.native.play`); those have no mems, and no walk.  Of their memory
 heap is what is private and writable, less what the program had before the allocator ran; resident is measured
@@ -33,12 +37,15 @@ replay: a pair of readings around each call costs as much as a fast allocator's 
 import math
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from heaplab._core import lib
+
+#: the shares of operations that a record says percentiles of
+PERCENTILES: Final = {"p50": 0.5, "p99": 0.99, "p999": 0.999, "p9999": 0.9999}
 
 
 def utilisation(peak_live: int, peak_heap: int) -> float | None:
@@ -176,39 +183,122 @@ def _covered(spans: npt.NDArray[Any], pages: npt.NDArray[Any], page: int) -> npt
 
 
 @dataclass(frozen=True)
+class FreeSpace:
+    """The free blocks of all heaps, at one moment: those that a later request can have.
+
+    blocks: how many; bytes, largest: bytes.  by_size: how many have 2^k to 2^(k+1) - 1 bytes, by k.
+    cached, cached_bytes: besides, what the program gave back and the design holds back, for a thread or to
+    merge it later.
+
+    >>> FreeSpace.of(np.array([64, 4096, 100]), np.array([32]))
+    FreeSpace(blocks=3, bytes=4260, largest=4096, by_size=(0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 1), cached=1,
+              cached_bytes=32)
+    """
+
+    blocks: int
+    bytes: int
+    largest: int
+    by_size: tuple[int, ...]
+    cached: int
+    cached_bytes: int
+
+    @classmethod
+    def of(cls, free: npt.NDArray[Any], cached: npt.NDArray[Any]) -> "FreeSpace":
+        """Return what these blocks are together: bytes, one number each."""
+        _, power = np.frexp(free.astype(np.float64))
+        return cls(
+            len(free),
+            int(free.sum()),
+            int(free.max(initial=0)),
+            tuple(np.bincount(np.maximum(power - 1, 0)).tolist()) if len(free) else (),
+            len(cached),
+            int(cached.sum()),
+        )
+
+
+@dataclass(frozen=True)
+class OverLive:
+    """How much memory was used for the live payload: the four measures of Johnstone and Wilson (ISMM 1998).
+
+    Used is the heap, or resident memory.  mean: used / live over the whole run, the mean of used over all
+    events by the mean of live.  at_peak_live: both at the peak of live, where it is first reached.
+    at_peak_used: both at the peak of used, likewise.  of_peaks: peak of used / peak of live, which need not
+    be at one moment. event: so many events had been carried out when used was at its peak for the first
+    time.  None where nothing was live.
+    """
+
+    mean: float | None
+    at_peak_live: float | None
+    at_peak_used: float | None
+    of_peaks: float | None
+    event: int
+
+    @classmethod
+    def of(cls, used: tuple[int, int, int], live: tuple[int, int], sums: tuple[int, int]) -> "OverLive":
+        """Return the measures.
+
+        used: its peak, the live payload at that moment, and the event.  live: its peak, and what was used
+        then. sums: of used and of live, over all events.
+
+        >>> OverLive.of((4096, 100, 1), (2000, 4096), (20480, 6400))
+        OverLive(mean=3.2, at_peak_live=2.048, at_peak_used=40.96, of_peaks=2.048, event=1)
+        """
+
+        def over(part: int, whole: int) -> float | None:
+            return part / whole if whole else None
+
+        return cls(
+            over(*sums), over(live[1], live[0]), over(used[0], used[1]), over(used[0], live[0]), used[2]
+        )
+
+
+@dataclass(frozen=True)
 class Mems:
     """Memory references of one run's operations.
 
-    total, max: exact.  mean: total / operations.  p99: at least 99 % of the operations need no more; exact
-    below 4096, above it too high by less than 1 %.  Without operations there is only the total, and of a real
-    allocator not even that.
+    total, max: exact.  mean: total / operations.  p50 to p9999: at least 50, 99, 99.9 and 99.99 % of the
+    operations need no more; exact below 4096, above it too high by less than 1 %.  Without operations there
+    is only the total, and of a real allocator not even that.
     """
 
     total: int | None
-    mean: float | None
-    p99: int | None
-    max: int | None
+    mean: float | None = None
+    p50: int | None = None
+    p99: int | None = None
+    p999: int | None = None
+    p9999: int | None = None
+    max: int | None = None
 
     @classmethod
-    def of(cls, total: int, most: int, counts: npt.NDArray[np.uint64]) -> "Mems":
+    def of(cls, total: int, most: int, counts: npt.NDArray[np.uint64]) -> Self:
         """Return what the replay counted: `counts` are operations by bucket of csrc/replay."""
         operations = int(counts.sum())
         if not operations:
-            return cls(total, None, None, None)
-        return cls(total, total / operations, min(percentile(counts, 0.99), most), most)
+            return cls(total)
+        levels = {name: min(percentile(counts, share), most) for name, share in PERCENTILES.items()}
+        return cls(total, total / operations, max=most, **levels)
 
     @classmethod
-    def of_each(cls, mems: npt.NDArray[np.uint32]) -> "Mems":
+    def of_each(cls, mems: npt.NDArray[np.uint32]) -> Self:
         """Return what the operations needed, one number each.
 
         >>> Mems.of_each(np.array([1, 2, 3, 6], np.uint32))
-        Mems(total=12, mean=3.0, p99=6, max=6)
+        Mems(total=12, mean=3.0, p50=2, p99=6, p999=6, p9999=6, max=6)
         """
         if not len(mems):
-            return cls(0, None, None, None)
+            return cls(0)
         total = int(mems.sum(dtype=np.uint64))
-        p99 = int(np.quantile(mems, 0.99, method="inverted_cdf"))
-        return cls(total, total / len(mems), p99, int(mems.max()))
+        found = np.quantile(mems, list(PERCENTILES.values()), method="inverted_cdf")
+        levels = dict(zip(PERCENTILES, found.astype(int).tolist(), strict=True))
+        return cls(total, total / len(mems), max=int(mems.max()), **levels)
+
+
+class Lines(Mems):
+    """Distinct cache lines of 64 bytes (HL_LINE) that one run's operations touch, each once an operation.
+
+    Of loads and stores, as mems; what is copied or cleared in bulk is left out.  The figures are those of
+    Mems.
+    """
 
 
 def percentile(counts: npt.NDArray[np.uint64], share: float) -> int:

@@ -291,7 +291,7 @@ class Moments:
                 self._load(stop)
                 replay.advance(stop)
                 self._logged = replay.done
-                self._snapshots.need = int(replay.raw.peak_resident) // replay.kernel.machine.page_size
+                self._snapshots.need = int(replay.raw.peak_resident.most) // replay.kernel.machine.page_size
                 self._progress(replay.done)
             if replay.end is None and replay.done == self.events and replay.raw.verify:
                 replay.verify()

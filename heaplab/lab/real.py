@@ -113,7 +113,7 @@ def _record(trace: Trace, peer: Peer, space: Space, seed: int) -> Run:
         faults=space.faults,
         brk_calls=space.brk_calls,
         mmap_calls=space.mmap_calls,
-        mems=Mems(None, None, None, None),
+        mems=Mems(None),
         timeline=Timeline(space.event, space.live, space.heap, space.resident),
         heap_map=None,
         seconds=Seconds(None, space.seconds),

@@ -3,7 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from heaplab.lab.metrics import Excess, Fragmentation, Mems
+from heaplab.lab.attribution import Attribution
+from heaplab.lab.metrics import Excess, Fragmentation, FreeSpace, Lines, Mems, OverLive
+from heaplab.lab.series import Series, Standing
 from heaplab.native.playing import CRASHED, HUNG, Latency, Times
 from heaplab.shown import html, text
 from heaplab.units import format_size
@@ -89,7 +91,9 @@ class Run:
     utilisation: None without a heap.  fragmentation, heap_map: None when the heap could not be walked; the
     reason says why.  brk_calls, mmap_calls: None where they could not be counted; so are peak_resident and
     faults of an allocator from outside that was stopped while it was judged.
-    excess: at the moment of `fragmentation`.  walks: the fragmentation at the moments asked for, in order.
+    excess, attribution, free: at the moment of `fragmentation`.  walks: how the run stood at the moments
+    asked for, in order; `series` has them as columns.  heap_over_live, resident_over_live: over the whole
+    run. lines: None unless asked for.  What the model alone knows is None of a real allocator.
     """
 
     trace: str
@@ -118,7 +122,17 @@ class Run:
     heap_map: HeapMap | None
     seconds: Seconds
     excess: Excess | None = None
-    walks: tuple[Fragmentation, ...] = ()
+    attribution: Attribution | None = None
+    free: FreeSpace | None = None
+    heap_over_live: OverLive | None = None
+    resident_over_live: OverLive | None = None
+    lines: Lines | None = None
+    walks: tuple[Standing, ...] = ()
+
+    @property
+    def series(self) -> Series:
+        """The walks, as columns."""
+        return Series.of(self.walks)
 
     @property
     def measured(self) -> bool:
@@ -161,7 +175,7 @@ class Run:
             faults=0,
             brk_calls=0,
             mmap_calls=0,
-            mems=Mems(0, None, None, None),
+            mems=Mems(0),
             timeline=Timeline((), (), (), ()),
             heap_map=None,
             seconds=Seconds(None, 0.0),
@@ -206,5 +220,10 @@ _FIGURES = (
     "timeline",
     "heap_map",
     "excess",
+    "attribution",
+    "free",
+    "heap_over_live",
+    "resident_over_live",
+    "lines",
     "walks",
 )

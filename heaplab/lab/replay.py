@@ -18,7 +18,7 @@ from heaplab.allocators import Allocator, Spec
 from heaplab.allocators.core import CAllocator
 from heaplab.errors import BusError, HeaplabError, KernelPanic, OutOfFuel, OutOfMemory, SegmentationFault
 from heaplab.kernel import Kernel
-from heaplab.lab import census
+from heaplab.lab import census, metrics
 from heaplab.lab.record import Timeline
 from heaplab.machine import FrameKind
 from heaplab.native.stage import SLOT
@@ -35,6 +35,8 @@ _FEW = 32
 SAMPLES = 500
 _NO_LIMIT = 2**64 - 1
 _SAMPLE = np.dtype([(name, "<u8") for name in ("event", "live", "heap", "resident")])
+
+_NO_EVENTS = np.empty(0, np.int64)
 
 # What heaps written in Python raised in the replay's callback; see heaplab.machine.context.
 _raised: list[BaseException] = []
@@ -60,6 +62,10 @@ def hl_py_heap(handle: Any, op: int, p: int, size: int, align: int) -> int:
         heap.thread_exit(heap.process.context.thread)
         return 0
     return heap.aligned_alloc(align, size)
+
+
+def _counts(tally: Any) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    return np.frombuffer(ffi.buffer(tally.count), np.uint64).copy()
 
 
 def _told(error: Exception) -> str:
@@ -97,7 +103,8 @@ class Replay:
 
     trace: whose blocks are read as they are needed.  kernel: whose processes it runs in; nobody else's.
     verify: compare payloads with what was written.  payload: write them.  max_mems: stop before the
-    reference that takes the total above it.
+    reference that takes the total above it.  lines: count the distinct cache lines of each operation, for
+    which the contexts are observed.
 
     watch: called with this object before the first call of the allocator.  block: all events of the trace as
     one block, for a replay that is to have branches; without it the trace is read.
@@ -116,6 +123,7 @@ class Replay:
         verify: bool = True,
         payload: bool = True,
         max_mems: int | None = None,
+        lines: bool = False,
         samples: int = SAMPLES,
         watch: Callable[["Replay"], None] = lambda replay: None,
         block: Block | None = None,
@@ -129,6 +137,8 @@ class Replay:
             self._next_block()
         self.raw.verify = verify
         self.raw.payload = payload
+        if lines and lib.hl_replay_count_lines(self.raw):
+            raise MemoryError("this computer has no memory for the replay")
         self.raw.mems_limit = _NO_LIMIT if max_mems is None else max_mems
         events = max(trace.header.events, 1)
         points = np.linspace(1, events, min(samples, events)).astype(np.uint64)
@@ -390,6 +400,8 @@ class Replay:
     def _place(self, number: int, process: Process, heap: Allocator) -> tuple[_Member, tuple[Any, ...]]:
         """Return a member of the replay, and what the C side is to know of it."""
         member = _Member(process, heap, ffi.new_handle(heap))
+        if self.raw.lines != ffi.NULL:
+            process.context.observe(True, keep=1)
         raw = heap.raw if isinstance(heap, CAllocator) else ffi.NULL
         return member, (number, process.context.raw, raw, member.handle)
 
@@ -456,7 +468,23 @@ class Replay:
 
     def mems_counts(self) -> np.ndarray[Any, np.dtype[np.uint64]]:
         """Operations by bucket of mems."""
-        return np.frombuffer(ffi.buffer(self.raw.mems_count), np.uint64).copy()
+        return _counts(self.raw.mems)
+
+    def lines(self) -> metrics.Lines | None:
+        """Distinct cache lines of the operations; None unless they are counted."""
+        tally = self.raw.lines
+        if tally == ffi.NULL:
+            return None
+        return metrics.Lines.of(int(tally.total), int(tally.most), _counts(tally))
+
+    def over_live(self, peak: Any, used: str, pages: int) -> metrics.OverLive:
+        """What was used for the live payload.  peak, pages: of `used` ("heap", "resident") on the C side."""
+        raw, page = self.raw, self.kernel.machine.page_size
+        return metrics.OverLive.of(
+            (int(peak.most), int(peak.live), int(peak.event)),
+            (int(raw.peak_live.most), int(getattr(raw.peak_live, used))),
+            (pages * page, int(raw.sum_live)),
+        )
 
     def slots(self, number: int) -> census.Array:
         """The slots of a process: address and size of each live payload; `SLOT` says how.
@@ -468,6 +496,12 @@ class Replay:
         if not count[0]:
             return np.empty(0, SLOT)
         return np.frombuffer(ffi.buffer(at, count[0] * SLOT.itemsize), SLOT)
+
+    def born(self, number: int) -> census.Array:
+        """Of each slot of a process: the event that made its block, or moved it last."""
+        count = len(self.slots(number))
+        at = lib.hl_replay_born(self.raw, number)
+        return np.frombuffer(ffi.buffer(at, 4 * count), np.uint32).astype(np.int64) if count else _NO_EVENTS
 
     def heaps(self) -> Iterator[tuple[int, Allocator]]:
         """The heaps of the living processes, by number."""

@@ -1,17 +1,26 @@
 """One run: a trace on an allocator, from boot to record."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
 
 from heaplab.allocators import Spec, parse
 from heaplab.errors import UsageError
 from heaplab.kernel import Kernel
 from heaplab.lab import census, metrics
+from heaplab.lab.attributing import Walked, attribute
+from heaplab.lab.attribution import Attribution
 from heaplab.lab.record import HeapMap, Run, Seconds
 from heaplab.lab.replay import Replay
 from heaplab.lab.room import host_memory, host_refusal
+from heaplab.lab.series import Standing
 from heaplab.native.playing import FAILED, FINISHED, STOPPED
 from heaplab.traces import Trace
+from heaplab.traces.sites import Sites, read_sites
 
 #: of the simulated machine; committed as it is touched
 RAM = "4 GiB"
@@ -31,7 +40,9 @@ def run(
     payload: bool = True,
     max_mems: int | None = None,
     ram: int | str = RAM,
-    walks: int = 0,
+    walks: int | Sequence[int] = 0,
+    lines: bool = False,
+    sites: Sites | str | os.PathLike[str] | None = None,
     progress: Callable[[int], None] = lambda done: None,
     watch: Callable[[Replay], None] = lambda replay: None,
 ) -> Run:
@@ -41,12 +52,13 @@ def run(
     verify: payloads are compared with what was written.  payload: without it payloads are neither written
     nor verified, so pages are touched by the allocator alone, and a trace may have more live than the
     machine's memory.  max_mems: stop before the reference that takes the total above it.
-    walks: at so many moments, evenly spread over the events, all heaps are walked, as they are at the peak in
-    any case; nothing else that is measured changes.  Each costs a walk: about 0.3 us a block in C, 20 us in
-    Python.
-    progress: called now and then with the number of events done.  watch: called with the replay before it
-    begins.
-    An allocator that never returns hangs this process: `compare`, with its `max_seconds`, ends such a run.
+    walks: at so many moments, evenly spread over the events, or after these events, all heaps are walked, as
+    they are at the peak in any case; nothing else that is measured changes.  Each costs a walk: about 1 us a
+    block in C, 20 us in Python. lines: count the distinct cache lines that each operation touches; the replay
+    then takes twice as long or more. sites: the trace's call sites, or the file that `heaplab record --sites`
+    wrote of them: who asked for the blocks that pin pages.  The trace is read once more for it. progress:
+    called now and then with the number of events done.  watch: called with the replay before it begins. An
+    allocator that never returns hangs this process: `compare`, with its `max_seconds`, ends such a run.
     Raises: UsageError for an unknown allocator, a trace that turns out to be damaged, or one that this
     computer has no memory for.
 
@@ -61,25 +73,27 @@ def run(
     kernel = Kernel(ram=ram, seed=seed)
     if payload and (why := host_refusal(trace.header, ram, host_memory())):
         raise UsageError(why)
-    if not 0 <= walks <= MOST_WALKS:
-        raise UsageError(f"walks={walks}: give a number from 0 to {MOST_WALKS}")
-    replay = Replay(trace, spec, kernel, verify=verify, payload=payload, max_mems=max_mems, watch=watch)
-    at_peak: _Walk | None = None
-    course: list[metrics.Fragmentation] = []
     moments = _moments(trace.header.events, walks)
+    asked = sites if sites is None or isinstance(sites, Sites) else read_sites(sites)
+    site = None if asked is None else partial(asked.of_events, trace)
+    replay = Replay(
+        trace, spec, kernel, verify=verify, payload=payload, max_mems=max_mems, lines=lines, watch=watch
+    )
+    at_peak: _Walk | None = None
+    course: list[Standing] = []
     for moment in sorted({*moments, replay.peak}):
         _advance(replay, moment, progress)
         early = replay.end is not None
         if early and moment > replay.peak:
             break
         closely = early or moment == replay.peak  # where the run ended, if that is before the peak
-        walk = _walk(replay, closely=closely)
+        walk = _walk(replay, closely=closely, site=site)
         if closely:
             at_peak = walk
         if early:
             break
         if moment in moments and walk is not None:
-            course.append(walk.fragmentation)
+            course.append(walk.standing())
     _advance(replay, trace.header.events, progress)
     if verify:
         replay.verify()
@@ -87,8 +101,14 @@ def run(
     return _freed(replay, record) if replay.end is None else record
 
 
-def _moments(events: int, walks: int) -> set[int]:
+def _moments(events: int, walks: int | Sequence[int]) -> set[int]:
     """So many numbers of events, the last of them all of the trace's; fewer when there are fewer events."""
+    if not isinstance(walks, int):
+        if wrong := [event for event in walks if not 0 < event <= events]:
+            raise UsageError(f"walks={wrong[0]}: the trace has the moments 1 to {events:,}")
+        return set(walks)
+    if not 0 <= walks <= MOST_WALKS:
+        raise UsageError(f"walks={walks}: give a number from 0 to {MOST_WALKS}")
     return {max(1, events * step // walks) for step in range(1, walks + 1)} if events else set()
 
 
@@ -100,27 +120,36 @@ def _advance(replay: Replay, until: int, progress: Callable[[int], None]) -> Non
 
 @dataclass(frozen=True)
 class _Walk:
-    """What a walk over all heaps found; excess, heap_map: where it looked closely."""
+    """What a walk over all heaps found; excess, heap_map, and the pins: where it looked closely."""
 
     fragmentation: metrics.Fragmentation
+    free: metrics.FreeSpace
+    attribution: Attribution
     excess: metrics.Excess | None
     heap_map: HeapMap | None
 
+    def standing(self) -> Standing:
+        """The same of a moment among many."""
+        return Standing(self.fragmentation, self.free, self.attribution.without_pins())
 
-def _walk(replay: Replay, *, closely: bool = False) -> _Walk | None:
-    """Walk all heaps: their fragmentation now; closely: also their excess, and the map of the largest.
+
+def _walk(replay: Replay, *, closely: bool, site: Callable[[Any], list[str]] | None) -> _Walk | None:
+    """Walk all heaps: what they are now; closely: also their excess, their pins, and the map of the largest.
 
     None when there is no heap, or one cannot be walked.  That is a failure of the run.
     """
-    page = replay.kernel.machine.page_size
+    machine = replay.kernel.machine
     allocated = metadata = heap_pages = most = 0
     excess = largest = None
+    walked, spare = [], []
     replay.doing = f"the walk over the heap after {replay.done:,} events"
     try:
         for number, heap in replay.heaps():
             taken = census.take(heap, replay.slots(number))
+            walked.append(Walked(heap, taken, replay.slots(number), replay.born(number)))
             allocated += taken.allocated
             metadata += taken.metadata_bytes
+            spare.append((taken.free, taken.cached))
             pages = int(heap.process.context.raw.space.heap_pages)
             heap_pages += pages
             if pages > most:
@@ -128,10 +157,13 @@ def _walk(replay: Replay, *, closely: bool = False) -> _Walk | None:
             if closely:
                 its = census.excess(heap, taken, replay.slots(number))
                 excess = its if excess is None else excess + its
+        attribution = attribute(machine, walked, replay.done, closely=closely, site=site)
         heap_map = None
         if closely and largest is not None:
             number, taken = largest
             heap_map = census.draw(taken, replay.slots(number), process=number, event=replay.done)
+    except UsageError:  # of the call sites
+        raise
     except Exception as error:
         replay.fail(replay.doing, error)
         return None
@@ -145,9 +177,10 @@ def _walk(replay: Replay, *, closely: bool = False) -> _Walk | None:
         live=int(replay.raw.now.live),
         allocated=allocated,
         metadata=metadata,
-        heap=heap_pages * page,
+        heap=heap_pages * machine.page_size,
     )
-    return _Walk(fragmentation, excess, heap_map)
+    free = metrics.FreeSpace.of(*(np.concatenate(each) for each in zip(*spare, strict=True)))
+    return _Walk(fragmentation, free, attribution, excess, heap_map)
 
 
 def _freed(replay: Replay, record: Run) -> Run:
@@ -174,19 +207,24 @@ def _record(replay: Replay, seed: int, walk: _Walk | None) -> Run:
         operations=operations,
         remote_frees=int(raw.remote_frees),
         processes=header.processes,
-        peak_live=int(raw.peak_live),
-        peak_heap=int(raw.peak_heap),
-        peak_resident=int(raw.peak_resident),
+        peak_live=int(raw.peak_live.most),
+        peak_heap=int(raw.peak_heap.most),
+        peak_resident=int(raw.peak_resident.most),
         freed_heap=None,
         freed_resident=None,
-        utilisation=metrics.utilisation(int(raw.peak_live), int(raw.peak_heap)),
+        utilisation=metrics.utilisation(int(raw.peak_live.most), int(raw.peak_heap.most)),
         fragmentation=None if walk is None else walk.fragmentation,
         faults=replay.faults(),
         brk_calls=replay.calls("brk"),
         mmap_calls=replay.calls("mmap", "munmap"),
-        mems=metrics.Mems.of(int(raw.mems), int(raw.mems_max), replay.mems_counts()),
+        mems=metrics.Mems.of(int(raw.mems.total), int(raw.mems.most), replay.mems_counts()),
         timeline=replay.timeline(),
         heap_map=None if walk is None else walk.heap_map,
         seconds=Seconds(int(raw.ns) / operations if operations else None, int(raw.ns) / 1e9),
         excess=None if walk is None else walk.excess,
+        attribution=None if walk is None else walk.attribution,
+        free=None if walk is None else walk.free,
+        heap_over_live=replay.over_live(raw.peak_heap, "heap", int(raw.sum_heap_pages)),
+        resident_over_live=replay.over_live(raw.peak_resident, "resident", int(raw.sum_resident_pages)),
+        lines=replay.lines(),
     )

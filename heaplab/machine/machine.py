@@ -116,6 +116,23 @@ class Machine:
         """Frames of this kind in use now."""
         return int(self.raw.used[kind])
 
+    def kinds(self, frames: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Return the `FrameKind` of each frame."""
+        return self._each(self.raw.kind, np.uint8)[frames]
+
+    def origins(self, frames: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+        """Return a number for each anonymous frame: copies, of copy-on-write or of fork, have the original's.
+
+        A frame that is no copy of another has a number of its own, also where an earlier use of it had
+        copies.
+        """
+        return self._each(self.raw.origin, np.uint64)[frames]
+
+    def _each(self, column: Any, dtype: type) -> npt.NDArray[Any]:
+        """What the machine has for every frame that was ever in use; good until the next is taken."""
+        size = self.touched_frames * np.dtype(dtype).itemsize
+        return np.frombuffer(ffi.buffer(column, size), dtype) if size else np.empty(0, dtype)
+
     def alloc(self, kind: FrameKind, *, zero: bool = True) -> int | None:
         """Return a frame with one reference and no mapping, or None when there is none.  O(1)"""
         frame: int = lib.hl_frame_alloc(self.raw, kind, zero)

@@ -124,6 +124,7 @@ class Latency:
     p50: float
     p99: float
     p999: float
+    p9999: float
 
 
 @dataclass(frozen=True)
@@ -275,7 +276,7 @@ def play_latency(
     if end.outcome != FINISHED or not len(played.ticks):
         return end, None
     ns_per_tick = int(raw.wall_ns) / int(raw.wall_ticks)
-    ticks = np.quantile(played.ticks, (0.5, 0.99, 0.999), method="higher").astype(float)
+    ticks = np.quantile(played.ticks, (0.5, 0.99, 0.999, 0.9999), method="higher").astype(float)
     return end, Latency(*((max(value - int(raw.overhead), 0) * ns_per_tick) for value in ticks.tolist()))
 
 

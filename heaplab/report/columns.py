@@ -4,11 +4,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from heaplab.lab import Comparison
+from heaplab.lab.attribution import PARTS
+from heaplab.lab.metrics import FreeSpace, Lines
 from heaplab.lab.record import NATIVE, Run
 from heaplab.native.playing import Latency, Times
 from heaplab.units import format_size
 
-SPACE, COST = "space", "cost"
+#: MORE: for which tables have no room
+SPACE, COST, MORE = "space", "cost", "more"
 
 
 @dataclass(frozen=True)
@@ -17,8 +20,9 @@ class Column:
 
     key: its name in CSV files.  title: above a table's column, on two lines.  unit: for the legend.
     value: takes it from a run; None when the run has none.  form: writes it.  group: the table it belongs to
-    where one is too wide.  best: max or min when one value is better than another.  clock: it is a time of
-    the model's.  optional: it is shown where some run has a value.  mark: what stands behind a run's value.
+    where one is too wide; those of MORE are in files alone.  best: max or min when one value is better than
+    another.  clock: it is a time of the model's.  optional: it is shown where some run has a value.  mark:
+    what stands behind a run's value.
     """
 
     key: str
@@ -105,6 +109,34 @@ def _of_latency(value: Callable[[Latency], float]) -> Callable[[Run], float | No
     return lambda run: value(run.seconds.latency) if run.seconds.latency else None
 
 
+def _of_lines(value: Callable[[Lines], float | None]) -> Callable[[Run], float | None]:
+    return lambda run: value(run.lines) if run.lines else None
+
+
+def _of_mems(name: str) -> Callable[[Run], float | None]:
+    return lambda run: getattr(run.mems, name)
+
+
+def _of_part(name: str) -> Callable[[Run], float | None]:
+    return lambda run: run.attribution.parts[name] if run.attribution else None
+
+
+def _of_over_live(used: str, name: str) -> Callable[[Run], float | None]:
+    def value(run: Run) -> float | None:
+        measures = run.heap_over_live if used == "heap" else run.resident_over_live
+        return getattr(measures, name) if measures else None
+
+    return value
+
+
+def _of_free(value: Callable[[FreeSpace], float]) -> Callable[[Run], float | None]:
+    return lambda run: value(run.free) if run.free else None
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}"
+
+
 def _wide(run: Run) -> str:
     return WIDE if run.seconds.times and run.seconds.times.wide else ""
 
@@ -184,13 +216,79 @@ COLUMNS = (
     Column("latency_p50_ns", "ns\np50", "ns", COST, _of_latency(lambda it: it.p50), rate, optional=True),
     Column("latency_p99_ns", "ns\np99", "ns", COST, _of_latency(lambda it: it.p99), rate, optional=True),
     Column("latency_p999_ns", "ns\np99.9", "ns", COST, _of_latency(lambda it: it.p999), rate, optional=True),
+    Column(
+        "latency_p9999_ns", "ns\np99.99", "ns", COST, _of_latency(lambda it: it.p9999), rate, optional=True
+    ),
+    Column(
+        "lines_mean",
+        "lines/op\nmean",
+        "cache lines",
+        COST,
+        _of_lines(lambda it: it.mean),
+        rate,
+        min,
+        optional=True,
+    ),
+    Column(
+        "lines_p99",
+        "lines/op\np99",
+        "cache lines",
+        COST,
+        _of_lines(lambda it: it.p99),
+        short,
+        min,
+        optional=True,
+    ),
+    Column(
+        "lines_max",
+        "lines/op\nmax",
+        "cache lines",
+        COST,
+        _of_lines(lambda it: it.max),
+        short,
+        min,
+        optional=True,
+    ),
+    *(
+        Column(f"mems_{name}", f"mems/op\n{name}", "memory references", MORE, _of_mems(name), short, min)
+        for name in ("p50", "p999", "p9999")
+    ),
+    *(
+        Column(
+            f"resident_{name}",
+            f"resident:\n{name}",
+            "bytes, at the peak of live",
+            MORE,
+            _of_part(name),
+            format_size,
+        )
+        for name in PARTS
+    ),
+    *(
+        Column(
+            f"{used}_over_live_{name}",
+            f"{used} / live\n{name}",
+            "ratio",
+            MORE,
+            _of_over_live(used, name),
+            _ratio,
+            min,
+        )
+        for used in ("heap", "resident")
+        for name in ("mean", "at_peak_live", "at_peak_used", "of_peaks")
+    ),
+    Column("free_blocks", "free\nblocks", "count", MORE, _of_free(lambda it: it.blocks), short),
+    Column(
+        "largest_free_bytes", "largest\nfree", "bytes", MORE, _of_free(lambda it: it.largest), format_size
+    ),
 )
 
 
 def shown_columns(comparison: Comparison) -> list[Column]:
-    """Return the columns of this comparison's tables: all but the optional ones that have no value."""
+    """Return the columns of this comparison's tables: without MORE, and optional ones that have no value."""
     return [
         column
         for column in COLUMNS
-        if not column.optional or any(column.of(run) is not None for run in comparison.runs)
+        if column.group != MORE
+        and (not column.optional or any(column.of(run) is not None for run in comparison.runs))
     ]

@@ -10,6 +10,7 @@ from itertools import accumulate, pairwise
 from rich.console import Console
 
 from heaplab.lab import Comparison, HeapMap, Run, Timeline
+from heaplab.lab.attribution import Attribution
 from heaplab.native.playing import FINISHED
 from heaplab.report.columns import COLUMNS, COST, SPACE
 from heaplab.report.tables import show
@@ -51,10 +52,42 @@ def run_text(run: Run) -> str:
         told = [f"{title} {text}" for title, text in figures(run, group)]
         if told:
             lines.append(", ".join(told))
+    if run.attribution is not None and run.attribution.resident:
+        lines.append(_where(run.attribution))
     folded = [part for line in lines for part in textwrap.wrap(line, width() - 2, subsequent_indent="  ")]
     return "\n".join(
         [folded[0], *(f"  {line}" for line in folded[1:]), *map("  {}".format, _curves(run.timeline))]
     )
+
+
+def attribution_text(found: Attribution) -> str:
+    """Where the resident bytes are, a part a line, and what pins pages."""
+    whole = found.resident
+    lines = [f"{format_size(whole)} resident after {counted(found.event, 'event')}"]
+    lines += [f"  {name:<9}{_share(size, whole):>7}  {size:>14,} B" for name, size in found.parts.items()]
+    if found.sparse_pages:
+        lines.append(
+            f"{counted(found.pin_blocks, 'block')} ({format_size(found.pin_bytes)}) in "
+            f"{counted(found.sparse_pages, 'page')} more than half free; {found.falls:,} would fall "
+            "without them"
+        )
+    lines += [
+        f"  {pin.what}: {counted(pin.blocks, 'block')} since event {pin.since:,}, in "
+        f"{counted(pin.pages, 'page')}; {pin.falls:,} would fall"
+        for pin in found.pins
+    ]
+    return "\n".join(lines)
+
+
+def _where(found: Attribution) -> str:
+    """The parts of resident memory, in a line."""
+    parts = ", ".join(f"{name} {_share(size, found.resident)}" for name, size in found.parts.items() if size)
+    pins = (
+        f"; {found.falls:,} pages would fall without {counted(found.pin_blocks, 'block')}"
+        if found.falls
+        else ""
+    )
+    return f"resident at the peak of live {format_size(found.resident)}: {parts}{pins}"
 
 
 def figures(run: Run, *groups: str) -> list[tuple[str, str]]:

@@ -11,18 +11,19 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from heaplab.lab import Comparison, Run
-from heaplab.lab.metrics import Excess, geometric_mean
+from heaplab.lab.attribution import OLD, Attribution, Pin
+from heaplab.lab.metrics import geometric_mean
 from heaplab.lab.record import NATIVE
 from heaplab.report.columns import rate
 from heaplab.report.means import HEAP, MEMS, RESIDENT, TIME, Mean, Summary
-from heaplab.units import format_size
+from heaplab.units import counted, format_size
 
 #: how far a real allocator's resident memory may be from the truth, as a factor
 _RESIDENT_ERROR = 1.005
 #: so many ranks behind the first are named one by one; of more, half as many and the last
 _NAMED = 6
-#: a part of the excess that is less of it is passed over
-_WORTH_SAYING = 0.1
+#: a part of resident memory that is less of it is passed over
+_WORTH_SAYING = 0.01
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Ground:
 
 @dataclass(frozen=True)
 class Sentence:
-    """about: "runs", "memory", "excess", "references" or "time"."""
+    """about: "runs", "memory", "resident", "references", "time" or "advice"."""
 
     about: str
     text: str
@@ -60,14 +61,14 @@ def verdict(comparison: Comparison) -> Verdict:
     >>> from heaplab.traces import synthetic
     >>> found = verdict(lab.compare([synthetic(2000, seed=1)], ["buddy", "rbtree"], jobs=1))
     >>> [sentence.about for sentence in found.sentences]
-    ['runs', 'memory', 'excess', 'excess', 'references']
+    ['runs', 'memory', 'resident', 'resident', 'references', 'advice']
     >>> print(found.sentences[0].text)
     Both allocators finished the trace.
     """
     summary = Summary(comparison)
     sentences = [_runs(summary)]
     if summary.common:
-        sentences += [*_memory(summary), *_references(summary), *_time(summary)]
+        sentences += [*_memory(summary), *_references(summary), *_time(summary), *_advice(summary)]
     return Verdict(tuple(sentences))
 
 
@@ -128,7 +129,7 @@ def _unfinished(finished: Mapping[str, int], traces: int) -> list[str]:
 
 def _memory(summary: Summary) -> list[Sentence]:
     """Who needs how much, and where the excess of the least and of the most lies."""
-    payload = summary.comparison.settings.get("payload", True)
+    payload = _has_payload(summary)
     mean, memory = (RESIDENT, "resident memory") if payload else (HEAP, "heap")
     values = _values(summary, mean)
     if not values:
@@ -153,7 +154,11 @@ def _memory(summary: Summary) -> list[Sentence]:
         text += " Less than 1 is possible: what processes share after a fork is live in each, and one frame."
     grounds = tuple(Ground(name, how, value) for name, value in values.items())
     walked = [name for rank in ranks for name in rank if name not in native]
-    return [Sentence("memory", text, grounds), *_excesses(summary, walked)]
+    return [Sentence("memory", text, grounds), *_residents(summary, walked)]
+
+
+def _has_payload(summary: Summary) -> bool:
+    return bool(summary.comparison.settings.get("payload", True))
 
 
 def _wins(summary: Summary, mean: Mean, traces: Sequence[str]) -> str:
@@ -178,46 +183,176 @@ def _wins(summary: Summary, mean: Mean, traces: Sequence[str]) -> str:
     return f" Trace by trace the least is needed by {needed}{several}."
 
 
-def _excesses(summary: Summary, names: Sequence[str]) -> list[Sentence]:
-    """Say where the excess lies of the first and the last of these that had one on each trace."""
-    found: dict[str, list[Excess]] = {}
-    for name in names:
-        runs = [summary.finished[name][trace] for trace in summary.common]
-        parts = [run.excess for run in runs if run.excess is not None and _sound(run.excess)]
-        if len(parts) == len(runs):
-            found[name] = parts
+def _residents(summary: Summary, names: Sequence[str]) -> list[Sentence]:
+    """Say where the resident bytes are of the first and the last of these that were walked on each trace."""
+    found = {name: parts for name in names if (parts := _attributions(summary, name))}
     extremes = dict.fromkeys((*list(found)[:1], *list(found)[-1:]))
-    return [sentence for name in extremes if (sentence := _excess(name, found[name]))]
+    return [_resident(summary, name, found[name]) for name in extremes]
 
 
-def _sound(excess: Excess) -> bool:
-    return excess.bytes > 0 and min(excess.internal, excess.metadata, excess.sparse) >= 0
+def _attributions(summary: Summary, name: str) -> list[Attribution]:
+    """Where an allocator's resident bytes were at the peak of live, trace by trace; []: not all are known."""
+    runs = [summary.finished[name][trace] for trace in summary.common]
+    parts = [run.attribution for run in runs if run.attribution is not None and _sound(run.attribution)]
+    return parts if len(parts) == len(runs) else []
 
 
-def _excess(name: str, parts: Sequence[Excess]) -> Sentence | None:
-    """Say what the excess is at the peak, in the mean over traces; what is little is passed over."""
-    pinning = fmean([each.sparse_blocks / each.blocks if each.blocks else 0 for each in parts])
-    by = f"by {_share(pinning, 1)} of its blocks" if pinning else "by metadata alone"
-    kinds: list[tuple[str, Callable[[Excess], int]]] = [
-        ("rounding and headers inside its blocks", lambda each: each.internal),
-        ("metadata", lambda each: each.metadata),
-        ("free space without frames (it costs no memory)", lambda each: each.unbacked),
-        ("free space in pages that hold nothing else", lambda each: each.vacant),
-        (f"free space in pages more than half free, pinned {by}", lambda each: each.sparse),
-        ("free space between blocks in fuller pages", lambda each: each.pinned - each.sparse),
+def _sound(found: Attribution) -> bool:
+    parts = found.parts.values()
+    return found.resident > 0 and min(parts) >= 0 and sum(parts) == found.resident
+
+
+#: the parts of resident memory, as they are called in sentences
+_PARTS = {
+    "payload": "live payload",
+    "internal": "headers and rounding inside blocks",
+    "metadata": "metadata",
+    "pinned": "free space in pages that blocks or metadata pin",
+    "vacant": "free space in pages that hold nothing and were never returned",
+    "copied": "copies that writes after a fork made",
+}
+
+
+def _shares(parts: Sequence[Attribution]) -> dict[str, float]:
+    """The parts of resident memory as shares of it, the largest first, in the mean over traces."""
+    shares = {name: fmean([each.parts[name] / each.resident for each in parts]) for name in _PARTS}
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+
+def _resident(summary: Summary, name: str, parts: Sequence[Attribution]) -> Sentence:
+    """Say what resident memory is at the peak of live; what is little is passed over."""
+    shares = _shares(parts)
+    said = _listed(
+        [f"{_share(share, 1)} {_PARTS[kind]}" for kind, share in shares.items() if share >= _WORTH_SAYING]
+    )
+    grounds = [Ground(name, f"{_PARTS[kind]}, share of resident", share) for kind, share in shares.items()]
+    if len(parts) > 1:
+        text = f"Of {name}'s resident memory at the peak of live, mean over {len(parts)} traces: {said}."
+        return Sentence("resident", text, tuple(grounds))
+    [found] = parts
+    live = summary.finished[name][summary.common[0]].peak_live
+    grounds.insert(0, Ground(name, "resident memory at the peak of live, bytes", found.resident))
+    times = f", {found.resident / live:.2f} x live" if live else ""
+    text = f"At the peak of live, {name} has {format_size(found.resident)} resident{times}: {said}."
+    if found.falls:
+        text += f" {_pinning(found)}"
+        grounds += [
+            Ground(name, "blocks in pages more than half free", found.pin_blocks),
+            Ground(name, "pages that would fall if those lived elsewhere", found.falls),
+        ]
+    return Sentence("resident", text, tuple(grounds))
+
+
+def _pinning(found: Attribution) -> str:
+    """Say which blocks hold pages that are mostly free, and what would be won if they lived elsewhere."""
+    pages = found.resident // found.page
+    text = (
+        f"{_have(found.pin_blocks, 'block')} in pages that are more than half free: if they lived elsewhere, "
+        f"which takes {format_size(found.pin_bytes)}, {counted(found.falls, 'page')} would fall, "
+        f"{_share(found.falls, pages)} of them"
+    )
+    groups = [
+        *(pin for pin in found.by("age") if pin.what == OLD and pin.blocks < found.pin_blocks),
+        *found.by("size")[:1],
+        *found.by("site")[:1],
     ]
-    shares = {what: fmean([size(each) / each.bytes for each in parts]) for what, size in kinds}
-    large = sorted((share, what) for what, share in shares.items() if share >= _WORTH_SAYING)[::-1]
-    if len(parts) == 1:
-        total = f"{format_size(parts[0].bytes)} of heap beyond {format_size(parts[0].live)} of live payload"
-        opening = f"At the peak of live, {name} has {total}: "
+    alone = [_alone(pin) for pin in groups if pin.falls]
+    return f"{text}; {_listed(alone)}." if alone else f"{text}."
+
+
+def _alone(pin: Pin) -> str:
+    """Say how many pages would fall if the blocks of a group alone lived elsewhere."""
+    of = {"age": "{}", "size": "of {}", "site": "that {} asked for"}[pin.by].format(pin.what)
+    return f"{pin.falls:,} for the {counted(pin.blocks, 'block')} {of} alone"
+
+
+def _have(count: int, noun: str) -> str:
+    return f"{counted(count, noun)} {'lies' if count == 1 else 'lie'}"
+
+
+# ---- what would help ----
+
+
+def _advice(summary: Summary) -> list[Sentence]:
+    """Say what is wrong with the allocators that were asked about, and what would help.
+
+    Asked about are the real ones; without any, the one that needs the most.
+    """
+    mean = RESIDENT if _has_payload(summary) else HEAP
+    values = dict(sorted(_values(summary, mean).items(), key=lambda item: item[1]))
+    if len(values) < 2:
+        return []
+    written = {name: f"{mean.form(value)} x live" for name, value in values.items()}
+    best, *_, last = values
+    asked = [name for name in values if _is_native(summary, name)] or [last]
+    return [_advise(summary, name, best, values, written) for name in asked]
+
+
+def _advise(
+    summary: Summary, name: str, best: str, values: Mapping[str, float], written: Mapping[str, str]
+) -> Sentence:
+    said = []
+    grounds = [Ground(name, "memory / live", values[name]), Ground(best, "memory / live", values[best])]
+    parts = _attributions(summary, name)
+    what = _fault(parts) if parts else _left(summary, name, grounds)
+    if written[name] == written[best]:
+        said.append(f"nobody in this table needs less than {name}")
     else:
-        opening = (
-            f"Of {name}'s heap beyond live payload, at the peak of live, mean over {len(parts)} traces: "
+        said.append(
+            f"{name} needs {written[name]}, and {best} {_share(values[name] - values[best], values[name])} "
+            "less"
         )
-    grounds = [Ground(name, f"{what}, share of the excess", share) for what, share in shares.items()]
-    said = _listed([f"{_share(share, 1)} is {what}" for share, what in large])
-    return Sentence("excess", f"{opening}{said}.", tuple(grounds)) if large else None
+    if what:
+        said.append(what)
+    if not parts and best != name and (its := _attributions(summary, best)):
+        shares = {kind: share for kind, share in _shares(its).items() if kind != "payload" and share}
+        if shares:
+            kind, share = next(iter(shares.items()))
+            said.append(
+                f"what {best} has resident beyond live payload is mostly {_PARTS[kind]}, "
+                f"{_share(share, 1)} of it all"
+            )
+            grounds.append(Ground(best, f"{_PARTS[kind]}, share of resident", share))
+    return Sentence("advice", f"Advice: {'; '.join(said)}.", tuple(grounds))
+
+
+def _fault(parts: Sequence[Attribution]) -> str:
+    """Say what most of an allocator's resident memory beyond payload is, and what would make it less."""
+    shares = {kind: share for kind, share in _shares(parts).items() if kind != "payload" and share}
+    if not shares:
+        return "all of it is live payload"
+    kind, share = next(iter(shares.items()))
+    text = f"its loss is mostly {_PARTS[kind]}, {_share(share, 1)} of its resident memory"
+    if len(parts) > 1:
+        return text
+    [found] = parts
+    if kind == "internal" and found.rounding:
+        most = found.rounding[0]
+        return f"{text}, {_share(most.bytes, found.internal)} of that around blocks of {most.what}"
+    if kind == "pinned":
+        pages = counted(found.falls, "page")
+        return f"{text}; {pages} would fall if {counted(found.pin_blocks, 'block')} lived elsewhere"
+    if kind == "vacant":
+        return f"{text}; to return these pages would need no block to move"
+    return text
+
+
+def _left(summary: Summary, name: str, grounds: list[Ground]) -> str:
+    """Say what is known of an allocator whose heap was not walked: what it keeps when all is freed."""
+    runs = [summary.finished[name][trace] for trace in summary.common]
+    kept = [run.freed_resident for run in runs if run.freed_resident is not None]
+    if len(kept) < len(runs) or not all(run.peak_resident for run in runs):
+        return "its heap cannot be walked"
+    share = fmean([left / (run.peak_resident or 1) for left, run in zip(kept, runs, strict=True)])
+    grounds.append(Ground(name, "resident when all is freed, share of the peak", share))
+    over = f", mean over {len(runs)} traces" if len(runs) > 1 else ""
+    return (
+        f"its heap cannot be walked; when all is freed, {_share(share, 1)} of its peak stays resident{over}"
+    )
+
+
+def _is_native(summary: Summary, name: str) -> bool:
+    return any(run.language == NATIVE for run in summary.comparison.runs if run.allocator == name)
 
 
 # ---- references and time ----

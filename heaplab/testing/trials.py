@@ -146,7 +146,7 @@ class Replayed:
         return ""
 
     def _failure(self, replay: Replay, steps: Sequence[Step]) -> Failure | None:
-        self._seen = int(replay.raw.mems), int(replay.raw.mems_max)
+        self._seen = int(replay.raw.mems.total), int(replay.raw.mems.most)
         end = replay.end
         if end is None:
             return None

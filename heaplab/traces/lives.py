@@ -10,7 +10,8 @@ import numpy.typing as npt
 from heaplab.traces.event import BLOCK_EVENTS, COLUMNS, NULL_ID, Block, Op
 from heaplab.traces.trace import Trace
 
-_MAKES = np.array([op in (Op.MALLOC, Op.CALLOC, Op.REALLOC, Op.ALIGNED) for op in Op])
+#: by op: whether it makes a block
+MAKES = np.array([op in (Op.MALLOC, Op.CALLOC, Op.REALLOC, Op.ALIGNED) for op in Op])
 _MOVES = np.array([op in (Op.FORK, Op.EXEC, Op.EXIT) for op in Op])
 _NONE = -1
 _SHORT = 1 << 16
@@ -105,7 +106,7 @@ class _Census:
         self._done += len(block)
 
     def _heap_events(self, block: Block, first: int) -> None:
-        makes = _MAKES[block.op]
+        makes = MAKES[block.op]
         numbers = self._rows + np.cumsum(makes) - 1
         before = np.zeros(len(block), np.uint32)
         self._grow(self._rows + int(np.count_nonzero(makes)))
@@ -133,7 +134,7 @@ class _Census:
         if int(ids.max()) < _SHORT:
             ids = ids.astype(np.uint16)  # which numpy sorts ten times as fast
         at = at[np.argsort(ids, kind="stable")]
-        slot, makes = block.id[at].astype(np.int64), _MAKES[block.op[at]]
+        slot, makes = block.id[at].astype(np.int64), MAKES[block.op[at]]
         slots = self._slots[process]
         if slot[-1] >= len(slots):
             more = np.full(max(int(slot[-1]) + 1, 2 * len(slots)) - len(slots), _NONE, np.int64)

@@ -89,7 +89,7 @@ def test_without_a_heap_nothing_is_divided_by_zero():
     assert utilisation(0, 0) is None
     nothing = Fragmentation.of(event=0, at_peak=False, live=0, allocated=0, metadata=0, heap=0)
     assert (nothing.internal, nothing.external) == (0, 0)
-    assert Mems.of(0, 0, np.zeros(lib.HL_MEMS_BUCKETS, np.uint64)) == Mems(0, None, None, None)
+    assert Mems.of(0, 0, np.zeros(lib.HL_MEMS_BUCKETS, np.uint64)) == Mems(0)
 
 
 @given(st.integers(0, 2**64 - 1))
@@ -215,7 +215,8 @@ def test_walks_measure_on_the_way_and_change_nothing_else():
     assert plain.walks == ()
     assert [walk.event for walk in walked.walks] == [214, 428, 642, 857, 1071, 1285, 1500]
     for walk in walked.walks:
-        assert walk.allocated + walk.metadata <= walk.heap
+        assert walk.fragmentation.allocated + walk.fragmentation.metadata <= walk.heap
+        assert walk.free.bytes + walk.free.cached_bytes <= walk.heap - walk.fragmentation.allocated
         assert walk.internal + walk.external == pytest.approx(1 - walk.live / walk.heap)
     assert replace(walked, walks=(), seconds=plain.seconds) == plain
 
@@ -224,7 +225,9 @@ def test_a_walk_at_the_peak_is_the_one_that_is_made_in_any_case():
     trace = Trace.of([Event(Op.MALLOC, 0, 100), Event(Op.MALLOC, 1, 100), Event(Op.FREE, 0)])
     record = run(trace, "rbtree", walks=3)
     assert [walk.event for walk in record.walks] == [1, 2, 3]
-    assert record.walks[1] == record.fragmentation
+    assert record.walks[1].fragmentation == record.fragmentation
+    assert record.walks[1].free == record.free
+    assert record.walks[1].attribution == record.attribution.without_pins()
     assert run(trace, "rbtree", walks=200).walks == record.walks  # there are no more moments
 
 

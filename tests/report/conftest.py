@@ -62,11 +62,11 @@ def _real(run: Run, allocator: str, ns: float) -> Run:
         run,
         allocator=allocator,
         language="native",
-        mems=Mems(None, None, None, None),
+        mems=Mems(None),
         fragmentation=None,
         heap_map=None,
         excess=None,
         brk_calls=None,
         mmap_calls=None,
-        seconds=Seconds(None, 0.5, times, Latency(5.0, 50.0, 500.0)),
+        seconds=Seconds(None, 0.5, times, Latency(5.0, 50.0, 500.0, 5000.0)),
     )

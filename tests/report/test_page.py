@@ -141,7 +141,7 @@ def test_a_figure_that_cannot_be_drawn_costs_no_other(comparison, tmp_path):
 def test_figures_without_operations_without_mems_and_of_python_beside_c_are_legible(comparison):
     free, python, hung, whole = comparison.runs[:4]
     runs = [
-        dataclasses.replace(free, mems=Mems(0, 0.0, 0, 0)),
+        dataclasses.replace(free, mems=Mems(0, 0.0, *[0] * 5)),
         dataclasses.replace(python, language="python"),
         Run.lost(
             trace=hung.trace,

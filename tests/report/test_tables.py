@@ -106,9 +106,9 @@ def test_what_was_not_measured_is_a_dash(comparison):
 
 
 def test_a_run_without_operations_or_live_bytes_or_mems(comparison):
-    nothing = {"operations": 0, "peak_live": 0, "utilisation": 0.0, "mems": Mems(0, None, None, None)}
+    nothing = {"operations": 0, "peak_live": 0, "utilisation": 0.0, "mems": Mems(0)}
     none = changed(comparison, lambda number, run: dataclasses.replace(run, **nothing))
-    free = changed(comparison, lambda number, run: dataclasses.replace(run, mems=Mems(0, 0.0, 0, 0)))
+    free = changed(comparison, lambda number, run: dataclasses.replace(run, mems=Mems(0, 0.0, *[0] * 5)))
     for strange in (none, free):
         for width in (80, WIDE):
             assert "nan" not in shown(strange, width)

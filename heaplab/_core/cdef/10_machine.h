@@ -42,6 +42,7 @@ typedef struct {
     uint32_t *mapcount;
     uint8_t *kind;
     uint8_t *flags;
+    uint64_t *origin;
     uint64_t fresh;
     uint64_t used[...];
     uint64_t peak_anon;

@@ -38,6 +38,20 @@ typedef struct {
 #define HL_HEAP_RAISED ...
 #define HL_MEMS_BUCKETS ...
 
+typedef struct {
+    uint64_t total;
+    uint64_t most;
+    uint64_t count[...];
+} hl_tally;
+
+typedef struct {
+    uint64_t most;
+    uint64_t event;
+    uint64_t live;
+    uint64_t heap;
+    uint64_t resident;
+} hl_peak;
+
 typedef uint64_t (*hl_heap_fn)(void *handle, int op, uint64_t p, uint64_t size, uint64_t align);
 
 typedef struct {
@@ -68,14 +82,16 @@ typedef struct {
     hl_sample now;
     uint64_t faults;
     uint64_t strayed;
-    uint64_t peak_live;
-    uint64_t peak_heap;
-    uint64_t peak_resident;
+    hl_tally *lines;
+    hl_peak peak_live;
+    hl_peak peak_heap;
+    hl_peak peak_resident;
+    uint64_t sum_live;
+    uint64_t sum_heap_pages;
+    uint64_t sum_resident_pages;
     uint64_t ops;
     uint64_t remote_frees;
-    uint64_t mems;
-    uint64_t mems_max;
-    uint64_t mems_count[...];
+    hl_tally mems;
     uint64_t ns;
     uint64_t bad_process;
     uint64_t bad_id;
@@ -96,11 +112,13 @@ int hl_replay_fork(hl_replay *r, const hl_replay *from, uint64_t parent, uint64_
 hl_replay *hl_replay_branch(const hl_replay *r);
 void hl_replay_log(hl_replay *r, const hl_log *log);
 void hl_replay_compare(hl_replay *r, const hl_log *log);
+int hl_replay_count_lines(hl_replay *r);
 void hl_replay_end(hl_replay *r, uint64_t number);
 int hl_replay_run(hl_replay *r, const hl_events *events, uint64_t stop);
 void hl_replay_passed(hl_replay *r);
 int hl_replay_verify(hl_replay *r, uint64_t number);
 const hl_slot *hl_replay_slots(const hl_replay *r, uint64_t number, uint64_t *count);
+const uint32_t *hl_replay_born(const hl_replay *r, uint64_t number);
 void hl_replay_origins(const hl_events *events, uint64_t n, uint64_t process, uint64_t count,
                        uint64_t *event);
 uint64_t hl_mems_bucket(uint64_t mems);

@@ -4,11 +4,12 @@ import base64
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from heaplab.lab import RAM, Comparison, HeapMap, Run
+from heaplab.lab.attribution import Attribution
 from heaplab.lab.metrics import Excess
 from heaplab.lab.record import NATIVE
 from heaplab.native.playing import FINISHED, STOPPED
@@ -26,40 +27,70 @@ _PARTS: tuple[tuple[str, str, Callable[[Excess], int]], ...] = (
     ("vacant", "free in pages that hold nothing else", lambda it: it.vacant),
     ("unbacked", "free without frames: costs no memory", lambda it: it.unbacked),
 )
+_Found = TypeVar("_Found", Excess, Attribution)
 #: of an allocator from outside
 _PAYLOADS_ALONE = " Of an allocator from outside the payloads alone are known: free is all else."
 
 
+#: where resident bytes are, likewise
+_RESIDENT: tuple[tuple[str, str, Callable[[Attribution], int]], ...] = (
+    ("live", "live payload", lambda it: it.payload),
+    ("internal", "rounding and headers in blocks", lambda it: it.internal),
+    ("metadata", "metadata", lambda it: it.metadata),
+    ("dense", "free between blocks in fuller pages", lambda it: it.pinned - it.sparse),
+    ("sparse", "free, pinned in pages more than half free", lambda it: it.sparse),
+    ("vacant", "free in pages that hold nothing, never returned", lambda it: it.vacant),
+    ("copied", "copied by writes after a fork", lambda it: it.copied),
+)
+
+
 def bars(runs: Sequence[Run]) -> str:
     """Where each heap's bytes are, to one scale."""
+    title = "Where the heaps' bytes are at the peak of live"
+    return _bars(title, runs, [run.excess for run in runs], _PARTS, lambda it: it.heap)
+
+
+def resident_bars(runs: Sequence[Run]) -> str:
+    """Where the resident bytes are, to one scale."""
+    title = "Where the resident bytes are at the peak of live"
+    return _bars(title, runs, [run.attribution for run in runs], _RESIDENT, lambda it: it.resident)
+
+
+def _bars(
+    title: str,
+    runs: Sequence[Run],
+    found: Sequence[_Found | None],
+    kinds: Sequence[tuple[str, str, Callable[[_Found], int]]],
+    whole: Callable[[_Found], int],
+) -> str:
+    """A bar a run, its parts as long as their bytes; below, why a run has none."""
     shown, reasons = [], []
-    for run in runs:
-        if why := _unseen(run, run.excess):
+    for run, its in zip(runs, found, strict=True):
+        if why := _unseen(run, its):
             reasons.append(f"{run.allocator}: {why}")
-        elif run.excess is None or min(size(run.excess) for _, _, size in _PARTS) < 0:
+        elif its is None or min(size(its) for _, _, size in kinds) < 0:
             reasons.append(f"{run.allocator}: its walk adds up to no heap")
         else:
-            shown.append((run, run.excess))
+            shown.append((run, its))
     if not shown:
-        return _left_out("Where the heaps' bytes are", reasons)
-    largest = max(excess.heap for _, excess in shown) or 1
+        return _left_out(title, reasons)
+    largest = max(whole(its) for _, its in shown) or 1
     rows = []
-    for run, excess in shown:
+    for run, its in shown:
         parts = "".join(
-            f'<i class={kind} style="width:{100 * size(excess) / largest:.3f}%" '
-            f'title="{what}: {format_size(size(excess))}"></i>'
-            for kind, what, size in _PARTS
+            f'<i class={kind} style="width:{100 * size(its) / largest:.3f}%" '
+            f'title="{what}: {format_size(size(its))}"></i>'
+            for kind, what, size in kinds
         )
-        words = "; ".join(f"{what} {format_size(size(excess))}" for _, what, size in _PARTS if size(excess))
+        words = "; ".join(f"{what} {format_size(size(its))}" for _, what, size in kinds if size(its))
         rows.append(
             f"<dt>{escape(_labelled(run))}</dt>"
             f'<dd><div class=bar role=img aria-label="{words}">{parts}</div>'
-            f"<span>{format_size(excess.heap)}</span></dd>"
+            f"<span>{format_size(whole(its))}</span></dd>"
         )
-    key = "".join(f"<li><i class={kind}></i>{what}</li>" for kind, what, _ in _PARTS)
+    key = "".join(f"<li><i class={kind}></i>{what}</li>" for kind, what, _ in kinds)
     return (
-        "<h3>Where the heaps' bytes are at the peak of live</h3>\n"
-        f"<ul class=key>{key}</ul>\n<dl class=bars>{''.join(rows)}</dl>{_reasons(reasons)}"
+        f"<h3>{title}</h3>\n<ul class=key>{key}</ul>\n<dl class=bars>{''.join(rows)}</dl>{_reasons(reasons)}"
     )
 
 
@@ -148,7 +179,7 @@ def _view_command(comparison: Comparison, run: Run, name: str, event: int) -> st
     return shlex.join([*words, "-o", "view.html"])
 
 
-def _unseen(run: Run, found: Excess | HeapMap | None) -> str:
+def _unseen(run: Run, found: Excess | Attribution | HeapMap | None) -> str:
     """Why a figure of the run's heap itself is left out; "" when it is not.
 
     The heap of a run that failed was broken, sooner or later: a figure of it would not be to be trusted.

@@ -19,7 +19,7 @@ from heaplab.report import style
 from heaplab.report.columns import Column, shown_columns
 from heaplab.report.means import Mean, Summary
 from heaplab.report.onepage.curves import curves
-from heaplab.report.onepage.heaps import bars, maps
+from heaplab.report.onepage.heaps import bars, maps, resident_bars
 from heaplab.report.onepage.html import Cell, note, table
 from heaplab.report.sheets import legend_rows
 from heaplab.report.tables import (
@@ -231,6 +231,7 @@ def _trace(
         _runs_table(runs, shown_columns(comparison)),
         *(note(f"{mark} {text}") for mark, text in notes(runs)),
         _figure("memory over the trace", lambda: _curves(comparison, runs, name, number, allocators, data)),
+        _figure("where the resident bytes are", lambda: resident_bars(runs)),
         _figure("where the heaps' bytes are", lambda: bars(runs)),
         _figure("the heap maps", lambda: maps(comparison, runs, name, number, its_moments, data)),
         "</section>",
