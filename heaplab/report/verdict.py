@@ -134,14 +134,7 @@ def _memory(summary: Summary) -> list[Sentence]:
     values = _values(summary, mean)
     if not values:
         return []
-    native = {run.allocator for run in summary.comparison.runs if run.language == NATIVE}
-
-    def tied(one: str, other: str) -> bool:
-        unsure = payload and (one in native or other in native)
-        margin = _RESIDENT_ERROR if unsure else 1
-        return mean.form(values[one]) == mean.form(values[other]) or values[other] <= values[one] * margin
-
-    ranks = _ranks(values, tied)
+    ranks = _ranks(values, _tie(summary, mean, values))
     written = {name: mean.form(value) for name, value in values.items()}
     written = {name: f"{text} x live" if name == ranks[0][0] else text for name, text in written.items()}
     traces = summary.traces_of(mean)
@@ -153,8 +146,19 @@ def _memory(summary: Summary) -> list[Sentence]:
     if forks and payload and min(values.values()) < 1:
         text += " Less than 1 is possible: what processes share after a fork is live in each, and one frame."
     grounds = tuple(Ground(name, how, value) for name, value in values.items())
-    walked = [name for rank in ranks for name in rank if name not in native]
-    return [Sentence("memory", text, grounds), *_residents(summary, walked)]
+    ranked = [name for rank in ranks for name in rank]
+    return [Sentence("memory", text, grounds), *_residents(summary, ranked)]
+
+
+def _tie(summary: Summary, mean: Mean, values: Mapping[str, float]) -> Callable[[str, str], bool]:
+    """Return what tells of two, the one with the lower value first, whether it is open who needs less."""
+
+    def tied(one: str, other: str) -> bool:
+        unsure = mean is RESIDENT and (_is_native(summary, one) or _is_native(summary, other))
+        margin = _RESIDENT_ERROR if unsure else 1
+        return mean.form(values[one]) == mean.form(values[other]) or values[other] <= values[one] * margin
+
+    return tied
 
 
 def _has_payload(summary: Summary) -> bool:
@@ -282,58 +286,62 @@ def _advice(summary: Summary) -> list[Sentence]:
     values = dict(sorted(_values(summary, mean).items(), key=lambda item: item[1]))
     if len(values) < 2:
         return []
-    written = {name: f"{mean.form(value)} x live" for name, value in values.items()}
-    best, *_, last = values
-    asked = [name for name in values if _is_native(summary, name)] or [last]
-    return [_advise(summary, name, best, values, written) for name in asked]
+    tied = _tie(summary, mean, values)
+    asked = [name for name in values if _is_native(summary, name)] or list(values)[-1:]
+    return [_advise(summary, name, mean, values, tied) for name in asked]
 
 
 def _advise(
-    summary: Summary, name: str, best: str, values: Mapping[str, float], written: Mapping[str, str]
+    summary: Summary,
+    name: str,
+    mean: Mean,
+    values: Mapping[str, float],
+    tied: Callable[[str, str], bool],
 ) -> Sentence:
-    said = []
-    grounds = [Ground(name, "memory / live", values[name]), Ground(best, "memory / live", values[best])]
+    """Say it of one allocator.  values: memory / live of all, the least first."""
+    best = next(iter(values))
+    value, least = values[name], values[best]
+    grounds = [Ground(name, "memory / live", value), Ground(best, "memory / live", least)]
     parts = _attributions(summary, name)
-    what = _fault(parts) if parts else _left(summary, name, grounds)
-    if written[name] == written[best]:
-        said.append(f"nobody in this table needs less than {name}")
+    if tied(best, name):
+        said = [f"nobody in this table needs less than {name}, {mean.form(value)} x live"]
     else:
-        said.append(
-            f"{name} needs {written[name]}, and {best} {_share(values[name] - values[best], values[name])} "
-            "less"
-        )
-    if what:
-        said.append(what)
-    if not parts and best != name and (its := _attributions(summary, best)):
-        shares = {kind: share for kind, share in _shares(its).items() if kind != "payload" and share}
-        if shares:
-            kind, share = next(iter(shares.items()))
-            said.append(
-                f"what {best} has resident beyond live payload is mostly {_PARTS[kind]}, "
-                f"{_share(share, 1)} of it all"
-            )
-            grounds.append(Ground(best, f"{_PARTS[kind]}, share of resident", share))
+        less = _share(value - least, value)
+        said = [
+            f"{name} needs {mean.form(value)} x live; "
+            f"{best} would need {less} less, {mean.form(least)} x live"
+        ]
+    said.append(_fault(parts) if parts else _left(summary, name, grounds))
+    if not parts and (its := _attributions(summary, best)) and (loss := _losses(its)):
+        kind, share = next(iter(loss.items()))
+        said.append(f"of {best}'s own resident memory {_share(share, 1)} is {_PARTS[kind]}, its largest loss")
+        grounds.append(Ground(best, f"{_PARTS[kind]}, share of resident", share))
     return Sentence("advice", f"Advice: {'; '.join(said)}.", tuple(grounds))
+
+
+def _losses(parts: Sequence[Attribution]) -> dict[str, float]:
+    """The parts of resident memory that are no payload, as shares of it, the largest first."""
+    return {kind: share for kind, share in _shares(parts).items() if kind != "payload" and share}
 
 
 def _fault(parts: Sequence[Attribution]) -> str:
     """Say what most of an allocator's resident memory beyond payload is, and what would make it less."""
-    shares = {kind: share for kind, share in _shares(parts).items() if kind != "payload" and share}
-    if not shares:
-        return "all of it is live payload"
-    kind, share = next(iter(shares.items()))
+    loss = _losses(parts)
+    if not loss:
+        return "all of its resident memory is live payload"
+    kind, share = next(iter(loss.items()))
     text = f"its loss is mostly {_PARTS[kind]}, {_share(share, 1)} of its resident memory"
     if len(parts) > 1:
         return text
     [found] = parts
     if kind == "internal" and found.rounding:
         most = found.rounding[0]
-        return f"{text}, {_share(most.bytes, found.internal)} of that around blocks of {most.what}"
+        return f"{text}, {_share(most.bytes, found.internal)} of that in blocks of {most.what}"
     if kind == "pinned":
         pages = counted(found.falls, "page")
-        return f"{text}; {pages} would fall if {counted(found.pin_blocks, 'block')} lived elsewhere"
+        return f"{text}: {pages} would fall if {counted(found.pin_blocks, 'block')} lived elsewhere"
     if kind == "vacant":
-        return f"{text}; to return these pages would need no block to move"
+        return f"{text}: the kernel could have these pages back, and no block would move"
     return text
 
 

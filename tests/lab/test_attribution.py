@@ -216,7 +216,5 @@ def test_frames_that_nobody_has_are_not_passed_over():
     replay = Replay(Trace.of([Event(Op.MALLOC, 0, 40)]), parse("rbtree"), Kernel())
     replay.advance(1)
     assert replay.end is None
-    with pytest.raises(
-        Unaccounted, match=r"8\.00 KiB are resident, .* make 0 B"
-    ):
+    with pytest.raises(Unaccounted, match=r"8\.00 KiB are resident, .* make 0 B"):
         attribute(replay.kernel.machine, [], 1)

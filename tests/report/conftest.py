@@ -65,7 +65,7 @@ def _real(run: Run, allocator: str, ns: float) -> Run:
         mems=Mems(None),
         fragmentation=None,
         heap_map=None,
-        excess=None,
+        **dict.fromkeys(("excess", "attribution", "free", "heap_over_live", "resident_over_live")),
         brk_calls=None,
         mmap_calls=None,
         seconds=Seconds(None, 0.5, times, Latency(5.0, 50.0, 500.0, 5000.0)),

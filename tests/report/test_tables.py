@@ -9,7 +9,7 @@ from rich.console import Console
 
 from heaplab import report
 from heaplab.lab.metrics import Mems, geometric_mean
-from heaplab.report.columns import COLUMNS, shown_columns
+from heaplab.report.columns import COLUMNS, MORE, shown_columns
 from heaplab.report.means import MEANS, MEMS, UTILISATION, Summary
 from heaplab.report.sheets import WIDE, fold_name
 from heaplab.report.tables import LEGEND
@@ -41,7 +41,7 @@ def test_no_figure_is_cut_off_or_folded_and_no_line_too_wide(comparison, width):
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
     for name in comparison.headers:
         runs = comparison.of_trace(name)
-        for column in COLUMNS:
+        for column in shown_columns(comparison):
             for cell in column.cells(runs):
                 assert re.search(rf"(?<!\S){re.escape(cell)}(?!\S)", text), (column.key, cell)
         for run in runs:
@@ -100,8 +100,10 @@ def test_what_was_not_measured_is_a_dash(comparison):
     assert crashed.split()[1:] == ["!", *["-"] * len(shown_columns(comparison))]
     [failed] = [line for line in second.splitlines() if line.startswith("buddy")]
     assert failed.split().count("-") == 2
-    assert {column.key for column in COLUMNS} - {column.key for column in shown_columns(comparison)} == {
-        *("native_ns_per_op", "native_ns_spread", "latency_p50_ns", "latency_p99_ns", "latency_p999_ns")
+    tabled = {column.key for column in COLUMNS if column.group != MORE}
+    assert tabled - {column.key for column in shown_columns(comparison)} == {
+        *("native_ns_per_op", "native_ns_spread", "latency_p50_ns", "latency_p99_ns", "latency_p999_ns"),
+        *("latency_p9999_ns", "lines_mean", "lines_p99", "lines_max"),
     }
 
 
@@ -245,10 +247,10 @@ def test_rows_of_real_allocators_are_whole_at_every_width(with_real, width):
 def test_each_world_has_its_own_time_and_a_wide_spread_is_marked(with_real):
     first = shown(with_real, WIDE).split("\n\n")[0].splitlines()
     rows = {line.split()[0]: line.split() for line in first}
-    assert rows["glibc"][-5:] == ["30.0", "2.0", "5.0", "50.0", "500"]
-    assert rows["/opt/lib/my.so"][-5:-3] == ["12.5~", "6.0"]
-    assert rows["glibc"][-9:-5] == ["-"] * 4  # mems, and the model's time
-    assert rows["rbtree"][-5:] == ["-"] * 5
+    assert rows["glibc"][-6:] == ["30.0", "2.0", "5.0", "50.0", "500", "5000"]
+    assert rows["/opt/lib/my.so"][-6:-4] == ["12.5~", "6.0"]
+    assert rows["glibc"][-10:-6] == ["-"] * 4  # mems, and the model's time
+    assert rows["rbtree"][-6:] == ["-"] * 6
     assert "~: more than a tenth of the median" in words(shown(with_real, WIDE))
     assert "native" not in LEGEND
 
