@@ -63,6 +63,7 @@ const hl_design *const *hl_designs_of(hl_written_fn library, uint64_t *n)
 }
 
 const char hl_headers[] = HL_HEADERS;
+const char hl_sources[] = HL_SOURCES;
 
 void hl_heap_begin(hl_heap *h, const hl_design *usual)
 {

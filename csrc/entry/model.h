@@ -14,6 +14,8 @@ const char *hl_design_lacks(const hl_design *design);
 const hl_design *const *hl_designs_of(hl_written_fn library, uint64_t *n);
 /* The text of the headers that the extension was compiled with, hashed (heaplab/_core/headers.py). */
 extern const char hl_headers[];
+/* The text of all of csrc that the extension was compiled with, hashed. */
+extern const char hl_sources[];
 /* The options of what designs share, sources and checks; the last one has no name. */
 extern const hl_option hl_shared_options[];
 /* Sets the parameter at this place (hl_option). */

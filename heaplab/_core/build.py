@@ -26,7 +26,8 @@ SOURCES = [
 ]
 
 #: by path: nothing of heaplab can be imported before it is built
-fingerprint = runpy.run_path(str(ROOT / "heaplab" / "_core" / "headers.py"))["fingerprint"]
+headers = runpy.run_path(str(ROOT / "heaplab" / "_core" / "headers.py"))
+csrc = ROOT / "csrc"
 
 ffibuilder = cffi.FFI()
 for declarations in sorted((ROOT / "heaplab" / "_core" / "cdef").glob("*.h")):
@@ -38,7 +39,10 @@ ffibuilder.set_source(
     sources=sorted(str(source.relative_to(ROOT)) for source in SOURCES),
     depends=sorted(str(header.relative_to(ROOT)) for header in (ROOT / "csrc").rglob("*.h")),
     include_dirs=["csrc"],
-    define_macros=[("HL_HEADERS", f'"{fingerprint(ROOT / "csrc")}"')],
+    define_macros=[
+        ("HL_HEADERS", f'"{headers["fingerprint"](csrc)}"'),
+        ("HL_SOURCES", f'"{headers["sources_hash"](csrc)}"'),
+    ],
     extra_compile_args=[
         "-std=gnu11",
         "-O3",

@@ -1,4 +1,4 @@
-"""What the extension and a library that it loads must have in common: the headers of what both read."""
+"""What the extension was built from: hashes that it keeps, so that others see whether they fit."""
 
 import hashlib
 from pathlib import Path
@@ -20,3 +20,10 @@ def fingerprint(csrc: Path) -> str:
     the headers that stand there now, fits only if the two are equal.
     """
     return hashlib.sha256(b"\0".join((csrc / name).read_bytes() for name in _HEADERS)).hexdigest()[:32]
+
+
+def sources_hash(csrc: Path) -> str:
+    """Return a hash of all C below the folder csrc; the extension keeps the one of its build (`hl_sources`)."""
+    files = sorted(csrc.rglob("*.[ch]"))
+    parts = (part for file in files for part in (str(file.relative_to(csrc)).encode(), file.read_bytes()))
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]

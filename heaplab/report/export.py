@@ -7,20 +7,7 @@ from typing import Any
 
 from heaplab import __version__
 from heaplab.lab import Comparison
-from heaplab.report.columns import COLUMNS
-
-_NAMES = (
-    "trace",
-    "allocator",
-    "language",
-    "seed",
-    "outcome",
-    "reason",
-    "events",
-    "events_done",
-    "processes",
-    "remote_frees",
-)
+from heaplab.lab.columns import COLUMNS, NAMES, row_of
 
 
 def as_dict(comparison: Comparison) -> dict[str, Any]:
@@ -51,9 +38,7 @@ def to_csv(comparison: Comparison) -> str:
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*_NAMES, *(column.key for column in COLUMNS)])
+    writer.writerow([*NAMES, *(column.key for column in COLUMNS)])
     for run in comparison.runs:
-        names = [getattr(run, name) for name in _NAMES]
-        values = [column.of(run) for column in COLUMNS]
-        writer.writerow([*names, *("" if value is None else value for value in values)])
+        writer.writerow(["" if value is None else value for value in row_of(run).values()])
     return out.getvalue()

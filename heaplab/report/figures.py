@@ -9,10 +9,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from heaplab.lab import Comparison, Run
+from heaplab.lab.columns import foreign_clock, rate
 from heaplab.lab.record import NATIVE
 from heaplab.native.playing import FINISHED
 from heaplab.report import style
-from heaplab.report.columns import foreign_clock, rate
 from heaplab.report.maps import Grid, pixels
 from heaplab.report.means import MEMS, UTILISATION, Summary
 

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.text import Text
 
 from heaplab import __version__
+from heaplab.lab.columns import COST, SPACE, percent, rate, short
 from heaplab.lab.course import Exam, Weight
 from heaplab.lab.grading import Grade, Grading, Marked
-from heaplab.report.columns import COST, SPACE, percent, rate, short
 from heaplab.report.sheets import Figures, Sheet, folded_legend, make_console, print_sheet
 from heaplab.report.tables import heading
 from heaplab.units import format_size

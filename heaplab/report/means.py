@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from heaplab.lab import Comparison, Run
+from heaplab.lab.columns import foreign_clock, percent, rate
 from heaplab.lab.metrics import geometric_mean
 from heaplab.lab.record import NATIVE
 from heaplab.native.playing import FINISHED
-from heaplab.report.columns import foreign_clock, percent, rate
 
 MODEL = "model"
 

@@ -15,9 +15,9 @@ from heaplab.allocators import Allocator
 from heaplab.kernel import Kernel
 from heaplab.kernel.syscalls import task_of
 from heaplab.lab import Comparison, HeapMap, Run
+from heaplab.lab.columns import COST, SPACE, Column, shown_columns
 from heaplab.process import Process
 from heaplab.report import style
-from heaplab.report.columns import COST, SPACE, Column, shown_columns
 from heaplab.report.means import Summary
 from heaplab.report.pictures import draw_spaces, process_tree
 from heaplab.report.pictures import heap as heap_picture

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from heaplab.files import replacing
 from heaplab.lab import Comparison, Run
+from heaplab.lab.columns import Column, shown_columns
 from heaplab.lab.record import NATIVE
 from heaplab.report import figures
-from heaplab.report.columns import Column, shown_columns
 from heaplab.report.means import MEMS, Summary
 from heaplab.report.tables import heading, legend, notes, remarks, settings_line, summary_rows
 

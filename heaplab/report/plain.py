@@ -11,8 +11,8 @@ from rich.console import Console
 
 from heaplab.lab import Comparison, HeapMap, Run, Timeline
 from heaplab.lab.attribution import Attribution
+from heaplab.lab.columns import COLUMNS, COST, SPACE
 from heaplab.native.playing import FINISHED
-from heaplab.report.columns import COLUMNS, COST, SPACE
 from heaplab.report.tables import show
 from heaplab.units import counted, format_size
 

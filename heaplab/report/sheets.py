@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from heaplab.report.columns import COST, SPACE
+from heaplab.lab.columns import COST, SPACE
 
 #: the width of what is not shown on a terminal: nothing is folded
 WIDE = 10_000

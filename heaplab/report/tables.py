@@ -7,10 +7,10 @@ from rich.text import Text
 
 from heaplab import __version__
 from heaplab.lab import Comparison, Run
+from heaplab.lab.columns import COST, Column, foreign_clock, shown_columns
+from heaplab.lab.columns import WIDE as UNRANKED
 from heaplab.lab.record import NATIVE
 from heaplab.native.playing import CRASHED, FAILED, FINISHED, HUNG, STOPPED
-from heaplab.report.columns import COST, Column, foreign_clock, shown_columns
-from heaplab.report.columns import WIDE as UNRANKED
 from heaplab.report.means import Summary
 from heaplab.report.sheets import Figures, Sheet, folded_legend, make_console, print_sheet
 from heaplab.report.verdict import verdict

@@ -8,8 +8,8 @@ import pytest
 
 from heaplab import lab
 from heaplab.lab import Comparison, Run
+from heaplab.lab.columns import percent
 from heaplab.lab.moments import Moments
-from heaplab.report.columns import percent
 from heaplab.report.onepage import page_text
 from heaplab.traces import Trace, synthetic
 from heaplab.units import format_size

@@ -6,7 +6,7 @@ import io
 import json
 
 from heaplab import report
-from heaplab.report.columns import COLUMNS
+from heaplab.lab.columns import COLUMNS
 
 
 def test_json_says_all_that_the_records_do(comparison):

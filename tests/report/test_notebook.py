@@ -7,7 +7,7 @@ import pytest
 
 from heaplab import Kernel, create, open_trace
 from heaplab.lab import HeapMap
-from heaplab.report.columns import COLUMNS, shown_columns
+from heaplab.lab.columns import COLUMNS, shown_columns
 from heaplab.report.notebook import live_curve
 from heaplab.traces import Ledger
 

@@ -13,7 +13,7 @@ import pytest
 
 from heaplab import report
 from heaplab.lab import Clock, HeapMap, Run
-from heaplab.report.columns import shown_columns
+from heaplab.lab.columns import shown_columns
 from heaplab.report.maps import Grid, pixels, png, shares
 from heaplab.report.onepage import page_text
 from heaplab.report.verdict import verdict

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from heaplab.lab import HeapMap, Timeline
+from heaplab.lab.columns import COLUMNS
 from heaplab.report import plain
-from heaplab.report.columns import COLUMNS
 
 
 def test_a_comparison_prints_as_its_tables(with_real):

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from heaplab import report
+from heaplab.lab.columns import COLUMNS, MORE, shown_columns
 from heaplab.lab.metrics import Mems, geometric_mean
-from heaplab.report.columns import COLUMNS, MORE, shown_columns
 from heaplab.report.means import MEANS, MEMS, UTILISATION, Summary
 from heaplab.report.sheets import WIDE, fold_name
 from heaplab.report.tables import LEGEND

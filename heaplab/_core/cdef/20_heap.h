@@ -92,6 +92,7 @@ typedef struct {
 typedef const hl_design *const *(*hl_written_fn)(const hl_machine_calls *calls, uint64_t *n);
 const hl_design *const *hl_designs_of(hl_written_fn library, uint64_t *n);
 extern const char hl_headers[];
+extern const char hl_sources[];
 
 const hl_design *hl_design_at(unsigned n);
 const hl_design *hl_design_usual(const hl_design *design);

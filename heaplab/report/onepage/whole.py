@@ -14,9 +14,9 @@ from typing import Any
 
 from heaplab.files import replacing
 from heaplab.lab import Comparison, Run
+from heaplab.lab.columns import Column, shown_columns
 from heaplab.pages import page as pages
 from heaplab.report import style
-from heaplab.report.columns import Column, shown_columns
 from heaplab.report.means import Mean, Summary
 from heaplab.report.onepage.curves import curves
 from heaplab.report.onepage.heaps import bars, maps, resident_bars

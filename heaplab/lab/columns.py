@@ -1,9 +1,13 @@
-"""The figures of a run that are shown as columns: their names, units, and how a number is written."""
+"""The figures of a run, one a column, wherever they are shown: names, units, and how a number is written.
+
+A table on a terminal, a CSV file and the frame of a sweep have the same figures under the same names.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from heaplab.lab import Comparison
+from heaplab.lab.compare import Comparison
 from heaplab.lab.attribution import PARTS
 from heaplab.lab.metrics import FreeSpace, Lines
 from heaplab.lab.record import NATIVE, Run
@@ -12,6 +16,21 @@ from heaplab.units import format_size
 
 #: MORE: for which tables have no room
 SPACE, COST, MORE = "space", "cost", "more"
+_OF_TIME = ("nanoseconds", "ns")
+
+#: what a row of figures begins with: fields of `Run`
+NAMES = (
+    "trace",
+    "allocator",
+    "language",
+    "seed",
+    "outcome",
+    "reason",
+    "events",
+    "events_done",
+    "processes",
+    "remote_frees",
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +54,11 @@ class Column:
     clock: bool = False
     optional: bool = False
     mark: Callable[[Run], str] = lambda run: ""
+
+    @property
+    def seconds(self) -> bool:
+        """Whether the figure is a time, which differs from run to run; all others are exact."""
+        return self.unit in _OF_TIME
 
     def of(self, run: Run) -> float | None:
         """The run's value; None when there is none, or nothing was measured."""
@@ -292,3 +316,8 @@ def shown_columns(comparison: Comparison) -> list[Column]:
         if column.group != MORE
         and (not column.optional or any(column.of(run) is not None for run in comparison.runs))
     ]
+
+
+def row_of(run: Run) -> dict[str, Any]:
+    """Return a run as one row: `NAMES`, then each column's figure by its key, None where there is none."""
+    return {name: getattr(run, name) for name in NAMES} | {column.key: column.of(run) for column in COLUMNS}
