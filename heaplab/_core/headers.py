@@ -23,7 +23,7 @@ def fingerprint(csrc: Path) -> str:
 
 
 def sources_hash(csrc: Path) -> str:
-    """Return a hash of all C below the folder csrc; the extension keeps the one of its build (`hl_sources`)."""
+    """Return a hash of all C below the folder csrc; the extension keeps that of its build (`hl_sources`)."""
     files = sorted(csrc.rglob("*.[ch]"))
     parts = (part for file in files for part in (str(file.relative_to(csrc)).encode(), file.read_bytes()))
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]

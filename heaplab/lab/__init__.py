@@ -12,12 +12,12 @@ from heaplab.lab.compare import (
     DEFAULT_MAX_SECONDS,
     Clock,
     Comparison,
-    Progress,
     compare,
     default_allocators,
 )
 from heaplab.lab.forking import ForkCost, fork_cost
 from heaplab.lab.moments import Moments
+from heaplab.lab.plan import Progress
 from heaplab.lab.record import HeapMap, Run, Seconds, Timeline
 from heaplab.lab.run import RAM, run
 

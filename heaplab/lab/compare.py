@@ -1,9 +1,8 @@
 """Many runs: every trace on every allocator, on the model in worker processes, then on real allocators."""
 
-import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from heaplab.allocators import Spec, names
-from heaplab.errors import DamagedTrace, UsageError
-from heaplab.lab.pool import News, Pool
-from heaplab.lab.real import Timing, real_runs
+from heaplab.errors import UsageError
+from heaplab.lab.plan import Planned, Progress, Tally, carry_out, count_workers, play, refuse_too_large
+from heaplab.lab.real import Timing
 from heaplab.lab.record import Run
-from heaplab.lab.room import fitting_jobs, host_memory, host_refusal, machine_refusal
+from heaplab.lab.room import host_memory
 from heaplab.lab.run import RAM
 from heaplab.lab.sources import Source, open_sources, placed
-from heaplab.lab.worker import Job
 from heaplab.native.peers import Peer, find_peers
-from heaplab.native.playing import CRASHED, HUNG, ROUNDS
+from heaplab.native.playing import ROUNDS
 from heaplab.outside import Outside, find_allocator, find_outside
 from heaplab.shown import html, text
 from heaplab.traces import Header, Trace
@@ -85,21 +83,6 @@ def default_allocators() -> list[str]:
     fits = ("fit=first:order=address", "fit=next", "fit=best", "fit=worst")
     others = (name for name in names("c") if name != "freelist")
     return [*(f"freelist:{fit}" for fit in fits), *others]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a comparison is.
-
-    events: done; of a run that is over all of its trace's, also those it did not come to.
-    total: events of all runs.  runs: that are over.  latest: the one that just ended, else None.
-    """
-
-    events: int
-    total: int
-    runs: int
-    planned: int
-    latest: Run | None
 
 
 def compare(
@@ -176,12 +159,10 @@ def compare(
             f"a replay without payloads is of the model alone: leave out {_listed(peers.values())}"
         )
     host = host_memory()
-    for source in sources:
-        if source.trace is not None and payload and specs:
-            header = source.trace.header
-            source.unread = machine_refusal(header, ram) or host_refusal(header, ram, host) or ""
+    if payload and specs:
+        refuse_too_large(sources, ram, host)
     width = len(entrants)
-    tally = _Tally(
+    tally = Tally(
         [source.trace.header.events if source.trace else 0 for source in sources for _ in entrants], progress
     )
     remarks = [remark for source in sources if source.trace for remark in source.trace.remarks]
@@ -190,31 +171,19 @@ def compare(
     try:
         with placed(sources):
             plan = [
-                _Planned(
-                    at * width + place,
-                    source,
-                    source.trace.header,
-                    spec,
-                    Job(source.path, str(spec), spec.language, options, max_seconds),
-                )
+                Planned(at * width + place, source, source.trace.header, spec, options, max_seconds)
                 for at, source in enumerate(sources)
-                if source.trace is not None
+                if source.trace is not None and not source.unread
                 for place, spec in enumerate(entrants)
                 if isinstance(spec, Spec)
             ]
-            plan = [planned for planned in plan if not planned.source.unread]
-            wanted = min(jobs or len(os.sched_getaffinity(0)), len(plan))
-            workers = fitting_jobs(wanted, [planned.header for planned in plan], ram, host, payload)
-            if workers < wanted:
-                remarks.append(
-                    f"{workers} run{'s' if workers > 1 else ''} at once, not {wanted}: this computer's "
-                    "memory may not suffice for more"
-                )
             if plan:
-                _carry_out(plan, workers, tally)
+                workers, few = count_workers(plan, jobs, ram, host, payload)
+                remarks += few
+                carry_out(plan, workers, tally)
         for at, source in enumerate(sources) if peers else ():
             numbers = [at * width + place for place in peers]
-            _play(source, list(peers.values()), numbers, tally, Timing(rounds, latency), options, max_seconds)
+            play(source, list(peers.values()), numbers, tally, Timing(rounds, latency), options, max_seconds)
         clocks = _clocks(sources, tally.runs.values()) if walks else {}
     except KeyboardInterrupt:
         interrupted = True
@@ -252,123 +221,6 @@ def _asked(each: str | Peer) -> str | Peer:
         return each
     name = each.strip()
     return find_outside(name) or name
-
-
-class _Tally:
-    """The records of the runs that are over, by their numbers, and how far the others are.
-
-    events: of each run to come, by number.  progress: told whenever something changes.
-    """
-
-    def __init__(self, events: Sequence[int], progress: Callable[[Progress], None]) -> None:
-        self.runs: dict[int, Run] = {}
-        self._events = events
-        self._done = [0] * len(events)
-        self._progress = progress
-
-    def advance(self, number: int, events: int) -> None:
-        """Run `number` has carried out so many events."""
-        self._done[number] = events
-        self._tell(None)
-
-    def finish(self, number: int, run: Run | None) -> None:
-        """Run `number` is over, and has this record; None: it cannot be made."""
-        if run is not None:
-            self.runs[number] = run
-        self._done[number] = self._events[number]
-        self._tell(run)
-
-    def _tell(self, latest: Run | None) -> None:
-        self._progress(
-            Progress(sum(self._done), sum(self._events), len(self.runs), len(self._events), latest)
-        )
-
-
-@dataclass(frozen=True)
-class _Planned:
-    """A run to come on the model: its number, its trace, and the job that makes it."""
-
-    number: int
-    source: Source
-    header: Header
-    spec: Spec
-    job: Job
-
-    def lost(self, outcome: str, reason: str, events_done: int = 0) -> Run:
-        """The record when the job took its worker along."""
-        return Run.lost(
-            trace=self.source.label,
-            events=self.header.events,
-            events_done=events_done,
-            allocator=str(self.spec),
-            language=self.spec.language,
-            seed=self.job.options["seed"],
-            outcome=outcome,
-            reason=reason,
-        )
-
-    def record(self, news: News) -> Run:
-        """The record that the news are about."""
-        if news.what == "run":
-            run: Run = news.value
-            return replace(run, trace=self.source.label)
-        if news.what == "hung":
-            return self.lost(HUNG, *news.value)
-        return self.lost(CRASHED, news.value)
-
-
-def _carry_out(plan: list[_Planned], workers: int, tally: _Tally) -> None:
-    """Do all of the plan in worker processes, but for the traces that cannot be read."""
-    begun: list[_Planned] = []
-
-    def jobs() -> Iterator[Job]:
-        for planned in plan:
-            if planned.source.unread:  # as another run of it has found
-                tally.finish(planned.number, None)
-            else:
-                begun.append(planned)
-                yield planned.job
-
-    with Pool(workers) as pool:
-        for news in pool.run(jobs()):
-            planned = begun[news.job]
-            if news.what == "progress":
-                tally.advance(planned.number, news.value)
-            elif news.what == "unread":
-                planned.source.unread = news.value
-                tally.finish(planned.number, None)
-            else:
-                tally.finish(planned.number, planned.record(news))
-
-
-def _play(
-    source: Source,
-    peers: Sequence[Peer],
-    numbers: Sequence[int],
-    tally: _Tally,
-    timing: Timing,
-    options: Mapping[str, Any],
-    max_seconds: float | None,
-) -> None:
-    """Do the runs of these numbers, of a trace on real allocators, unless the trace cannot be read."""
-    if source.trace is not None and not source.unread:
-        try:
-            real = real_runs(
-                source.trace,
-                peers,
-                timing,
-                seed=options["seed"],
-                max_seconds=max_seconds,
-                max_mems=options["max_mems"],
-                progress=lambda place, done: tally.advance(numbers[place], done),
-            )
-            for number, run in zip(numbers, real, strict=True):
-                tally.finish(number, replace(run, trace=source.label))
-        except DamagedTrace as error:
-            source.unread = str(error)
-    if source.unread:
-        for number in numbers:
-            tally.finish(number, None)
 
 
 def _clocks(sources: Iterable[Source], runs: Iterable[Run]) -> dict[str, Clock]:

@@ -38,7 +38,7 @@ class News:
 
 
 class _Worker:
-    """One worker process, and the job it has.
+    """One worker process, and the job it has: its number, and what was given.
 
     ready: it has loaded the package.  told: what it writes to standard error.
     """
@@ -58,13 +58,14 @@ class _Worker:
             )
         self.ready = False
         self.job: int | None = None
+        self.given: Job | None = None
 
     def end(self) -> None:
         self.process.kill()
         self._bury()
 
     def last_words(self) -> tuple[str, str]:
-        """Wait for the process to end by itself: return "crash" or "hung", and how it ended."""
+        """Wait for the process to end by itself: return "crash", "killed" or "hung", and how it ended."""
         status = self.process.wait()
         self.told.seek(0)
         text = self.told.read().decode(errors="replace").strip()
@@ -74,7 +75,8 @@ class _Worker:
         how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
         words = text.rpartition("\n")[2].strip()[:_LAST_WORDS]
         last = "".join(char if char.isprintable() else " " for char in words)
-        return "crash", f"its process {how}" + (f": {last}" if last else "")
+        what = "killed" if status == -signal.SIGKILL else "crash"
+        return what, f"its process {how}" + (f": {last}" if last else "")
 
     def _bury(self) -> None:
         self.process.wait()
@@ -83,12 +85,17 @@ class _Worker:
 
 
 class Pool:
-    """Up to `size` workers; use it in a `with`, whose end kills those still at work."""
+    """Up to `size` workers; use it in a `with`, whose end kills those still at work.
+
+    SIGKILL comes from outside: from a person, or from a computer short of memory.  So a job whose worker it
+    ends is done once more.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._workers: dict[Connection, _Worker] = {}
         self._can_start = False
+        self._repeated: set[int] = set()
 
     def __enter__(self) -> "Pool":
         return self
@@ -112,6 +119,12 @@ class Pool:
                 news = self._hear(worker)
                 if news is None:
                     continue
+                if news.what == "killed":
+                    del self._workers[worker.connection]
+                    self._repeated.add(news.job)
+                    assert worker.given is not None
+                    self._begin(_Worker(), news.job, worker.given)
+                    continue
                 if news.what != "progress":
                     del self._workers[worker.connection]
                     self._give(_Worker() if news.what in ("crash", "hung") else worker, waiting)
@@ -119,13 +132,19 @@ class Pool:
 
     def _give(self, worker: _Worker, waiting: Iterator[tuple[int, Job]]) -> None:
         """Give the worker its next job, or let it go when there is none."""
-        worker.job, job = next(waiting, (None, None))
-        with suppress(BrokenPipeError):  # it died early: heard of in _hear
-            worker.connection.send(job)
-        if job is None:
+        number, job = next(waiting, (None, None))
+        if number is None or job is None:
+            with suppress(BrokenPipeError):
+                worker.connection.send(None)
             worker.end()
         else:
-            self._workers[worker.connection] = worker
+            self._begin(worker, number, job)
+
+    def _begin(self, worker: _Worker, number: int, job: Job) -> None:
+        worker.job, worker.given = number, job
+        with suppress(BrokenPipeError):  # it died early: heard of in _hear
+            worker.connection.send(job)
+        self._workers[worker.connection] = worker
 
     def _hear(self, worker: _Worker) -> News | None:
         """Take a message of the worker's; None for one that is not about its job."""
@@ -138,6 +157,8 @@ class Pool:
                 raise HeaplabError(f"a worker cannot start: {why}") from None
             if what == "hung":
                 return News(worker.job, what, (why, 0))
+            if what == "killed":
+                what = "crash" if worker.job in self._repeated else what
             return News(worker.job, what, why if worker.ready else f"its worker cannot start: {why}")
         if what == "ready":
             worker.ready = self._can_start = True

@@ -62,25 +62,48 @@ def _open(what: str | Path | Trace, lenient: bool) -> Source:
     return Source(what, trace, trace.header.name)
 
 
+class Placing:
+    """A folder where traces lie for workers to open, until the end of the `with`."""
+
+    def __enter__(self) -> "Placing":
+        self._folder = tempfile.TemporaryDirectory(prefix="heaplab-")
+        self._placed = 0
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._folder.cleanup()
+
+    def place(self, source: Source) -> None:
+        """Give a trace a `path` that a worker opens.
+
+        What is in memory, or slow to read, is written to a file first.  A trace that cannot be is unread.
+        """
+        trace = source.trace
+        if trace is None or source.unread or source.path:
+            return
+        source.path = trace.source
+        in_memory = isinstance(source.given, Trace)
+        if in_memory or not (trace.source in corpus.names() or trace.source.endswith(".hlt")):
+            self._placed += 1
+            source.path = str(Path(self._folder.name, f"{self._placed}.hlt"))
+            try:
+                _copy(trace, source.path)
+            except UsageError as error:
+                source.unread = str(error)
+
+    def remove(self, source: Source) -> None:
+        """Delete what was written for a trace that no worker opens any more."""
+        if Path(source.path).parent == Path(self._folder.name):
+            Path(source.path).unlink(missing_ok=True)
+        source.path = ""
+
+
 @contextmanager
 def placed(sources: Sequence[Source]) -> Iterator[None]:
-    """Give every trace a `path` that a worker opens, until the end of the `with`.
-
-    What is in memory, or slow to read, is written to a file first.  A trace that cannot is unread.
-    """
-    with tempfile.TemporaryDirectory(prefix="heaplab-") as folder:
-        for number, source in enumerate(sources):
-            trace = source.trace
-            if trace is None or source.unread:
-                continue
-            source.path = trace.source
-            in_memory = isinstance(source.given, Trace)
-            if in_memory or not (trace.source in corpus.names() or trace.source.endswith(".hlt")):
-                source.path = str(Path(folder, f"{number}.hlt"))
-                try:
-                    _copy(trace, source.path)
-                except UsageError as error:
-                    source.unread = str(error)
+    """Give every trace its place, until the end of the `with`."""
+    with Placing() as placing:
+        for source in sources:
+            placing.place(source)
         yield
 
 
