@@ -1,6 +1,7 @@
 """The laboratory: traces through allocators, measured.
 
 compare(traces, allocators)   many runs, in worker processes -> Comparison
+sweep(traces, allocators)     a grid of runs, each made once and kept -> Sweep
 run(trace, allocator)         one run, in this process -> Run
 Moments(trace, allocator)     any moment of a run, and a log of all its events
 fork_cost(trace, allocator)   the pages copied after forks, by whose write -> ForkCost
@@ -20,6 +21,7 @@ from heaplab.lab.moments import Moments
 from heaplab.lab.plan import Progress
 from heaplab.lab.record import HeapMap, Run, Seconds, Timeline
 from heaplab.lab.run import RAM, run
+from heaplab.lab.sweeping.sweep import Sweep, sweep
 
 __all__ = [
     "DEFAULT_MAX_MEMS",
@@ -33,9 +35,11 @@ __all__ = [
     "Progress",
     "Run",
     "Seconds",
+    "Sweep",
     "Timeline",
     "compare",
     "default_allocators",
     "fork_cost",
     "run",
+    "sweep",
 ]

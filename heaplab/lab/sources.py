@@ -51,15 +51,25 @@ def open_sources(given: Sequence[str | Path | Trace], *, lenient: bool = False) 
 
 
 def _open(what: str | Path | Trace, lenient: bool) -> Source:
+    source = Source(what, None, "" if isinstance(what, Trace) else os.fspath(what))
+    open_source(source, lenient=lenient)
+    if source.trace is not None:
+        source.label = source.trace.header.name
+    return source
+
+
+def open_source(source: Source, *, lenient: bool = False) -> None:
+    """Open a source's trace; one that cannot be opened is unread."""
+    what = source.given
     if isinstance(what, Trace):
-        return Source(what, what, what.header.name)
+        source.trace = what
+        return
     try:
-        trace = open_trace(what, lenient=lenient)
+        source.trace = open_trace(what, lenient=lenient)
     except UsageError as error:
-        return Source(what, None, os.fspath(what), str(error))
+        source.unread = str(error)
     except OSError as error:
-        return Source(what, None, os.fspath(what), f"{os.fspath(what)}: {error.strerror or error}")
-    return Source(what, trace, trace.header.name)
+        source.unread = f"{os.fspath(what)}: {error.strerror or error}"
 
 
 class Placing:

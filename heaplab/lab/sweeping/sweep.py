@@ -1,0 +1,365 @@
+"""A sweep: every cell of a grid is run once, kept at once, and never again."""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heaplab import __version__
+from heaplab.allocators import Spec
+from heaplab.errors import UsageError
+from heaplab.lab.columns import row_of
+from heaplab.lab.compare import DEFAULT_MAX_MEMS, DEFAULT_MAX_SECONDS
+from heaplab.lab.plan import Planned, Progress, Tally, carry_out, count_workers, play, refuse_too_large
+from heaplab.lab.real import Timing
+from heaplab.lab.record import Run
+from heaplab.lab.room import host_memory
+from heaplab.lab.run import RAM
+from heaplab.lab.sources import Placing, Source, open_source
+from heaplab.lab.sweeping.grid import Grid, Point
+from heaplab.lab.sweeping.identity import code_of, content_of, key_of, own_code
+from heaplab.lab.sweeping.store import Row, Store, table_of
+from heaplab.native.peers import Peer, find_peers
+from heaplab.native.playing import ROUNDS
+from heaplab.outside import find_allocator, find_outside
+from heaplab.shown import text
+from heaplab.traces import Trace
+from heaplab.units import counted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WORKLOAD = "workload:"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The finished cells of a grid, in its order: trace by trace, seed by seed, then the allocators.
+
+    parameters: of the grid.  planned: cells that the grid has.  found: cells that the store had already.
+    unread: of each trace without cells, a sentence that says why.  left_out: a sentence for each real
+    allocator that is not installed.
+    """
+
+    rows: tuple[Row, ...]
+    parameters: tuple[str, ...]
+    planned: int
+    found: int = 0
+    interrupted: bool = False
+    unread: Mapping[str, str] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    def frame(self) -> "pd.DataFrame":
+        """Return the cells as a tidy pandas DataFrame: a row a cell, a column a parameter or figure.
+
+        Raises: UsageError without pandas.
+        """
+        return frame_of(self.rows)
+
+    def __repr__(self) -> str:
+        cut = ", interrupted" if self.interrupted else ""
+        return f"<Sweep of {counted(self.planned, 'cell')}: {len(self.rows)} finished{cut}>"
+
+    def __str__(self) -> str:
+        return text(self, "heaplab.report.plain:sweep_text")
+
+
+def frame_of(rows: Iterable[Row]) -> "pd.DataFrame":
+    """Return cells as a tidy DataFrame.  Raises: UsageError without pandas or pyarrow."""
+    try:
+        import pandas  # noqa: F401, PLC0415 - slow, and an extra
+    except ImportError:
+        raise UsageError("a frame needs pandas: install heaplab[lab]") from None
+    frame: pd.DataFrame = table_of(rows).to_pandas()
+    return frame
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One cell: its place in the grid, its trace and allocator, and the key of its result.
+
+    options: what `run` takes.
+    """
+
+    number: int
+    point: Point
+    source: Source
+    allocator: Spec | Peer
+    options: Mapping[str, Any]
+    key: str
+    code: str
+
+    def row(self, run: Run) -> Row:
+        """The record of the cell's run, as it is kept."""
+        point = self.point
+        return Row(self.key, dict(point.parameters), {**row_of(run), "heaplab": __version__}, self.code)
+
+
+def sweep(
+    traces: Sequence[str | Path | Trace],
+    allocators: Iterable[str] = (),
+    *,
+    seeds: Iterable[int] = (1,),
+    store: str | os.PathLike[str] | None = None,
+    cluster: str | None = None,
+    language: str = "c",
+    native: Iterable[str] = (),
+    max_mems: int | None = DEFAULT_MAX_MEMS,
+    max_seconds: float | None = DEFAULT_MAX_SECONDS,
+    verify: bool = True,
+    payload: bool = True,
+    ram: int | str = RAM,
+    jobs: int | None = None,
+    rounds: int = ROUNDS,
+    latency: bool = False,
+    progress: Callable[[Progress], None] = lambda progress: None,
+    **grid: Any,
+) -> Sweep:
+    """Run every trace on every allocator for all values of all parameters and all seeds.
+
+    traces: what `compare` takes; workloads too.  allocators: specs in `language`, or allocators from outside.
+    Both may have `{name}` in their text, where the values stand that `grid` gives for the name.
+    seeds: of the kernel's placement, and of workloads whose text has no seed of its own; `{seed}` works too.
+    store: a directory in which each cell is kept as soon as it is finished, in Parquet; a cell that is there
+    with equal content of trace and code, parameters and options is not run again.  None: nothing is kept.
+    cluster: the address of a Dask scheduler, whose workers do the cells of the model.
+    native: real allocators, timed when nothing else runs.  The other arguments are those of `compare`.
+    A cell that fails, crashes, or does not end is a row, with outcome and reason.  Ctrl-C ends the sweep:
+    what is finished is returned, marked as interrupted.
+    Raises: UsageError for an empty grid, an unknown allocator, a store of another version or of others'
+    files, a full disk, a cluster that goes away; cells that were finished are in the store then.
+
+    >>> from heaplab.traces import synthetic
+    >>> found = sweep([synthetic(500)], ["freelist:fit={fit}", "rbtree"], fit=["first", "best"])
+    >>> found.frame()[["allocator", "fit", "peak_live_bytes", "outcome"]]
+                allocator    fit  peak_live_bytes   outcome
+    0  freelist:fit=first  first            ...  finished
+    1   freelist:fit=best   best            ...  finished
+    2              rbtree   None            ...  finished
+    """
+    if rounds < 1:
+        raise UsageError(f"rounds={rounds}: a time needs one round at least")
+    if max_seconds is not None and not 0 < max_seconds < threading.TIMEOUT_MAX / 4:
+        raise UsageError(f"max_seconds={max_seconds} is no time to wait: give seconds above 0, or None")
+    verify = verify and payload
+    options = {"verify": verify, "payload": payload, "max_mems": max_mems, "ram": ram}
+    whole = Grid.of([_label(each) for each in traces], allocators, native, seeds, grid)
+    setting = _Setting(traces, language, options, max_seconds, Timing(rounds, latency))
+    cells, left_out = setting.cells(whole)
+    if not cells:
+        raise UsageError("; ".join(["there is nothing to sweep", *left_out]))
+    work = _Work(cells, setting, jobs, cluster, progress)
+    if store is None:
+        work.do({}, lambda row: None)
+    else:
+        with Store(store) as kept:
+            known = {cell.key: kept.rows[cell.key] for cell in cells if cell.key in kept.rows}
+            renamed = [
+                cell for cell in cells if cell.key in known and work.names_differ(cell, known[cell.key])
+            ]
+            if renamed:
+                kept.add(*(work.named(cell, known[cell.key]) for cell in renamed))
+            work.do(known, kept.add)
+    return Sweep(
+        tuple(work.rows[cell.number] for cell in cells if cell.number in work.rows),
+        tuple(whole.values),
+        len(cells),
+        work.found,
+        work.interrupted,
+        {cell.source.label: cell.source.unread for cell in cells if cell.source.unread},
+        tuple(left_out),
+        tuple(work.remarks),
+    )
+
+
+def _label(trace: str | Path | Trace) -> str:
+    """What a trace is called in the grid: its text; of one in memory its name."""
+    return trace.header.name if isinstance(trace, Trace) else os.fspath(trace)
+
+
+@dataclass
+class _Setting:
+    """What all cells of a sweep have in common."""
+
+    given: Sequence[str | Path | Trace]
+    language: str
+    options: Mapping[str, Any]
+    max_seconds: float | None
+    timing: Timing
+    _sources: dict[tuple[str, int], Source] = field(default_factory=dict)
+
+    def cells(self, grid: Grid) -> tuple[list[_Cell], list[str]]:
+        """Return the cells of a grid, and why real allocators are left out."""
+        own, texts = own_code(), {False: self._find, True: self._find_real}
+        found: dict[tuple[str, bool], tuple[Spec | Peer | None, str]] = {}
+        contents: dict[int, str] = {}
+        left_out: list[str] = []
+        cells: list[_Cell] = []
+        keys: set[tuple[str, str]] = set()
+        for point in grid.points():
+            named = (point.allocator, point.native)
+            if named not in found:
+                allocator, why = texts[point.native](point.allocator)
+                left_out += why
+                found[named] = allocator, code_of(allocator) if allocator else ""
+            allocator, code = found[named]
+            if allocator is None:
+                continue
+            source, content = self._source(point, contents)
+            options = {**self.options, "seed": point.seed}
+            timed = [self.timing.rounds, self.timing.latency]
+            how = timed if isinstance(allocator, Peer) else [allocator.language]
+            key = key_of(content, str(allocator), how, options, self.max_seconds, [own, code])
+            if (key, source.label) in keys:
+                raise UsageError(f"the cell of {source.label} on {point.allocator} is given twice")
+            keys.add((key, source.label))
+            code = key_of(own, code)[:12]
+            cells.append(_Cell(len(cells), point, source, allocator, options, key, code))
+        return cells, left_out
+
+    def _find(self, text: str) -> tuple[Spec | Peer | None, list[str]]:
+        return find_allocator(text.strip(), self.language), []
+
+    def _find_real(self, text: str) -> tuple[Spec | Peer | None, list[str]]:
+        peers, left_out = find_peers([find_outside(text.strip()) or text.strip()])
+        return (peers[0] if peers else None), left_out
+
+    def _source(self, point: Point, contents: dict[int, str]) -> tuple[Source, str]:
+        """The trace of a point, not opened yet, and its content; cells with equal ones share the source."""
+        given = self.given[point.place]
+        what = given if isinstance(given, Trace) else _seeded(point.trace, point.seed)
+        text = point.trace if isinstance(what, Trace) else what
+        shared = self._sources.setdefault((text, point.place), Source(what, None, point.trace))
+        if id(shared) not in contents:
+            contents[id(shared)] = content_of(what)
+        return shared, contents[id(shared)]
+
+
+def _seeded(label: str, seed: int) -> str:
+    """The text that opens a trace: a workload without a seed has the cell's."""
+    text = label.replace("{seed}", str(seed))
+    is_unseeded = text.startswith(WORKLOAD) and ":seed=" not in text.replace(WORKLOAD, ":", 1)
+    return f"{text}:seed={seed}" if is_unseeded else text
+
+
+class _Work:
+    """The cells of a sweep on their way.  rows: of the finished ones, by the cells' numbers."""
+
+    def __init__(
+        self,
+        cells: Sequence[_Cell],
+        setting: _Setting,
+        jobs: int | None,
+        cluster: str | None,
+        progress: Callable[[Progress], None],
+    ) -> None:
+        self.cells = cells
+        self.setting = setting
+        self.jobs = jobs
+        self.cluster = cluster
+        self.progress = progress
+        self.rows: dict[int, Row] = {}
+        self.found = 0
+        self.interrupted = False
+        self.remarks: list[str] = []
+
+    def names_differ(self, cell: _Cell, row: Row) -> bool:
+        """Whether a kept cell goes by other names in this grid."""
+        return self.named(cell, row) != row
+
+    def named(self, cell: _Cell, row: Row) -> Row:
+        """A kept cell under the names that it has in this grid."""
+        parameters = {**row.parameters, **cell.point.parameters}
+        return replace(row, parameters=parameters, figures={**row.figures, "trace": cell.point.trace})
+
+    def do(self, known: Mapping[str, Row], keep: Callable[[Row], None]) -> None:
+        """Run the cells that are not known; every one that is finished goes to `keep` at once."""
+        for cell in self.cells:
+            if cell.key in known:
+                row = known[cell.key]
+                figures = {**row.figures, "trace": cell.point.trace}
+                self.rows[cell.number] = replace(row, parameters=dict(cell.point.parameters), figures=figures)
+        self.found = len(self.rows)
+        missing = [cell for cell in self.cells if cell.number not in self.rows]
+        if not missing:
+            return
+
+        def keep_run(number: int, run: Run) -> None:
+            row = missing[number].row(run)
+            keep(row)
+            self.rows[missing[number].number] = row
+
+        try:
+            self._open(missing)
+            events = [cell.source.trace.header.events if cell.source.trace else 0 for cell in missing]
+            tally = Tally(events, self.progress, keep_run)
+            self._on_the_model(missing, tally)
+            self._on_real_ones(missing, tally)
+        except KeyboardInterrupt:
+            self.interrupted = True
+
+    def _open(self, missing: Sequence[_Cell]) -> None:
+        """Open the traces of these cells; those too large have no runs."""
+        sources = list({id(cell.source): cell.source for cell in missing}.values())
+        for source in sources:
+            open_source(source)
+        modelled = {id(cell.source) for cell in missing if isinstance(cell.allocator, Spec)}
+        if self.setting.options["payload"]:
+            large = [source for source in sources if id(source) in modelled]
+            refuse_too_large(large, self.setting.options["ram"], host_memory())
+
+    def _on_the_model(self, missing: Sequence[_Cell], tally: Tally) -> None:
+        plan = [
+            Planned(
+                number,
+                cell.source,
+                cell.source.trace.header,
+                cell.allocator,
+                cell.options,
+                self.setting.max_seconds,
+            )
+            for number, cell in enumerate(missing)
+            if isinstance(cell.allocator, Spec) and cell.source.trace and not cell.source.unread
+        ]
+        if not plan:
+            return
+        if self.cluster is not None:
+            from heaplab.lab.sweeping.cluster import carry_out_on  # noqa: PLC0415 - an extra
+
+            carry_out_on(self.cluster, plan, tally)
+            return
+        options = self.setting.options
+        workers, few = count_workers(plan, self.jobs, options["ram"], host_memory(), options["payload"])
+        self.remarks += few
+        with Placing() as placing:
+            carry_out(_placing(plan, workers, placing), workers, tally)
+
+    def _on_real_ones(self, missing: Sequence[_Cell], tally: Tally) -> None:
+        rounds: dict[tuple[int, int], list[int]] = {}
+        for number, cell in enumerate(missing):
+            if isinstance(cell.allocator, Peer):
+                rounds.setdefault((id(cell.source), cell.point.seed), []).append(number)
+        for numbers in rounds.values():
+            cells = [missing[number] for number in numbers]
+            peers = [cell.allocator for cell in cells if isinstance(cell.allocator, Peer)]
+            source, options = cells[0].source, cells[0].options
+            play(source, peers, numbers, tally, self.setting.timing, options, self.setting.max_seconds)
+
+
+def _placing(plan: Sequence[Planned], workers: int, placing: Placing) -> Iterator[Planned]:
+    """Yield the plan; each trace has its place from before its first run until others are being run.
+
+    The plan goes trace by trace.  When a run is asked for, all but the last `workers` ones are over.
+    """
+    latest: list[Source] = []
+    for planned in plan:
+        placing.place(planned.source)
+        latest.append(planned.source)
+        if len(latest) > workers + 1:
+            oldest = latest.pop(0)
+            if all(oldest is not source for source in latest):
+                placing.remove(oldest)
+        yield planned
