@@ -4,7 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.status import Status
+
+from heaplab.lab import Progress
 
 
 @contextmanager
@@ -19,3 +23,30 @@ def status_line(first: str, *, quiet: bool = False) -> Iterator[Callable[[str], 
         return
     with Status(first, console=console) as status:
         yield status.update
+
+
+@contextmanager
+def progress_bar(quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """Give what shows progress: a bar on standard error if that is a terminal, else nothing."""
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield lambda progress: None
+        return
+    bar = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[events]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("starting", total=None, events="")
+        yield lambda now: bar.update(
+            task,
+            completed=now.events,
+            total=now.total,
+            description=f"{now.runs} of {now.planned} runs",
+            events=f"{now.events:,} of {now.total:,} events",
+        )

@@ -1,19 +1,15 @@
 """`heaplab compare`: traces through allocators, side by side."""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 from heaplab import lab, report
 from heaplab.allocators.registry import LANGUAGES
 from heaplab.cli._moments import moments_at_peaks
 from heaplab.cli._outputs import demand_writable_file, demand_writable_folder
+from heaplab.cli._progress import progress_bar
 from heaplab.cli._suggestions import suggestions
 from heaplab.errors import UsageError
 from heaplab.files import replacing
@@ -141,7 +137,7 @@ def compare(
         demand_writable_file(option, path)
     one_page = report_path is not None and _is_page(report_path)
     (demand_writable_file if one_page else demand_writable_folder)("--report", report_path)
-    with _progress_bar(quiet) as show_progress:
+    with progress_bar(quiet) as show_progress:
         comparison = lab.compare(
             traces or corpus.names(),
             specs,
@@ -193,30 +189,3 @@ def _status(comparison: lab.Comparison) -> int:
         return INTERRUPTED
     failed = any(run.outcome in (FAILED, CRASHED, HUNG) for run in comparison.runs)
     return FOUND_WRONG if failed or comparison.unread else OK
-
-
-@contextmanager
-def _progress_bar(quiet: bool) -> Iterator[Callable[[lab.Progress], None]]:
-    """Give what shows progress: a bar on standard error if that is a terminal, else nothing."""
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        yield lambda progress: None
-        return
-    bar = Bar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[events]}"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task("starting", total=None, events="")
-        yield lambda now: bar.update(
-            task,
-            completed=now.events,
-            total=now.total,
-            description=f"{now.runs} of {now.planned} runs",
-            events=f"{now.events:,} of {now.total:,} events",
-        )

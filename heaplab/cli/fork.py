@@ -10,8 +10,8 @@ from heaplab.allocators.registry import LANGUAGES, parse_list
 from heaplab.cli._outputs import demand_writable_file
 from heaplab.cli._progress import status_line
 from heaplab.files import replacing
+from heaplab.lab.columns import SPACE
 from heaplab.lab.forking import Side, fork_cost
-from heaplab.report.columns import SPACE
 from heaplab.report.sheets import Figures, Sheet, make_console, print_sheet
 from heaplab.traces import Snapshot, Trace, open_trace, snapshotting
 from heaplab.units import counted, parse_size

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from heaplab.lab.compare import Comparison
 from heaplab.lab.attribution import PARTS
+from heaplab.lab.compare import Comparison
 from heaplab.lab.metrics import FreeSpace, Lines
 from heaplab.lab.record import NATIVE, Run
 from heaplab.native.playing import Latency, Times

@@ -140,17 +140,26 @@ def count_workers(
     ]
 
 
-def carry_out(plan: Iterable[Planned], workers: int, tally: Tally) -> None:
+def carry_out(
+    plan: Iterable[Planned],
+    workers: int,
+    tally: Tally,
+    over: Callable[[Planned], None] = lambda planned: None,
+) -> None:
     """Do all of the plan in worker processes, but for the traces that cannot be read.
 
-    The plan is gone through as workers become free.
+    The plan is gone through as workers become free.  over: called when a run is, whatever came of it.
     """
     begun: list[Planned] = []
+
+    def finish(planned: Planned, run: Run | None) -> None:
+        tally.finish(planned.number, run)
+        over(planned)
 
     def jobs() -> Iterator[Job]:
         for planned in plan:
             if planned.source.unread:  # as another run of it has found
-                tally.finish(planned.number, None)
+                finish(planned, None)
             else:
                 begun.append(planned)
                 yield planned.job
@@ -162,9 +171,9 @@ def carry_out(plan: Iterable[Planned], workers: int, tally: Tally) -> None:
                 tally.advance(planned.number, news.value)
             elif news.what == "unread":
                 planned.source.unread = news.value
-                tally.finish(planned.number, None)
+                finish(planned, None)
             else:
-                tally.finish(planned.number, planned.record(news))
+                finish(planned, planned.record(news))
 
 
 def play(

@@ -12,8 +12,8 @@ from statistics import fmean
 
 from heaplab.lab import Comparison, Run
 from heaplab.lab.attribution import OLD, Attribution, Pin
-from heaplab.lab.metrics import geometric_mean
 from heaplab.lab.columns import rate
+from heaplab.lab.metrics import geometric_mean
 from heaplab.lab.record import NATIVE
 from heaplab.report.means import HEAP, MEMS, RESIDENT, TIME, Mean, Summary
 from heaplab.units import counted, format_size

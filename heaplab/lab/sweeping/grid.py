@@ -43,7 +43,7 @@ class Point:
     """One trace and one allocator of a grid, with a seed.
 
     trace, allocator: the texts as filled.  place: of the trace's text among those given.
-    parameters: by which either was filled.
+    parameters: by which either was filled.  templates: of "trace" and "allocator".
     """
 
     trace: str
@@ -52,6 +52,7 @@ class Point:
     native: bool
     seed: int
     parameters: Mapping[str, Value]
+    templates: Mapping[str, Template]
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ class Grid:
                                 native,
                                 seed,
                                 parameters,
+                                {"trace": trace, "allocator": template},
                             )
 
     def _combinations(self, names: Sequence[str]) -> Iterator[dict[str, Value]]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from heaplab.errors import UsageError
 from heaplab.files import replacing
+from heaplab.lab.sweeping.grid import Template
 from heaplab.lab.sweeping.identity import SCHEMA
 from heaplab.units import counted
 
@@ -39,12 +40,14 @@ class Row:
 
     key: of what its result depends on.  parameters: of the grid, by name.
     figures: by the names of `heaplab.lab.columns.row_of`.  code: of heaplab and of the allocator, a hash.
+    templates: of "trace" and "allocator", the texts that parameters filled, while the grid is at hand.
     """
 
     key: str
     parameters: Mapping[str, Any]
     figures: Mapping[str, Any]
     code: str = ""
+    templates: Mapping[str, Template] = field(default_factory=dict, compare=False, repr=False)
 
     def flat(self, parameters: Iterable[str]) -> dict[str, Any]:
         """Return the row as one dictionary, with these parameters; None for those that it has not."""

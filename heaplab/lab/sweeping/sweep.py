@@ -1,7 +1,9 @@
 """A sweep: every cell of a grid is run once, kept at once, and never again."""
 
 import os
+import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,18 +22,23 @@ from heaplab.lab.run import RAM
 from heaplab.lab.sources import Placing, Source, open_source
 from heaplab.lab.sweeping.grid import Grid, Point
 from heaplab.lab.sweeping.identity import code_of, content_of, key_of, own_code
+from heaplab.lab.sweeping.statistics import Paired, mean_frame, means, paired
 from heaplab.lab.sweeping.store import Row, Store, table_of
 from heaplab.native.peers import Peer, find_peers
 from heaplab.native.playing import ROUNDS
 from heaplab.outside import find_allocator, find_outside
 from heaplab.shown import text
 from heaplab.traces import Trace
+from heaplab.traces.workload import Workload
+from heaplab.traces.workload.workload import PREFIX
 from heaplab.units import counted
 
 if TYPE_CHECKING:
     import pandas as pd
 
-WORKLOAD = "workload:"
+Given = str | Path | Trace | Workload
+#: of the text of a workload, its seed
+_SEED = re.compile(r":seed=\d+")
 
 
 @dataclass(frozen=True)
@@ -59,12 +66,34 @@ class Sweep:
         """
         return frame_of(self.rows)
 
+    def means(
+        self, metric: str, by: str | Sequence[str] = "allocator", *, geometric: bool = False
+    ) -> "pd.DataFrame":
+        """Return a DataFrame of means of a figure, with the intervals in which they lie in 95 of 100 cases.
+
+        metric: a column of the frame, or the ratio of two: "peak_heap_bytes/peak_live_bytes".
+        by: whose values have a row each: a column, or several.  The means are over the traces that all of
+        them finished, each the mean over its seeds; over the seeds, if there is one trace.
+        geometric: means of ratios.
+        Raises: UsageError for a name that is none; without scipy.
+        """
+        names = [by] if isinstance(by, str) else list(by)
+        return mean_frame(means(self.rows, metric, names, geometric=geometric), names)
+
+    def paired(self, metric: str, first: Any, second: Any, by: str = "allocator") -> Paired:
+        """Return how `second` differs from `first` in a figure, over the cells that are alike in all else.
+
+        Pairs leave out what traces differ in, so the interval is narrower than those of the two means.
+        Raises: UsageError as `means`, and when there are no such cells.
+        """
+        return paired(self.rows, metric, first, second, by)
+
     def __repr__(self) -> str:
         cut = ", interrupted" if self.interrupted else ""
         return f"<Sweep of {counted(self.planned, 'cell')}: {len(self.rows)} finished{cut}>"
 
     def __str__(self) -> str:
-        return text(self, "heaplab.report.plain:sweep_text")
+        return text(self, "heaplab.report.sweeps:sweep_text")
 
 
 def frame_of(rows: Iterable[Row]) -> "pd.DataFrame":
@@ -95,11 +124,18 @@ class _Cell:
     def row(self, run: Run) -> Row:
         """The record of the cell's run, as it is kept."""
         point = self.point
-        return Row(self.key, dict(point.parameters), {**row_of(run), "heaplab": __version__}, self.code)
+        figures = {**row_of(run), "heaplab": __version__}
+        return Row(self.key, dict(point.parameters), figures, self.code, point.templates)
+
+    def known_by(self, row: Row) -> Row:
+        """A row that was kept, under the names that this grid has for it."""
+        point = self.point
+        figures = {**row.figures, "trace": point.trace}
+        return replace(row, parameters=dict(point.parameters), figures=figures, templates=point.templates)
 
 
 def sweep(
-    traces: Sequence[str | Path | Trace],
+    traces: Sequence[Given],
     allocators: Iterable[str] = (),
     *,
     seeds: Iterable[int] = (1,),
@@ -157,11 +193,7 @@ def sweep(
     else:
         with Store(store) as kept:
             known = {cell.key: kept.rows[cell.key] for cell in cells if cell.key in kept.rows}
-            renamed = [
-                cell for cell in cells if cell.key in known and work.names_differ(cell, known[cell.key])
-            ]
-            if renamed:
-                kept.add(*(work.named(cell, known[cell.key]) for cell in renamed))
+            kept.add(*_renamed(cells, known))
             work.do(known, kept.add)
     return Sweep(
         tuple(work.rows[cell.number] for cell in cells if cell.number in work.rows),
@@ -175,27 +207,55 @@ def sweep(
     )
 
 
-def _label(trace: str | Path | Trace) -> str:
+def _label(trace: Given) -> str:
     """What a trace is called in the grid: its text; of one in memory its name."""
+    if isinstance(trace, Workload):
+        return _SEED.sub("", str(trace))
     return trace.header.name if isinstance(trace, Trace) else os.fspath(trace)
+
+
+def _seeded(given: Given, label: str, seed: int) -> Trace | str:
+    """What opens the trace of a cell with this seed.
+
+    A workload has the cell's seed, unless its text has one of its own.
+    """
+    if isinstance(given, Trace):
+        return given
+    if isinstance(given, Workload):
+        return given.trace(seed)
+    text = label.replace("{seed}", str(seed))
+    if text.endswith(".toml") and Path(text).is_file():
+        return Workload.load(text).trace(seed)
+    return f"{text}:seed={seed}" if text.startswith(PREFIX) and not _SEED.search(text) else text
+
+
+def _renamed(cells: Iterable[_Cell], known: Mapping[str, Row]) -> list[Row]:
+    """Rows that were kept under other names than this grid's, with the parameters that it adds."""
+    changed = []
+    for cell in cells:
+        if cell.key in known:
+            row = cell.known_by(known[cell.key])
+            row = replace(row, parameters={**known[cell.key].parameters, **row.parameters})
+            if row != known[cell.key]:
+                changed.append(row)
+    return changed
 
 
 @dataclass
 class _Setting:
     """What all cells of a sweep have in common."""
 
-    given: Sequence[str | Path | Trace]
+    given: Sequence[Given]
     language: str
     options: Mapping[str, Any]
     max_seconds: float | None
     timing: Timing
-    _sources: dict[tuple[str, int], Source] = field(default_factory=dict)
+    _sources: dict[tuple[int, str, int], tuple[Source, str]] = field(default_factory=dict)
 
     def cells(self, grid: Grid) -> tuple[list[_Cell], list[str]]:
         """Return the cells of a grid, and why real allocators are left out."""
         own, texts = own_code(), {False: self._find, True: self._find_real}
         found: dict[tuple[str, bool], tuple[Spec | Peer | None, str]] = {}
-        contents: dict[int, str] = {}
         left_out: list[str] = []
         cells: list[_Cell] = []
         keys: set[tuple[str, str]] = set()
@@ -208,7 +268,7 @@ class _Setting:
             allocator, code = found[named]
             if allocator is None:
                 continue
-            source, content = self._source(point, contents)
+            source, content = self._source(point)
             options = {**self.options, "seed": point.seed}
             timed = [self.timing.rounds, self.timing.latency]
             how = timed if isinstance(allocator, Peer) else [allocator.language]
@@ -227,22 +287,17 @@ class _Setting:
         peers, left_out = find_peers([find_outside(text.strip()) or text.strip()])
         return (peers[0] if peers else None), left_out
 
-    def _source(self, point: Point, contents: dict[int, str]) -> tuple[Source, str]:
-        """The trace of a point, not opened yet, and its content; cells with equal ones share the source."""
+    def _source(self, point: Point) -> tuple[Source, str]:
+        """The trace of a point, not opened yet, and its content; points that differ in no more share it."""
         given = self.given[point.place]
-        what = given if isinstance(given, Trace) else _seeded(point.trace, point.seed)
-        text = point.trace if isinstance(what, Trace) else what
-        shared = self._sources.setdefault((text, point.place), Source(what, None, point.trace))
-        if id(shared) not in contents:
-            contents[id(shared)] = content_of(what)
-        return shared, contents[id(shared)]
-
-
-def _seeded(label: str, seed: int) -> str:
-    """The text that opens a trace: a workload without a seed has the cell's."""
-    text = label.replace("{seed}", str(seed))
-    is_unseeded = text.startswith(WORKLOAD) and ":seed=" not in text.replace(WORKLOAD, ":", 1)
-    return f"{text}:seed={seed}" if is_unseeded else text
+        made = isinstance(given, Workload) or point.trace.endswith(".toml")
+        of_seed = point.seed if made or point.trace.startswith(PREFIX) or "{seed}" in point.trace else 0
+        at = (point.place, point.trace, of_seed)
+        if at not in self._sources:
+            what = _seeded(given, point.trace, point.seed)
+            content = content_of(what)
+            self._sources[at] = Source(what, None, point.trace), content
+        return self._sources[at]
 
 
 class _Work:
@@ -266,22 +321,11 @@ class _Work:
         self.interrupted = False
         self.remarks: list[str] = []
 
-    def names_differ(self, cell: _Cell, row: Row) -> bool:
-        """Whether a kept cell goes by other names in this grid."""
-        return self.named(cell, row) != row
-
-    def named(self, cell: _Cell, row: Row) -> Row:
-        """A kept cell under the names that it has in this grid."""
-        parameters = {**row.parameters, **cell.point.parameters}
-        return replace(row, parameters=parameters, figures={**row.figures, "trace": cell.point.trace})
-
     def do(self, known: Mapping[str, Row], keep: Callable[[Row], None]) -> None:
         """Run the cells that are not known; every one that is finished goes to `keep` at once."""
         for cell in self.cells:
             if cell.key in known:
-                row = known[cell.key]
-                figures = {**row.figures, "trace": cell.point.trace}
-                self.rows[cell.number] = replace(row, parameters=dict(cell.point.parameters), figures=figures)
+                self.rows[cell.number] = cell.known_by(known[cell.key])
         self.found = len(self.rows)
         missing = [cell for cell in self.cells if cell.number not in self.rows]
         if not missing:
@@ -335,7 +379,23 @@ class _Work:
         workers, few = count_workers(plan, self.jobs, options["ram"], host_memory(), options["payload"])
         self.remarks += few
         with Placing() as placing:
-            carry_out(_placing(plan, workers, placing), workers, tally)
+            self._carry_out(plan, workers, tally, placing)
+
+    def _carry_out(self, plan: Sequence[Planned], workers: int, tally: Tally, placing: Placing) -> None:
+        """Do the plan; each trace has its place from before its first run until its last one is over."""
+        left = Counter(id(planned.source) for planned in plan)
+
+        def placed() -> Iterator[Planned]:
+            for planned in plan:
+                placing.place(planned.source)
+                yield planned
+
+        def over(planned: Planned) -> None:
+            left[id(planned.source)] -= 1
+            if not left[id(planned.source)]:
+                placing.remove(planned.source)
+
+        carry_out(placed(), workers, tally, over)
 
     def _on_real_ones(self, missing: Sequence[_Cell], tally: Tally) -> None:
         rounds: dict[tuple[int, int], list[int]] = {}
@@ -347,19 +407,3 @@ class _Work:
             peers = [cell.allocator for cell in cells if isinstance(cell.allocator, Peer)]
             source, options = cells[0].source, cells[0].options
             play(source, peers, numbers, tally, self.setting.timing, options, self.setting.max_seconds)
-
-
-def _placing(plan: Sequence[Planned], workers: int, placing: Placing) -> Iterator[Planned]:
-    """Yield the plan; each trace has its place from before its first run until others are being run.
-
-    The plan goes trace by trace.  When a run is asked for, all but the last `workers` ones are over.
-    """
-    latest: list[Source] = []
-    for planned in plan:
-        placing.place(planned.source)
-        latest.append(planned.source)
-        if len(latest) > workers + 1:
-            oldest = latest.pop(0)
-            if all(oldest is not source for source in latest):
-                placing.remove(oldest)
-        yield planned

@@ -1,0 +1,92 @@
+"""A sweep as tables: means with intervals, what was not finished."""
+
+import io
+import math
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from heaplab.lab import Sweep
+from heaplab.lab.columns import COST, rate
+from heaplab.lab.sweeping.statistics import Mean, means
+from heaplab.lab.sweeping.store import Row
+from heaplab.native.playing import FINISHED
+from heaplab.report.plain import width
+from heaplab.report.sheets import Figures, Sheet, make_console, print_sheet
+from heaplab.units import counted
+
+#: what the table has means of: title, figure, how it is written
+_SHOWN = (
+    ("heap\n/ live", "peak_heap_bytes/peak_live_bytes", "{:.3f}".format),
+    ("resident\n/ live", "peak_resident_bytes/peak_live_bytes", "{:.3f}".format),
+    ("mems/op\nmean", "mems_mean", rate),
+    ("native\nns/op", "native_ns_per_op", rate),
+)
+#: failures that are told one by one
+_MOST_TOLD = 10
+
+
+def show_sweep(sweep: Sweep, console: Console | None = None) -> None:
+    """Print a sweep: geometric means by allocator with their intervals, and how cells ended otherwise."""
+    console = console or make_console()
+    found = f", {sweep.found:,} of them found" if sweep.found else ""
+    cut = ", interrupted" if sweep.interrupted else ""
+    title = f"{counted(len(sweep.rows), 'cell')} of {sweep.planned:,}{found}{cut}"
+    console.print(Text(title), style="bold")
+    if sweep.rows:
+        print_sheet(console, _sheet(sweep.rows), _notes(sweep))
+    for sentence in _remarks(sweep):
+        console.print(Text(sentence))
+
+
+def sweep_text(sweep: Sweep) -> str:
+    """The table of a sweep."""
+    out = io.StringIO()
+    show_sweep(sweep, Console(file=out, width=width(), highlight=False, color_system=None))
+    return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
+
+
+def _sheet(rows: Sequence[Row]) -> Sheet:
+    allocators = list(dict.fromkeys(str(row.figures["allocator"]) for row in rows))
+    ended = {name: [row for row in rows if row.figures["allocator"] == name] for name in allocators}
+    finished = [
+        f"{sum(row.figures['outcome'] == FINISHED for row in ended[name])} of {len(ended[name])}"
+        for name in allocators
+    ]
+    columns = [Figures("cells\nfinished", [Text(cell) for cell in finished], COST)]
+    for title, metric, form in _SHOWN:
+        of = {group[0]: mean for group, mean in means(rows, metric, ["allocator"], geometric=True).items()}
+        if any(mean.count and not math.isnan(mean.value) for mean in of.values()):
+            columns.append(Figures(title, [Text(_written(of.get(name), form)) for name in allocators], COST))
+    return Sheet(allocators, [""] * len(allocators), columns)
+
+
+def _written(mean: Mean | None, form: Callable[[float], str]) -> str:
+    """A mean with its interval."""
+    if mean is None or math.isnan(mean.value):
+        return "-"
+    if math.isnan(mean.low):
+        return form(mean.value)
+    return f"{form(mean.value)} [{form(mean.low)}, {form(mean.high)}]"
+
+
+def _notes(sweep: Sweep) -> list[str]:
+    found = [mean for mean in means(sweep.rows, "peak_heap_bytes", ["allocator"]).values() if mean.count]
+    if not found:
+        return []
+    over = counted(found[0].count, found[0].over)
+    interval = ", with 95 % intervals" if found[0].count > 1 else ""
+    return [f"geometric means over {over} that all have finished{interval}"]
+
+
+def _remarks(sweep: Sweep) -> list[str]:
+    failed = [row.figures for row in sweep.rows if row.figures["outcome"] != FINISHED]
+    told = [
+        f"! {row['allocator']} on {row['trace']}, seed {row['seed']}: {row['outcome']}: {row['reason']}"
+        for row in failed[:_MOST_TOLD]
+    ]
+    if len(failed) > _MOST_TOLD:
+        told.append(f"! and {len(failed) - _MOST_TOLD:,} more cells that did not finish")
+    unread = (f"! no cells: {sentence}" for sentence in sweep.unread.values())
+    return [*told, *unread, *sweep.remarks, *sweep.left_out]
