@@ -83,6 +83,16 @@ void play_host_fails(int error)
     play_end(HL_PLAY_HOST);
 }
 
+void ground_await_batch(void)
+{
+    char word = ',';
+    ssize_t n = write(descriptor(FD_OVER), &word, 1);
+    while (n == 1 && (n = read(STDIN_FILENO, &word, 1)) < 0 && errno == EINTR)
+        n = 1;
+    if (n != 1) /* nobody is there any more */
+        _exit(2);
+}
+
 static void on_signal(int signum, siginfo_t *info, void *context)
 {
     (void)context;

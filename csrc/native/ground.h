@@ -36,6 +36,8 @@ static inline hl_slot *slots_of(const hl_play_process *p) { return play_at(p->sl
 _Noreturn void play_fail(int why);
 _Noreturn void play_host_fails(int error);
 _Noreturn void play_end(int why);
+/* Says that the batch at hand is done, and waits for the next one, which Python tells by a byte of standard input. */
+void ground_await_batch(void);
 /* The block that a failure is about. */
 static inline void about(uint32_t id, uint64_t address, uint64_t size)
 {

@@ -8,5 +8,7 @@ int main(void)
 {
     if (player->pass < HL_PLAY_SPACE)
         play_timed();
+    if (player->pass == HL_PLAY_DUEL)
+        play_duel();
     play_space();
 }

@@ -13,6 +13,8 @@
  *                     time in the trace's order; memory is looked at after every event, payloads are verified
  *   HL_PLAY_WATCHED   as HL_PLAY_SPACE, on an allocator from outside whose references are counted and judged: what is
  *                     looked at is not memory but ../outside/watch.h
+ *   HL_PLAY_DUEL      as HL_PLAY_SPACE, but events come in batches: Python writes the next ones into the columns when it
+ *                     has seen in the slots where the blocks of the last ones lie.  One process, one thread
  *   HL_PLAY_EMPTY     the same without an allocator, on the addresses of HL_PLAY_FLOOR: all must be 0
  */
 #ifndef HL_NATIVE_PLAYER_H
@@ -23,7 +25,7 @@
 #include "../replay/events.h"
 #include "../replay/slots.h"
 
-enum { HL_PLAY_TIME = 0, HL_PLAY_FLOOR, HL_PLAY_LATENCY, HL_PLAY_SPACE, HL_PLAY_EMPTY, HL_PLAY_WATCHED };
+enum { HL_PLAY_TIME = 0, HL_PLAY_FLOOR, HL_PLAY_LATENCY, HL_PLAY_SPACE, HL_PLAY_EMPTY, HL_PLAY_WATCHED, HL_PLAY_DUEL };
 
 /* How aligned blocks are asked for; a library need not have all of them. */
 enum { HL_BY_MEMALIGN = 0, HL_BY_POSIX_MEMALIGN, HL_BY_ALIGNED_ALLOC, HL_BY_NONE };
@@ -94,7 +96,7 @@ typedef struct hl_player {
     uint64_t ticks_at, places_at;
     /* a struct calls of calls.h; a hl_watch; a process's slots, kept after event number `keep_after` */
     uint64_t calls_at, watch_at, kept_at, keep_after;
-    uint64_t events, processes;
+    uint64_t events, processes; /* HL_PLAY_DUEL: the events of the batch at hand, 0 after the last */
     uint32_t pass;
     uint32_t aligned; /* HL_BY_... */
     uint32_t threads; /* at once in one process, at most */

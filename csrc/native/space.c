@@ -566,3 +566,15 @@ void play_space(void)
     take_turns(&me, 1);
     play_end(HL_PLAY_DONE); /* never reached: a main thread does not end before its process */
 }
+
+/* A batch has MALLOC, FREE and REALLOC alone, of the only thread: nobody's turn ends. */
+void play_duel(void)
+{
+    self me;
+    begin(&me);
+    for (ground_await_batch(); player->events; ground_await_batch())
+        for (uint64_t row = 0; row < player->events; row++)
+            carry_out(&me, row);
+    close_down(&me);
+    play_end(HL_PLAY_DONE); /* never reached: to close down ends the pass */
+}

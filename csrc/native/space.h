@@ -18,4 +18,7 @@
 /* Carries out all events, or goes on after an exec, and ends the player. */
 _Noreturn void play_space(void);
 
+/* Carries out one batch of events after the other, and ends the player after the last. */
+_Noreturn void play_duel(void);
+
 #endif

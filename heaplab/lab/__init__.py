@@ -5,9 +5,11 @@ sweep(traces, allocators)     a grid of runs, each made once and kept -> Sweep
 run(trace, allocator)         one run, in this process -> Run
 Moments(trace, allocator)     any moment of a run, and a log of all its events
 fork_cost(trace, allocator)   the pages copied after forks, by whose write -> ForkCost
+adversary(function, allocator)  a function drives an allocator by the addresses that it sees -> Duel
 metrics                       what is measured, each quantity defined once
 """
 
+from heaplab.lab.adversaries import Duel, adversary
 from heaplab.lab.compare import (
     DEFAULT_MAX_MEMS,
     DEFAULT_MAX_SECONDS,
@@ -29,6 +31,7 @@ __all__ = [
     "RAM",
     "Clock",
     "Comparison",
+    "Duel",
     "ForkCost",
     "HeapMap",
     "Moments",
@@ -37,6 +40,7 @@ __all__ = [
     "Seconds",
     "Sweep",
     "Timeline",
+    "adversary",
     "compare",
     "default_allocators",
     "fork_cost",

@@ -17,7 +17,7 @@ from heaplab.traces import Trace
 
 @dataclass(frozen=True)
 class Timing:
-    """What is timed: rounds of clock-free passes, and with `latency` a pass with a clock around each call."""
+    """What is timed: so many clock-free passes, and with `latency` one with a clock around each call."""
 
     rounds: int
     latency: bool
@@ -62,7 +62,7 @@ def _add_times(
     stage: Stage, peers: Sequence[Peer], runs: list[Run], rounds: int, max_seconds: float | None
 ) -> None:
     places = [place for place, run in enumerate(runs) if run.outcome == FINISHED]
-    if not places or not stage.events:
+    if not (places and rounds and stage.events):
         return
     timed = play_times(stage, [peers[place] for place in places], rounds=rounds, max_seconds=max_seconds)
     for place, (end, times) in zip(places, timed, strict=True):

@@ -197,6 +197,13 @@ class Replay:
             row = int(self.raw.row)
             self._stretch(row, min(len(self._block), row + until - self.done, row + _STRETCH))
 
+    def feed(self, block: Block) -> None:
+        """Carry out events that the trace does not have: an adversary's, who saw the last addresses."""
+        if block is not self._block:
+            self._block, self._events = block, raw_events(block)
+        self.raw.row = 0
+        self.advance(self.done + len(block))
+
     def _stretch(self, _row: int, stop: int) -> None:
         """Carry out rows [_row, stop) of the block at hand, as far as nothing comes between."""
         self._settle(lib.hl_replay_run(self.raw, self._events, stop))

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from heaplab.errors import UsageError
 from heaplab.native.peers import NATURAL
 from heaplab.native.preloading import preloadable
 from heaplab.traces import NULL_ID, Block, Op, Trace
+from heaplab.traces.event import COLUMNS
 
 #: points of a timeline, as on the model
 SAMPLES = 500
@@ -47,7 +48,8 @@ _PLAYER_SPACE = 64 << 20  # addresses of the player, of its libraries and of its
 _CALLS_SIZE = 4096  # a struct calls without entries is far less
 _NEVER = 2**64 - 1
 
-_LOW = np.uint64(2**48 - 1)
+#: the bits of an address, or of a size, in a SLOT
+SLOT_ADDRESS = np.uint64(2**48 - 1)
 
 Array = npt.NDArray[Any]
 
@@ -103,10 +105,11 @@ class Pass:
 class Stage:
     """A trace in a file in memory, as the player maps it, until `close`.
 
+    blocks: room for so many that live at once, if not as many as the trace needs (see `duel`).
     Raises: UsageError for a damaged trace, or one with too many threads.
     """
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, blocks: int | None = None) -> None:
         self.trace = trace
         events = Block.join([Block.of([]), *trace])
         self.events = len(events)
@@ -129,6 +132,8 @@ class Stage:
             _write(self._file, self._offsets[f"{name}_at"], column)
         self._executed = int(np.count_nonzero(events.op == Op.EXEC))
         self._slot_count, self._slot_start, self._slots = _place_slots(events, trace.header.processes)
+        if blocks is not None:
+            self._slot_count, self._slots = np.array([blocks]), blocks
         self._processes = events.process
         peak = self._keep_after = min(trace.header.peak_index + 1, self.events)
         points = np.linspace(1, max(self.events, 1), min(SAMPLES, max(self.events, 1))).astype(np.uint64)
@@ -248,6 +253,27 @@ class Stage:
         memory[offsets["sample_at"] : offsets["sample_at"] + points * 8] = self._sample_at.tobytes()
         return memory
 
+    @contextmanager
+    def duel(self, library: Path | None, *, aligned: int, natural: int) -> Iterator["Partner"]:
+        """Start the player for the pass HL_PLAY_DUEL, and give what carries out batches.
+
+        The stage's trace says how long a batch may be: what its events are does not matter.
+        library, aligned, natural: as of `play`.
+        """
+        with _memory("player") as file, _memory("places") as places:
+            memory = self._lay_out(file, lib.HL_PLAY_DUEL, aligned, natural, Watching())
+            raw = ffi.cast("hl_player *", ffi.from_buffer(memory))
+            files = (file, self._file, places)
+            with self._started(library, files, None, subprocess.PIPE) as (process, over, told):
+                table = ffi.cast("hl_play_process *", ffi.cast("char *", raw) + raw.processes_at)
+                slots = np.frombuffer(memory, SLOT, int(table[0].slot_count), int(table[0].slots))
+                columns = mmap.mmap(self._file, 0)
+                rows = {
+                    name: np.frombuffer(columns, COLUMNS[name], self.events, self._offsets[f"{name}_at"])
+                    for name in ("op", "id", "size")
+                }
+                yield Partner(raw, slots, rows, process, over, told)
+
     def _run(
         self,
         raw: Any,
@@ -258,6 +284,20 @@ class Stage:
         confined: Limits | None,
     ) -> tuple[bool, int | None, str]:
         """Start the player and wait; return whether it hung, its status if it ended, and what it said."""
+        with self._started(library, files, confined, subprocess.DEVNULL) as (process, over, told):
+            hung = _watch(raw, process, over, max_seconds, progress)
+            status = _status(process, over)
+            _end(process)
+            return hung, status, _read(told)
+
+    @contextmanager
+    def _started(
+        self, library: Path | None, files: tuple[int, int, int], confined: Limits | None, stdin: int
+    ) -> Iterator[tuple["subprocess.Popen[bytes]", int, IO[bytes]]]:
+        """Start the player; give its process, the pipe that tells its end, and the file of what it says.
+
+        At the end of the `with` the process is ended.
+        """
         over, theirs = os.pipe()
         environment = {"HEAPLAB_BREAK": "kernel"}  # a design of ours grows by brk, as on the model
         if confined is None:
@@ -281,20 +321,15 @@ class Stage:
                     command,
                     pass_fds=[*files, theirs],
                     env=environment,
-                    stdin=subprocess.DEVNULL,
+                    stdin=stdin,
                     stdout=subprocess.DEVNULL,
                     stderr=told,
                     start_new_session=True,
                 )
             try:
-                hung = _watch(raw, process, over, max_seconds, progress)
-                status = _status(process, over)
+                yield process, over, told
             finally:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-            told.seek(0)
-            return hung, status, told.read(_MOST_TOLD).decode(errors="replace")
+                _end(process)
 
     def _with_room(self, limits: Limits, files: Sequence[int], library: Path) -> Limits:
         """What the player needs itself, beside what the library may have."""
@@ -311,13 +346,90 @@ class Stage:
         )
 
 
+class Partner:
+    """The player in the pass HL_PLAY_DUEL: carries out batches of events, and says where the blocks lie.
+
+    raw: its hl_player.  slots: address and size of every live block; see `SLOT`.
+    """
+
+    def __init__(
+        self,
+        raw: Any,
+        slots: Array,
+        columns: dict[str, Array],
+        process: "subprocess.Popen[bytes]",
+        over: int,
+        told: IO[bytes],
+    ) -> None:
+        self.raw = raw
+        self.slots = slots
+        self._columns = columns
+        self._process, self._over, self._told = process, over, told
+        self._begun = self._hung = False
+
+    def play(self, events: Block, max_seconds: float | None) -> bool:
+        """Carry out a batch; return False when the player has ended before the batch has, or hangs."""
+        for name, column in self._columns.items():
+            column[: len(events)] = getattr(events, name)
+        return self._offer(len(events), max_seconds)
+
+    def finish(self, max_seconds: float | None) -> Pass:
+        """End the pass, unless it has ended, and return what it leaves behind."""
+        if int(self.raw.why) == lib.HL_PLAY_RUNNING and not self._hung:
+            self._offer(0, max_seconds)
+        status = _status(self._process, self._over)
+        _end(self._process)
+        told = _read(self._told)
+        words, why, nothing = _last_words(told), int(self.raw.why), np.empty(0, SLOT)
+        return Pass(
+            None if why == lib.HL_PLAY_RUNNING else why,
+            _ended(status) + (f": {words}" if words else ""),
+            words,
+            self._hung,
+            _refusal(told),
+            ffi.new("hl_player *", self.raw[0]),
+            np.empty((0, 4), np.uint64),
+            np.empty(0, np.uint32),
+            None,
+            nothing,
+            nothing,
+        )
+
+    def _offer(self, events: int, max_seconds: float | None) -> bool:
+        """Say how many events there are, and wait until they are done; return False if that does not come."""
+        if not self._begun:
+            self._begun = True
+            if not self._asks(max_seconds):
+                return False
+        self.raw.events = events
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(b",")
+            self._process.stdin.flush()
+        return self._asks(max_seconds)
+
+    def _asks(self, max_seconds: float | None) -> bool:
+        """Wait until the player asks for a batch; return False when it has ended, or hangs."""
+        poll = select.poll()
+        poll.register(self._over, select.POLLIN)
+        seen, since = -1, time.monotonic()
+        while not poll.poll(_LOOK_EVERY * 1000):
+            row, now = int(self.raw.row), time.monotonic()
+            if row != seen:
+                seen, since = row, now
+            elif max_seconds is not None and now - since > max_seconds:
+                self._hung = True
+                return False
+        return os.read(self._over, 1) == b","
+
+
 def live_blocks(slots: Array) -> Array:
     """Return the blocks that live in a table of slots: rows (address, size, slot) in address order.
 
     >>> live_blocks(np.array([(0, 0), (0x4010, 24), (0x4000, 8)], SLOT)).tolist()
     [[16384, 8, 2], [16400, 24, 1]]
     """
-    address, size = slots["address"] & _LOW, slots["size"] & _LOW
+    address, size = slots["address"] & SLOT_ADDRESS, slots["size"] & SLOT_ADDRESS
     alive = np.flatnonzero(address)
     alive = alive[np.argsort(address[alive], kind="stable")]
     return np.stack((address[alive], size[alive], alive.astype(np.uint64)), axis=1).astype(np.int64)
@@ -345,6 +457,21 @@ def _watch(
         elif max_seconds is not None and now - since > max_seconds:
             return True
     return False
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End the player with all that came of it."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    if process.stdin is not None:
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+    process.wait()
+
+
+def _read(told: IO[bytes]) -> str:
+    told.seek(0)
+    return told.read(_MOST_TOLD).decode(errors="replace")
 
 
 def _status(process: "subprocess.Popen[bytes]", over: int) -> int | None:
