@@ -1,6 +1,7 @@
 """A buddy killer: blocks that a binary buddy rounds up most, and of each pair of buddies one that stays."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -26,6 +27,7 @@ class BuddyKiller:
     largest: int = 4096
     least: int = 256
     header: int = 8
+    name: ClassVar[str] = "buddy-killer"
 
     def __post_init__(self) -> None:
         for size in (self.largest, self.least):
@@ -54,6 +56,3 @@ class BuddyKiller:
         kept = np.zeros(len(blocks), np.bool_)
         kept[order[np.concatenate(([True], aligned[1:] != aligned[:-1]))]] = True
         return kept
-
-    def __str__(self) -> str:
-        return "buddy-killer"

@@ -1,6 +1,7 @@
 """A fragmenter for size classes: one block of each class stays in each span of memory."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,6 +28,7 @@ class Fragmenter:
     live: int = 1 << 20
     sizes: tuple[int, ...] = tuple(range(16, 129, 16))
     span: int = 4096
+    name: ClassVar[str] = "fragmenter"
 
     def __post_init__(self) -> None:
         if not self.sizes or min(self.sizes) < 1 or self.span < 1 or self.live < max(self.sizes):
@@ -42,6 +44,3 @@ class Fragmenter:
             stays[first] = True
             opponent.free_many(blocks[~stays])
             kept += size * len(first)
-
-    def __str__(self) -> str:
-        return "fragmenter"

@@ -163,7 +163,8 @@ def _found(allocator: str | Spec | Peer, language: str) -> Spec | Peer:
 
 
 def _name(function: Callable[[Opponent], Any]) -> str:
-    return str(getattr(function, "__name__", function))
+    named = getattr(function, "name", None) or getattr(function, "__name__", None)
+    return str(named or type(function).__name__)
 
 
 def _carry_out(function: Callable[[Opponent], Any], opponent: Opponent) -> None:

@@ -10,12 +10,24 @@ algorithm in N. Cohen and E. Petrank, Limitations of Partial Compaction: Towards
 """
 
 from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
 
 import numpy as np
 
 from heaplab.errors import UsageError
 from heaplab.lab.adversaries import bounds
 from heaplab.lab.adversaries.opponent import Blocks, Mask, Opponent
+
+
+def holding(blocks: Blocks, residue: int, step: int) -> Mask:
+    """Return which blocks hold a byte whose address is `residue` modulo `step`."""
+    return (residue - blocks.address) % step < blocks.size
+
+
+def in_the_way(blocks: Blocks, residue: int, step: int) -> int:
+    """Return how much room these blocks keep from blocks of `step` bytes, beyond their own."""
+    return int((step - blocks.size[holding(blocks, residue, step)]).sum())
 
 
 @dataclass(frozen=True)
@@ -37,6 +49,7 @@ class Robson:
     largest: int = 4096
     least: int = 64
     header: int = 8
+    name: ClassVar[str] = "robson"
 
     def __post_init__(self) -> None:
         for size in (self.largest, self.least):
@@ -58,10 +71,9 @@ class Robson:
         size = self.least
         while size < self.largest:
             size *= 2
-            residue = max(
-                (residue, residue + size // 2), key=lambda each: self._in_the_way(blocks, each, size)
-            )
-            kept = self._holding(blocks, residue, size)
+            whole = self._whole(blocks)
+            residue = max((residue, residue + size // 2), key=partial(in_the_way, whole, step=size))
+            kept = holding(whole, residue, size)
             opponent.free_many(blocks[~kept])
             blocks = blocks[kept]
             room = self.live - int(blocks.size.sum()) - self.header * len(blocks)
@@ -70,15 +82,6 @@ class Robson:
     def _ask(self, opponent: Opponent, size: int, count: int) -> Blocks:
         return opponent.malloc_many(np.full(count, size - self.header))
 
-    def _holding(self, blocks: Blocks, residue: int, size: int) -> Mask:
-        """Which blocks hold a byte whose address is `residue` modulo `size`."""
-        first = (residue - (blocks.address - self.header)) % size
-        return first < blocks.size + self.header
-
-    def _in_the_way(self, blocks: Blocks, residue: int, size: int) -> int:
-        """How much room the blocks keep from blocks of `size` bytes, beyond their own."""
-        kept = blocks[self._holding(blocks, residue, size)]
-        return int((size - self.header - kept.size).sum())
-
-    def __str__(self) -> str:
-        return "robson"
+    def _whole(self, blocks: Blocks) -> Blocks:
+        """The same with their headers."""
+        return Blocks(blocks.address - self.header, blocks.size + self.header, blocks.slot, blocks.serial)

@@ -1,0 +1,153 @@
+"""Ways to search: each proposes programs and is told their ratios, until the search says that it is over.
+
+hypothesis   draws programs, and drives towards larger ratios (hypothesis.target)
+genetic      a population that is crossed and mutated (NSGA-II of Optuna)
+climb        changes one thing in the best program so far, and goes on from what is no worse
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from random import Random
+from typing import Any, TypeVar
+
+from heaplab.errors import UsageError
+from heaplab.testing.worst.programs import Program, drawn, neighbour
+
+T = TypeVar("T")
+Score = Callable[[Program], float]
+
+#: of a genetic search
+_POPULATION = 20
+#: programs that a climb is content to find no better than; then it begins elsewhere
+_PATIENCE = 60
+#: more than any budget; a limit that is never reached
+_ENDLESS = 10**6
+
+
+class Spent(Exception):
+    """The budget of a method is spent: raised by a Score."""
+
+
+def hypothesis(
+    score: Score,
+    *,
+    live: int,
+    least: int,
+    largest: int,
+    seed: int,
+    start: Program | None,
+) -> None:
+    """Let Hypothesis draw programs, towards what `hypothesis.target` is told."""
+    try:
+        from hypothesis import HealthCheck, Phase, given, settings, target  # noqa: PLC0415 - an extra
+        from hypothesis import seed as seeded  # noqa: PLC0415
+        from hypothesis import strategies as st  # noqa: PLC0415
+    except ImportError:
+        raise _missing("hypothesis") from None
+
+    class Draws:
+        def __init__(self, data: Any) -> None:
+            self._data = data
+
+        def integer(self, name: str, low: int, high: int) -> int:
+            return int(self._data.draw(st.integers(low, high), label=name))
+
+        def among(self, name: str, options: tuple[T, ...]) -> T:
+            chosen: T = self._data.draw(st.sampled_from(options), label=name)
+            return chosen
+
+    @seeded(seed)
+    @settings(
+        max_examples=_ENDLESS,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.target],
+        suppress_health_check=list(HealthCheck),
+        print_blob=False,
+        report_multiple_bugs=False,
+    )
+    @given(st.data())
+    def propose(data: Any) -> None:
+        target(score(drawn(Draws(data), live, least, largest)), label="ratio")
+
+    with suppress(Spent):
+        propose()
+
+
+def genetic(
+    score: Score,
+    *,
+    live: int,
+    least: int,
+    largest: int,
+    seed: int,
+    start: Program | None,
+) -> None:
+    """Let Optuna's NSGA-II cross and mutate programs."""
+    try:
+        import optuna  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise _missing("optuna") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = optuna.samplers.NSGAIISampler(population_size=_POPULATION, seed=seed)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+
+    class Suggests:
+        def __init__(self, trial: Any) -> None:
+            self._trial = trial
+
+        def integer(self, name: str, low: int, high: int) -> int:
+            return int(self._trial.suggest_int(name, low, high))
+
+        def among(self, name: str, options: tuple[T, ...]) -> T:
+            return options[int(self._trial.suggest_categorical(name, list(range(len(options)))))]
+
+    with suppress(Spent):
+        while True:
+            trial = study.ask()
+            study.tell(trial, score(drawn(Suggests(trial), live, least, largest)))
+
+
+def climb(
+    score: Score,
+    *,
+    live: int,
+    least: int,
+    largest: int,
+    seed: int,
+    start: Program | None,
+) -> None:
+    """Change one thing at a time, from `start` or a program by chance."""
+    choose = _ByChance(Random(seed))
+    with suppress(Spent):
+        while True:
+            here = start or drawn(choose, live, least, largest)
+            ratio, idle, start = score(here), 0, None
+            while idle < _PATIENCE:
+                there = neighbour(here, choose, least, largest)
+                found = score(there)
+                idle = 0 if found > ratio else idle + 1
+                if found >= ratio:
+                    here, ratio = there, found
+
+
+class _ByChance:
+    """Chooses by a random generator."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+
+    def integer(self, name: str, low: int, high: int) -> int:
+        """Return a number from `low` to `high`."""
+        return self._random.randint(low, high)
+
+    def among(self, name: str, options: tuple[T, ...]) -> T:
+        """Return one of `options`."""
+        return self._random.choice(options)
+
+
+def _missing(package: str) -> UsageError:
+    return UsageError(f"this search needs {package}: install heaplab[search]")
+
+
+METHODS: dict[str, Callable[..., None]] = {"hypothesis": hypothesis, "genetic": genetic, "climb": climb}
