@@ -19,7 +19,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from heaplab import allocators, errors, kernel, lab, machine, native, report, testing, traces, views, workload
+    from heaplab import (
+        allocators,
+        errors,
+        kernel,
+        lab,
+        machine,
+        native,
+        report,
+        testing,
+        traces,
+        views,
+        workload,
+    )
     from heaplab.allocators import Allocator, create, parse
     from heaplab.kernel import Kernel
     from heaplab.lab import Comparison, Run

@@ -22,8 +22,8 @@ from heaplab.units import format_size
 def workload() -> None:
     """Make up programs: sizes, lifetimes, phases, threads; or learn them from a trace.
 
-    WORKLOAD is key=value:key=value... (workload: in front may be left out), or a .toml file with the same keys.
-    Wherever a command takes a trace, workload:key=value... and the .toml file are one.
+    WORKLOAD is key=value:key=value... (workload: in front may be left out), or a .toml file with the same
+    keys.  Wherever a command takes a trace, workload:key=value... and the .toml file are one.
 
     \b
     events=100000              the most events
@@ -56,7 +56,9 @@ def _read(text: str, seed: int | None) -> Workload:
     elif "=" in text or text.startswith(PREFIX):
         made = Workload.parse(text)
     else:
-        raise UsageError(f"{text}: is no workload: write key=value, as in sizes=lognormal,48,1, or a .toml file")
+        raise UsageError(
+            f"{text}: is no workload: write key=value, as in sizes=lognormal,48,1, or a .toml file"
+        )
     return made if seed is None else replace(made, seed=seed)
 
 

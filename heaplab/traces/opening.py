@@ -25,7 +25,7 @@ def open_trace(source: str | os.PathLike[str], *, lenient: bool = False) -> Trac
     """Return the bundled trace named `source`, or the trace in that file; `-` is standard input.
 
     A bundled name is never taken for a file: write ./gcc for a file called gcc.
-    `workload:key=value...` and a .toml file are workloads (`heaplab.traces.workload`): their trace is made up.
+    `workload:key=value...` and a .toml file are workloads (`heaplab.traces.workload`): the trace is made up.
 
     The file may be a pipe, and compressed.  docs/traces.md has all formats.  lenient: what cannot be, like a
     free of a block that nobody allocated, is skipped and counted; `remarks` of the trace tell how often.

@@ -15,7 +15,7 @@ from heaplab.units import format_size
 Column = npt.NDArray[np.float64]
 
 DESIGNS = ("freelist:fit=best", "buddy", "spans")
-"""On which a likeness is measured, if nobody says otherwise: one that searches, one that rounds, one by class."""
+"""On which a likeness is measured by default: one searches, one rounds, one has size classes."""
 
 _MOMENTS = 256
 
@@ -39,7 +39,7 @@ class Measure:
         """Original, made and far as text."""
         if self.original is None or self.made is None:
             return "", "", f"{self.far:.3f}"
-        shown = {"bytes": format_size, "share": lambda value: f"{value:.1%}"}.get(self.kind, _figures)
+        shown = {"bytes": format_size, "share": "{:.1%}".format}.get(self.kind, _figures)
         far = f"{100 * self.far:+.1f} points" if self.kind == "share" else f"{self.far:+.1%}"
         return shown(self.original), shown(self.made), far
 
@@ -67,14 +67,18 @@ class Likeness:
         for each in self.measures:
             if each.what == what:
                 return each
-        raise UsageError(f"there is no measure {what!r}: write one of {', '.join(m.what for m in self.measures)}")
+        raise UsageError(
+            f"there is no measure {what!r}: write one of {', '.join(m.what for m in self.measures)}"
+        )
 
     def __str__(self) -> str:
         rows = [("", self.original, self.made, "far")]
         rows += [(each.what, *each.cells()) for each in self.measures]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return "\n".join(
-            "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+            "  ".join(
+                [row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
+            )
             for row in rows
         )
 
@@ -97,7 +101,10 @@ def _measures(original: Trace, made: Trace, designs: Sequence[str]) -> Iterator[
     one, other = _blocks(original), _blocks(made)
     for what in ("sizes", "lifetimes"):
         for weight in ("blocks", "bytes"):
-            sides = [(each[what], np.ones_like(each[what]) if weight == "blocks" else each["sizes"]) for each in (one, other)]
+            sides = [
+                (each[what], np.ones_like(each[what]) if weight == "blocks" else each["sizes"])
+                for each in (one, other)
+            ]
             yield Measure(f"{what}, by {weight}", None, None, distance(*sides[0], *sides[1]), "distance")
     gap = np.abs(_course(original) - _course(made)) / max(ours.peak_live, 1)
     yield Measure("live over time, mean", None, None, float(gap.mean()), "distance")
@@ -111,11 +118,10 @@ def _on(design: str, original: Trace, made: Trace) -> Iterator[Measure]:
     for record, trace in ((one, original), (other, made)):
         if record.fragmentation is None or record.mems.mean is None:
             raise UsageError(f"{design}: cannot run {trace.header.name}: {record.reason or 'it has no heap'}")
-    assert one.fragmentation is not None and other.fragmentation is not None
     yield _ratio(f"{design}: peak heap", one.peak_heap, other.peak_heap, "bytes")
     yield _ratio(f"{design}: peak resident", one.peak_resident or 0, other.peak_resident or 0, "bytes")
     for side in ("internal", "external"):
-        mine, yours = getattr(one.fragmentation, side), getattr(other.fragmentation, side)
+        mine, yours = (float(getattr(record.fragmentation, side)) for record in (one, other))
         yield Measure(f"{design}: {side} fragmentation", mine, yours, yours - mine, "share")
     yield _ratio(f"{design}: mems per op", one.mems.mean or 0, other.mems.mean or 0)
     yield _ratio(f"{design}: faults", one.faults or 0, other.faults or 0)
@@ -131,7 +137,7 @@ def _blocks(trace: Trace) -> dict[str, Column]:
     found = lives(trace)
     life = found.died.astype(float) - found.born
     life[found.died >= trace.header.events] = np.inf
-    return {"sizes": found.size.astype(float), "lifetimes": life / max(trace.header.events, 1)}
+    return {"sizes": found.size.astype(float), "lifetimes": life}
 
 
 def distance(one: Column, weights: Column, other: Column, weights_: Column) -> float:

@@ -22,7 +22,7 @@ _BIRTHS = np.array([op in (Op.MALLOC, Op.CALLOC, Op.ALIGNED) for op in Op])
 
 @dataclass(frozen=True)
 class Played:
-    """Events of one process, before anybody is named who does them: columns, and each event's block's number."""
+    """Events of one process, before it is known who does them: columns, and the number of each block."""
 
     op: Column
     slot: Column
@@ -131,9 +131,7 @@ class Actors:
             agenda.append((at - first, (*row[:5], time, row[6])))
             if row[0] == Op.EXIT:
                 self._alive.discard(row[6])
-        both = sorted(
-            [*zip(places, rows, strict=True), *agenda], key=lambda each: each[0]
-        )
+        both = sorted([*zip(places, rows, strict=True), *agenda], key=lambda each: each[0])
         return [place for place, _ in both], [row for _, row in both]
 
     def _ends_of_threads(self, events: Played, births: Column, born: Column) -> tuple[list[int], list[Row]]:

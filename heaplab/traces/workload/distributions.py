@@ -7,7 +7,7 @@ text again.  Values are not negative, and not rounded; a workload rounds sizes t
 |------|-------|---------|
 | constant,V | `Constant` | the value |
 | uniform,A,B | `Uniform` | least, most |
-| normal,M,D | `Normal` | mean and standard deviation of the whole bell, of which only what is not negative is drawn |
+| normal,M,D | `Normal` | mean and standard deviation of a bell, before it is cut off at 0 |
 | exponential,M | `Exponential` | mean |
 | hyperexponential,M,C | `Hyperexponential` | mean, coefficient of variation (at least 1) |
 | lognormal,M,S | `Lognormal` | median, standard deviation of the logarithm |
@@ -18,7 +18,6 @@ text again.  Values are not negative, and not rounded; a workload rounds sizes t
 | W*D+W*D | `Mixture` | one of several distributions, by weight |
 """
 
-import csv
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
@@ -31,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heaplab.errors import UsageError
+from heaplab.traces.workload.columns import table
 
 Column = npt.NDArray[Any]
 
@@ -351,7 +351,9 @@ class Empirical(_Listed):
             raise UsageError(f"{where}: needs as many weights as values, and at least one of each")
         low, high, weight = (np.asarray(column, float) for column in (self.values, self.tops, self.weights))
         if not ((low >= 0) & (high >= low)).all():
-            raise UsageError(f"{where}: values must not be negative, and spans must not end before they begin")
+            raise UsageError(
+                f"{where}: values must not be negative, and spans must not end before they begin"
+            )
         if not ((weight >= 0) & np.isfinite(weight)).all() or not weight.sum() > 0:
             raise UsageError(f"{where}: weights must be finite and not negative, and one must be above 0")
 
@@ -359,7 +361,7 @@ class Empirical(_Listed):
     def load(cls, path: str | Path, quantity: str = "value") -> "Empirical":
         """Return the distribution in a file of one's own: rows of numbers, between commas, tabs or spaces.
 
-        Two columns are value and weight, three are low, high (of a span) and weight, one is a value seen once.
+        Two columns are value and weight, three are low and high (a span) and weight, one is a value seen once.
         A first row with names says which column is which: size, lifetime or value; low and high; weight,
         count or probability; other columns are left out.  What follows # is left out too.
         quantity: the name of the column that is wanted, if there are several.
@@ -371,7 +373,10 @@ class Empirical(_Listed):
         18.0
         """
         rows = table(path)
+        named = [name for name in ("sizes", "lifetimes", "arrival") if name in rows]
         low = rows.get(quantity) or rows.get("value") or rows.get("low")
+        if low is None and quantity == "value" and len(named) == 1:
+            low = rows[named[0]]
         if low is None:
             raise UsageError(f"{path}: has no column {quantity}: name the columns in the first row")
         return cls(
@@ -393,12 +398,13 @@ class Empirical(_Listed):
 
     @cached_property
     def _shares(self) -> Column:
-        return np.asarray(self.weights, float) / np.sum(self.weights)
+        weights = np.asarray(self.weights, float)
+        return np.asarray(weights / weights.sum())
 
     @cached_property
     def _reached(self) -> Column:
         reached = np.cumsum(self._shares)
-        return reached / reached[-1]
+        return np.asarray(reached / reached[-1])
 
     @cached_property
     def _low(self) -> Column:
@@ -406,7 +412,7 @@ class Empirical(_Listed):
 
     @cached_property
     def _width(self) -> Column:
-        return np.asarray(self.tops, float) - self._low
+        return np.asarray(np.asarray(self.tops, float) - self._low)
 
     def sample(self, rng: np.random.Generator, count: int) -> Column:
         return self.rows(rng, np.searchsorted(self._reached, rng.random(count), side="right"))
@@ -481,8 +487,7 @@ class Mixture(_Listed):
 
 
 _FORMULAS: dict[str, type[_Formula]] = {
-    each.NAME: each
-    for each in (Constant, Uniform, Normal, Exponential, Hyperexponential, Lognormal, Powers)
+    each.NAME: each for each in (Constant, Uniform, Normal, Exponential, Hyperexponential, Lognormal, Powers)
 }
 NAMES = (*_FORMULAS, "empirical", "values", "never")
 
@@ -570,76 +575,7 @@ def _listed(rest: str, text: str, quantity: str) -> Distribution:
             tops.append(float(high or low))
             weights.append(float(weight or 1))
     except ValueError:
-        raise UsageError(f"{quantity}={text}: {row!r} is no value with a weight: write values,16x3,24x1") from None
+        raise UsageError(
+            f"{quantity}={text}: {row!r} is no value with a weight: write values,16x3,24x1"
+        ) from None
     return Empirical(tuple(lows), tuple(weights), tuple(tops))
-
-
-_MEANINGS = {
-    "size": "sizes",
-    "sizes": "sizes",
-    "bytes": "sizes",
-    "lifetime": "lifetimes",
-    "lifetimes": "lifetimes",
-    "gap": "arrival",
-    "arrival": "arrival",
-    "value": "value",
-    "low": "low",
-    "high": "high",
-    "weight": "weight",
-    "count": "weight",
-    "probability": "weight",
-    "share": "weight",
-}
-_UNNAMED: dict[int, tuple[str, ...]] = {1: ("value",), 2: ("value", "weight"), 3: ("low", "high", "weight")}
-
-
-def table(path: str | Path) -> dict[str, list[float]]:
-    """Return the columns of a file of numbers, by what they mean; see `Empirical.load`."""
-    try:
-        lines = Path(path).read_text().splitlines()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path}: is no text: write rows of numbers, as in 16,3") from None
-    names: tuple[str, ...] | None = None
-    columns: dict[str, list[float]] = {}
-    for number, line in enumerate(lines, 1):
-        cells = _cells(line.partition("#")[0])
-        if not cells:
-            continue
-        if names is None:
-            if any(_is_name(cell) for cell in cells):
-                names = tuple(_MEANINGS.get(cell.lower(), "") for cell in cells)
-                continue
-            if len(cells) not in _UNNAMED:
-                raise UsageError(
-                    f"{path}: line {number} has {len(cells)} columns without names: name them in the first row"
-                )
-            names = _UNNAMED[len(cells)]
-        try:
-            row = [float(cell) if name else 0.0 for name, cell in zip(names, cells, strict=True)]
-        except ValueError:
-            raise UsageError(
-                f"{path}: line {number} is no row of {len(names)} numbers: write for instance 16,3"
-            ) from None
-        for name, value in zip(names, row, strict=True):
-            if name:
-                columns.setdefault(name, []).append(value)
-    if not columns:
-        raise UsageError(f"{path}: has no rows: write value,weight in each")
-    return columns
-
-
-def _cells(line: str) -> list[str]:
-    if "," in line:
-        return [cell.strip() for cell in next(csv.reader([line]))]
-    return line.split()
-
-
-def _is_name(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return True
-    return False
-

@@ -1,9 +1,9 @@
 """The trace of a workload, made window by window.
 
-A window is some thousand allocations, drawn at once: when each comes, how large it is, when it is reallocated
-and when it dies.  What lies beyond the window's end is *pending*: two stores of moments, one of deaths and one
-of reallocs.  All that is due in the window is put in the order of time, deaths before allocations at equal
-times, and carried out; slots are handed out on the way (`Slots`).
+A window is some thousand allocations, drawn at once: when each comes, how large it is, when it is
+reallocated and when it dies.  What lies beyond the window's end is pending, in two stores of moments, one of
+deaths and one of reallocs.  All that is due in the window is put in the order of time, deaths before
+allocations at equal times, and carried out; slots are handed out on the way (`Slots`).
 
 A block has a number: how many were allocated before it.
 """
@@ -199,7 +199,9 @@ class Maker:
         count = len(drawn.time)
         numbers = self._number + np.arange(count)
         soonest = np.nextafter(drawn.time, np.inf)
-        deaths = _Store(np.maximum(drawn.time + drawn.life, np.nextafter(soonest, np.inf)), numbers, numbers * 0)
+        deaths = _Store(
+            np.maximum(drawn.time + drawn.life, np.nextafter(soonest, np.inf)), numbers, numbers * 0
+        )
         resizes = drawn.resizes
         if hold:
             self._held_deaths.add(_Store(drawn.life, numbers, deaths.size))
@@ -351,7 +353,9 @@ class Maker:
         random, times = self._random, realloc.times
         rows = np.flatnonzero(random.random(len(sizes)) < realloc.share)
         horizon = max(float(self._workload.events), 1.0)
-        moments = np.sort(random.random((len(rows), times)), axis=1) * np.minimum(lives[rows], horizon)[:, None]
+        moments = (
+            np.sort(random.random((len(rows), times)), axis=1) * np.minimum(lives[rows], horizon)[:, None]
+        )
         steps = np.arange(1, times + 1)
         if realloc.pattern == "multiply":
             later = sizes[rows, None] * np.minimum(float(realloc.amount) ** steps, _LARGEST)

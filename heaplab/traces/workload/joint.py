@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from heaplab.errors import UsageError
-from heaplab.traces.workload.distributions import Distribution, distribution, table
+from heaplab.traces.workload.columns import table
+from heaplab.traces.workload.distributions import Distribution, distribution
 
 Column = npt.NDArray[Any]
 
@@ -78,7 +79,7 @@ def lifetimes(text: str) -> Distribution | BySize:
         return BySize(bounds, parts)
     except ValueError:
         raise UsageError(
-            f"lifetimes={text}: a bound is no whole number of bytes: write exponential,100@256@exponential,5000"
+            f"lifetimes={text}: a bound is no number of bytes: write exponential,100@256@exponential,5000"
         ) from None
 
 
@@ -125,10 +126,9 @@ class Joint:
     def build(cls, rows: int, source: str = "", **columns: Any) -> "Joint":
         """Return the table with these columns; one not given is as if no row had anything of it."""
         usual = {"weights": np.ones(rows), "highs": columns.get("lows")}
-        whole = [
-            np.array(columns.get(name, usual.get(name, np.zeros(rows))), float) for name in JOINT_COLUMNS
-        ]
-        return cls(*whole, source)
+        none = np.zeros(rows)
+        given = {name: np.array(columns.get(name, usual.get(name, none)), float) for name in JOINT_COLUMNS}
+        return cls(**given, source=source)
 
     @classmethod
     def of(cls, rows: list[tuple[float, float, float]], source: str = "") -> "Joint":
@@ -146,7 +146,7 @@ class Joint:
         sizes, lives = columns.get("sizes"), columns.get("lifetimes")
         if sizes is None or lives is None:
             raise UsageError(
-                f"{path}: needs the columns size and lifetime, and may have weight: name them in the first row"
+                f"{path}: needs columns size and lifetime, and may have weight: name them in the first row"
             )
         weights = columns.get("weight", [1.0] * len(sizes))
         return cls.of(list(zip(sizes, lives, weights, strict=True)), str(path))

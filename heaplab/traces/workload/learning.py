@@ -25,7 +25,7 @@ from heaplab.traces.cutting import cut
 from heaplab.traces.event import Op
 from heaplab.traces.lives import lives
 from heaplab.traces.trace import Trace
-from heaplab.traces.workload.distributions import Constant, Distribution, Empirical, NEVER
+from heaplab.traces.workload.distributions import NEVER, Constant, Distribution, Empirical
 from heaplab.traces.workload.joint import Joint
 from heaplab.traces.workload.shapes import Phase, Threads
 from heaplab.traces.workload.workload import Workload
@@ -155,9 +155,7 @@ def _phase(chains: _Chains, births: Column, start: int, stop: int, grain: float)
     fixed = (died >= stop) & np.isfinite(died)
     span = np.where(fixed, died - start, life)
     finite = np.where(np.isfinite(span), span, 1)
-    bucket = np.where(
-        fixed, finite // grain, np.floor(np.log2(np.maximum(finite, 1)) * _OCTAVE) - (1 << 20)
-    )
+    bucket = np.where(fixed, finite // grain, np.floor(np.log2(np.maximum(finite, 1)) * _OCTAVE) - (1 << 20))
     bucket = np.where(np.isfinite(span), bucket, -(1 << 21))
     grown = times > 0
     own = np.where(grown, np.arange(len(size)), -1)
@@ -192,5 +190,3 @@ def _arrival(born: Column, start: int) -> Distribution:
     if len(values) == 1:
         return Constant(float(values[0]))
     return Empirical(tuple(map(float, values.tolist())), tuple(map(float, counts.tolist())))
-
-

@@ -36,6 +36,7 @@ class Phase:
     ticks: if given, a plateau is as long as that, whatever its share; its blocks and the ticks between them,
     `joint` and an empirical arrival, are dealt like cards: each row comes as often as its weight says.
 
+    >>> from heaplab.traces.workload.distributions import Constant
     >>> str(Phase("sawtooth", 0.5, teeth=4)), str(Phase("ramp", 1, sizes=Constant(64)))
     ('sawtooth,0.5,4', 'ramp,1(sizes=constant,64)')
     """
@@ -55,7 +56,9 @@ class Phase:
         if not 0 < self.share < math.inf:
             raise UsageError(f"phases={self}: the share must be above 0: write {self.shape},0.5")
         if self.ticks < 0 or (self.ticks and self.shape != "plateau"):
-            raise UsageError(f"phases={self}: ticks are of a plateau, and above 0: leave them out, or its shape")
+            raise UsageError(
+                f"phases={self}: ticks are of a plateau, and above 0: leave them out, or its shape"
+            )
         if self.teeth < 1:
             raise UsageError(f"phases={self}: needs at least one tooth: write sawtooth,0.5,8")
 
@@ -68,6 +71,7 @@ class Phase:
 class Kind:
     """One kind of block of a mixture: each block is of one, by weight.
 
+    >>> from heaplab.traces.workload.distributions import Constant, Exponential
     >>> str(Kind(0.1, Constant(4096), Exponential(9000)))
     '0.1(sizes=constant,4096;lifetimes=exponential,9000)'
     """
@@ -96,8 +100,8 @@ def _inner(part: object, *keys: str) -> str:
 class Realloc:
     """How some blocks are reallocated during their lives.
 
-    pattern: what a realloc makes of the size: `multiply` by the amount, `add` the amount in bytes, or `draw` a
-    new size.  share: of the blocks.  times: of each of them, at moments that are evenly random over its life.
+    pattern: what a realloc makes of the size: `multiply` by the amount, `add` the amount in bytes, or `draw`
+    a new size.  share: of the blocks.  times: of each of them, at moments that are evenly random over its life.
     amount: a factor above 1 grows like a vector, one below 1 gives back.
 
     >>> str(Realloc("multiply", 0.05, 4, 2.0))
@@ -140,8 +144,8 @@ class Threads:
     pattern:
         private    `number` threads; a block is freed by its own, with probability `other` by another one
         producer   `number` threads allocate, and `other` more free
-        larson     `number` threads run for `other` allocations each, and end; the next thread takes its blocks
-                   over, and frees them (Larson and Krishnan's server)
+        larson     `number` threads run for `other` allocations each, and end; the next thread takes over the
+                   blocks of one, and frees them (Larson and Krishnan's server)
 
     >>> str(Threads("larson", 4, 1000)), Threads().total, Threads("producer", 2, 3).total
     ('larson,4,1000', 1, 5)

@@ -62,7 +62,8 @@ class Slots:
         slot_of, free = self._slot, self._free
         slots, whose, kept = [], [], []
         pick, note = self._picker(int(np.count_nonzero(kinds == DEATH)))
-        for row, (number, kind) in enumerate(zip(numbers.tolist(), kinds.tolist(), strict=True)):
+        for row, (named, kind) in enumerate(zip(numbers.tolist(), kinds.tolist(), strict=True)):
+            number = named
             if kind == BIRTH:
                 if free:
                     slot = free.pop()

@@ -11,7 +11,6 @@ from heaplab.traces.workload.shapes import Kind, Phase
 from heaplab.traces.workload.workload import Workload
 
 
-
 def written(workload: Workload) -> str:
     """Return the workload as the text of a .toml file.
 
@@ -31,7 +30,9 @@ def written(workload: Workload) -> str:
     share = 1.0
     <BLANKLINE>
     """
-    lines = list(_lines(workload, usual=Workload(), always=("events", "sizes", "lifetimes", "arrival", "seed")))
+    lines = list(
+        _lines(workload, usual=Workload(), always=("events", "sizes", "lifetimes", "arrival", "seed"))
+    )
     for part in workload.phases:
         lines += ["", "[[phases]]", *_lines(part, usual=Phase(), always=("shape", "share"))]
         lines += _joint(part.joint, "phases.joint")

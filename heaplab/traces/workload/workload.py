@@ -26,14 +26,18 @@ PREFIX = "workload:"
 """What the text of a workload begins with, where a trace is expected."""
 
 _MOST_EVENTS = 1 << 40
+_SIZES = Lognormal(48, 1.0)
+_LIFETIMES = Exponential(1000)
+_ARRIVAL = Constant(1)
+_ONE_THREAD = Threads()
 
 
 @dataclass(frozen=True)
 class Workload:
     """What a made-up program asks of malloc.  `str(workload)` is its text, `trace()` its trace.
 
-    events: the most events of the trace; a drain that finds no block left ends early.  free(NULL), forks, what
-    children do, and the ends of threads come on top.
+    events: the most events of the trace; a drain that finds no block left ends early.  free(NULL), forks,
+    what children do, and the ends of threads come on top.
     sizes: of the blocks, bytes; rounded, at least 1.
     lifetimes: from a block's allocation to its free, in ticks; a `BySize` gives each class of sizes its own.
     arrival: ticks from one allocation to the next; "bytes": as many ticks as the block has bytes.
@@ -60,15 +64,15 @@ class Workload:
     """
 
     events: int = 100_000
-    sizes: Distribution = Lognormal(48, 1.0)
-    lifetimes: Distribution | BySize = Exponential(1000)
-    arrival: Distribution | str = Constant(1)
+    sizes: Distribution = _SIZES
+    lifetimes: Distribution | BySize = _LIFETIMES
+    arrival: Distribution | str = _ARRIVAL
     deaths: str = "drawn"
     phases: tuple[Phase, ...] = ()
     kinds: tuple[Kind, ...] = ()
     joint: Joint | None = None
     realloc: Realloc | None = None
-    threads: Threads = Threads()
+    threads: Threads = _ONE_THREAD
     fork: Snapshots | None = None
     calloc: float = 0.0
     aligned: float = 0.0
@@ -84,15 +88,19 @@ class Workload:
             raise UsageError(f"deaths={self.deaths}: write one of {', '.join(ORDERS)}")
         for key in ("calloc", "aligned"):
             if not 0 <= getattr(self, key) <= 1:
-                raise UsageError(f"{key}={getattr(self, key)}: is a part of all, from 0 to 1: write {key}=0.1")
+                raise UsageError(
+                    f"{key}={getattr(self, key)}: is a part of all, from 0 to 1: write {key}=0.1"
+                )
         if self.calloc + self.aligned > 1:
             raise UsageError(f"calloc={self.calloc}: is more than aligned={self.aligned} leaves: lower one")
         if not 0 <= self.nulls <= 100:
-            raise UsageError(f"nulls={self.nulls}: free(NULL) for each other event, at most 100: write nulls=0.1")
+            raise UsageError(
+                f"nulls={self.nulls}: free(NULL) for each other event, at most 100: write nulls=0.1"
+            )
         if self.seed < 0:
             raise UsageError(f"seed={self.seed}: must not be negative: write seed=1")
-        for part in (self, *self.phases):
-            _demand_arrival(part.arrival)
+        for arrival in (self.arrival, *(phase.arrival for phase in self.phases)):
+            _demand_arrival(arrival)
 
     # ---- what it makes ----
 
@@ -100,7 +108,7 @@ class Workload:
         """Return the workload's trace, generated block by block each time it is iterated over.
 
         seed: in place of the workload's own.
-        Cost: about 0.5 us an event, twice (once to count); memory for the live blocks and one block of events.
+        Cost: about 0.5 us an event, twice (once to count); memory for the live blocks and a block of events.
         Raises: UsageError when the live blocks exceed what can be allocated.
         """
         seeded = self if seed is None else replace(self, seed=seed)
@@ -139,8 +147,7 @@ class Workload:
     def __str__(self) -> str:
         """The text that names the workload, and that `open_trace` takes."""
         if self.origin and self._has_tables():
-            given = [self.origin, f"events={self.events}", f"seed={self.seed}"]
-            return PREFIX + ":".join([*given, *([f"name={self.name}"] if self.name else [])])
+            return f"{PREFIX}{self.origin}:events={self.events}:seed={self.seed}"
         usual = Workload()
         said = []
         for each in fields(self):
@@ -150,7 +157,8 @@ class Workload:
         return PREFIX + ":".join(said)
 
     def _has_tables(self) -> bool:
-        return any(part.joint is not None for part in (self, *self.phases, *self.kinds))
+        joints = [self.joint, *(phase.joint for phase in self.phases), *(kind.joint for kind in self.kinds)]
+        return any(joint is not None for joint in joints)
 
     @classmethod
     def parse(cls, text: str) -> "Workload":
@@ -167,7 +175,9 @@ class Workload:
                 continue
             key, equals, value = pair.partition("=")
             if not equals:
-                raise UsageError(f"{pair!r} in {text!r} is no parameter: write key=value, as in events=100000")
+                raise UsageError(
+                    f"{pair!r} in {text!r} is no parameter: write key=value, as in events=100000"
+                )
             if key in pairs:
                 raise UsageError(f"{key}={value}: {key} is given twice: leave one out")
             pairs[key] = value
@@ -292,7 +302,9 @@ def _joint(key: str, value: Any) -> Joint:
 
 def _phases(key: str, value: Any) -> tuple[Phase, ...]:
     if isinstance(value, str):
-        return tuple(_phase_of(_inner(part, ("shape", "share", "teeth"), "phases")) for part in split(value, "/"))
+        return tuple(
+            _phase_of(_inner(part, ("shape", "share", "teeth"), "phases")) for part in split(value, "/")
+        )
     return tuple(_phase_of(each) for each in _tables(key, value))
 
 
@@ -341,7 +353,9 @@ def _inner(text: str, names: tuple[str, ...], key: str) -> dict[str, Any]:
     return given
 
 
-def _known(given: dict[str, Any], readers: "dict[str, Callable[[str, Any], Any]]", where: str) -> dict[str, Any]:
+def _known(
+    given: dict[str, Any], readers: "dict[str, Callable[[str, Any], Any]]", where: str
+) -> dict[str, Any]:
     for key in given:
         if key not in readers:
             raise UsageError(f"{where}: there is no {key!r} in it{_near(key, readers)}")
