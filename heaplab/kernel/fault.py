@@ -147,7 +147,7 @@ def _write_protected(mm: Mm, vma: Vma, va: int) -> bool:
     else:
         copy = mm.space.map_copy(va, vma.written_prot)
         if copy is not None and system.on_copy is not None:
-            system.on_copy(mm, va)
+            system.on_copy(mm, va, frame)
     if copy is None:
         return False
     if vma.file is None:

@@ -54,8 +54,9 @@ class System:
     lazily_freed, whether MADV_FREE found pages to free
     for whoever looks on: on_call, told of each system call that returns: the task, the call's name, its
     registers, and the result, negative for an error; on_copy, told of each page that a write copies because
-    others have its frame: the address space, and the address that is written; they change nothing, but while
-    on_copy is set, each first write goes to the kernel, which takes longer
+    others have its frame: the address space, the address that is written, and the frame that is left to the
+    others; they change nothing, but while on_copy is set, each first write goes to the kernel, which takes
+    longer
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class System:
         self.files: FileSystem
         self.layout_chance: random.Random | None = chance
         self.on_call: Callable[[Task, str, tuple[int, ...], int], None] | None = None
-        self.on_copy: Callable[[Mm, int], None] | None = None
+        self.on_copy: Callable[[Mm, int, int], None] | None = None
         self._inodes = 0
 
     def new_inode(self) -> int:

@@ -77,16 +77,16 @@ class CopyWatch:
         for page in pages:
             self._until[self._active[number].pop(page)] = self.event()
 
-    def _copy(self, mm: Mm, va: int) -> None:
+    def _copy(self, mm: Mm, va: int, frame: int) -> None:
         number = self._numbers.get(id(mm.space))
         if number is not None:
             page = va & mm.page_mask
             self._active[number][page] = len(self._rows)
             self._rows.append((self.event(), number, page))
-            self.note(number, va)
+            self.note(number, va, frame)
 
-    def note(self, number: int, va: int) -> None:
-        """Hear that a process has copied a page by writing to `va`: for classes that keep more of a copy."""
+    def note(self, number: int, va: int, frame: int) -> None:
+        """Hear that a process wrote to `va`, and left `frame` to others: for who keeps more of a copy."""
 
     def _call(self, task: Task, name: str, registers: tuple[int, ...], result: int) -> None:
         """A page that was unmapped is no copy when there is a new one at its place."""

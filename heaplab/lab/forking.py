@@ -35,11 +35,11 @@ from heaplab.lab.copied import CopyWatch
 from heaplab.lab.replay import Replay
 from heaplab.lab.room import host_memory, host_refusal
 from heaplab.lab.run import RAM
-from heaplab.machine import FrameKind
+from heaplab.machine import FrameKind, Pte
 from heaplab.native.stage import live_blocks
 from heaplab.process import Process
 from heaplab.traces import Block, Event, Op, Trace
-from heaplab.traces.lives import lives
+from heaplab.traces.lives import Lives, lives
 from heaplab.units import counted
 
 #: events between two reports of progress
@@ -75,6 +75,8 @@ class Copies:
     metadata: whether the write was to metadata.  place: a `Place`.
     alone: the write was to metadata, and the process wrote no payload to the page up to `until`: without
     that metadata the page would not have been copied on this side.
+    needless: the page had no words apart from the blocks, and no process that the frame was left to had a live
+    block on it any more: if they had given the page back to the kernel, nobody would have copied it.
     payload, beside, free, own: bytes of each `Place` on the page; what is missing to a page was no heap.
     """
 
@@ -86,6 +88,7 @@ class Copies:
     metadata: npt.NDArray[np.bool_]
     place: npt.NDArray[np.uint8]
     alone: npt.NDArray[np.bool_]
+    needless: npt.NDArray[np.bool_]
     payload: npt.NDArray[np.uint16]
     beside: npt.NDArray[np.uint16]
     free: npt.NDArray[np.uint16]
@@ -107,11 +110,13 @@ class Side:
     """The pages that one side of all forks copied.
 
     metadata, payload: by the first write.  alone: of `metadata`, those to which no payload was ever written.
+    needless: those that nobody else had any use for; see `Copies`.
     """
 
     metadata: int
     payload: int
     alone: int
+    needless: int
 
     @property
     def pages(self) -> int:
@@ -148,8 +153,12 @@ class ForkCost:
         """Return what the parents, or the children, copied."""
         rows = self.copies.in_parent == in_parent
         metadata = int(np.count_nonzero(rows & self.copies.metadata))
-        alone = int(np.count_nonzero(rows & self.copies.alone))
-        return Side(metadata, int(np.count_nonzero(rows)) - metadata, alone)
+        return Side(
+            metadata,
+            int(np.count_nonzero(rows)) - metadata,
+            int(np.count_nonzero(rows & self.copies.alone)),
+            int(np.count_nonzero(rows & self.copies.needless)),
+        )
 
     @property
     def parent(self) -> Side:
@@ -196,6 +205,7 @@ class ForkCost:
             ("payload", [side.payload for side in (parent, child, both)]),
             ("all", [side.pages for side in (parent, child, both)]),
             ("metadata alone", [side.alone for side in (parent, child, both)]),
+            ("needless", [side.needless for side in (parent, child, both)]),
         ]
         title = "pages copied, first written by"
         return "\n".join(
@@ -275,6 +285,7 @@ class _Watching(Replay):
         self._parents: set[int] = set()  # of these processes, the ones that forked in it
         self._watch = _Noting(lambda: self.done, self._look)
         self._watch.watch(kernel.system)
+        self._left_to: list[list[int]] = []  # for each copy, who still has the frame
         self._address = np.zeros(events, np.uint64)
         wide = {name: np.zeros(events, np.uint64) for name in ("live", "heap", "resident")}
         narrow = {name: np.zeros(events, np.uint32) for name in ("mems", "faults")}
@@ -311,8 +322,12 @@ class _Watching(Replay):
         super()._leave(number)
         self._watch.leave(number)
 
-    def _look(self, number: int, va: int) -> tuple[int, ...]:
+    def _look(self, number: int, va: int, frame: int) -> tuple[int, ...]:
         """What stood at an address that is written, on which side, and what the page held."""
+        spaces = ((each, member.process.context.space) for each, member in self.members.items())
+        self._left_to.append(
+            [each for each, space in spaces if space is not None and Pte.frame(space.pte(va)) == frame]
+        )
         layout, page = self._layouts[number], self.kernel.machine.page_size
         start = va // page * page
         return number in self._parents, layout.place(va), *layout.held(start, start + page)
@@ -324,8 +339,19 @@ class _Watching(Replay):
         address, event = notes[:, 0], found.event
         start, end = self._address[event], self._address[event] + self._whole.size[event]
         metadata = ~((start <= address) & (address < end))
-        written = _Written(self._whole, self._address, self.trace, self.kernel.machine.page_size)
-        alone = metadata & ~written.between(found.process, found.page, event, found.until)
+        blocks = _Blocks.of(self._whole, self._address, self.trace)
+        page = self.kernel.machine.page_size
+        writes = _OnPages(*blocks.writes(), self._whole.process, page)
+        lives = _OnPages(blocks.address, blocks.address + blocks.known.size, blocks.known.process, page)
+        alone, needless = metadata.copy(), notes[:, 6] == 0
+        for row in range(len(event)):
+            process, at = int(found.process[row]), int(found.page[row])
+            written = writes.rows(process, at)
+            alone[row] &= not ((event[row] <= written) & (written < found.until[row])).any()
+            for other in self._left_to[row]:
+                there = lives.rows(other, at)
+                born, died = blocks.known.born[there], blocks.known.died[there]
+                needless[row] &= not ((born <= event[row]) & (event[row] < died)).any()
         return Copies(
             event,
             found.until,
@@ -335,20 +361,21 @@ class _Watching(Replay):
             metadata,
             notes[:, 2].astype(np.uint8),
             alone,
+            needless,
             *(notes[:, column].astype(np.uint16) for column in range(3, 7)),
         )
 
 
 class _Noting(CopyWatch):
-    """Keeps of each copy the address written, and what `look(process, address)` says: a row of `notes`."""
+    """Keeps of each copy the address written, and what `look(process, address, frame)` says, in `notes`."""
 
-    def __init__(self, event: Callable[[], int], look: Callable[[int, int], tuple[int, ...]]) -> None:
+    def __init__(self, event: Callable[[], int], look: Callable[[int, int, int], tuple[int, ...]]) -> None:
         super().__init__(event)
         self._look = look
         self.notes: list[tuple[int, ...]] = []
 
-    def note(self, number: int, va: int) -> None:
-        self.notes.append((va, *self._look(number, va)))
+    def note(self, number: int, va: int, frame: int) -> None:
+        self.notes.append((va, *self._look(number, va, frame)))
 
 
 @dataclass(frozen=True)
@@ -403,53 +430,63 @@ class _Layout:
         return int(self.before[place][at]) + min(va, int(spans[at, 1])) - int(spans[at, 0])
 
 
-class _Written:
-    """Which pages each process wrote payload to, and during which events."""
+@dataclass(frozen=True)
+class _Blocks:
+    """The blocks of a trace, and where they lay.  address: of each row of `known`."""
 
-    def __init__(self, whole: Block, address: Column, trace: Trace, page: int) -> None:
-        start, end = _payload_writes(whole, address, trace)
-        some = np.flatnonzero(start < end)
-        first, last = start[some] // np.uint64(page), (end[some] - np.uint64(1)) // np.uint64(page)
-        count = (last - first + np.uint64(1)).astype(np.int64)
-        row = np.repeat(some, count)
-        pages = np.repeat(first, count) + (
-            np.arange(count.sum(), dtype=np.int64) - np.repeat(np.cumsum(count) - count, count)
-        ).astype(np.uint64)
-        self._page = np.uint64(page)
-        keys = self._keys(whole.process[row], pages)
-        order = np.lexsort((row, keys))
-        self._all, self._events = keys[order], row[order]
+    whole: Block
+    known: Lives
+    address: Column
 
-    @staticmethod
-    def _keys(process: Column, page: Column) -> Column:
-        return process.astype(np.uint64) << np.uint64(48) | page.astype(np.uint64)
-
-    def between(self, process: Column, page: Column, event: Column, until: Column) -> Column:
-        """Return whether payload was written to each page from `event` to below `until`.  page: addresses."""
-        keys = self._keys(process, page // self._page)
-        low, high = np.searchsorted(self._all, keys, "left"), np.searchsorted(self._all, keys, "right")
-        found = np.zeros(len(keys), np.bool_)
-        for row, (a, b) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
-            at = a + int(np.searchsorted(self._events[a:b], event[row]))
-            found[row] = at < b and self._events[at] < until[row]
-        return found
-
-
-def _payload_writes(whole: Block, address: Column, trace: Trace) -> tuple[Column, Column]:
-    """Return where each event's payload is written, start and end: as csrc/replay/rows.c does it.
-
-    A block that grew in its place keeps what it had, and the rest is written, from a whole word on.  One that
-    moved is written whole: the allocator moves what is kept.
-    """
-    start, end = address.copy(), address + whole.size
-    resized = np.flatnonzero(whole.op == Op.REALLOC)
-    if len(resized):
+    @classmethod
+    def of(cls, whole: Block, address: Column, trace: Trace) -> "_Blocks":
+        """Return the blocks.  address: of the block that each event leaves."""
         known = lives(trace, whole)
-        before = known.before[known.row[resized].astype(np.int64) - 1].astype(np.int64) - 1
-        maker = before.copy()
+        maker = np.arange(len(known))
         while (copied := known.copied[maker]).any():  # a fork's copy lies where the parent's block does
             maker[copied] = known.before[maker[copied]].astype(np.int64) - 1
-        stayed = address[known.born[maker]] == address[resized]
-        kept = np.minimum(known.size[before], whole.size[resized]) & ~np.uint64(7)
-        start[resized] += np.where(stayed, kept, np.uint64(0))
-    return start, end
+        return cls(whole, known, address[known.born[maker]])
+
+    def writes(self) -> tuple[Column, Column]:
+        """Return where each event's payload is written, start and end: as csrc/replay/rows.c does it.
+
+        A block that grew in its place keeps what it had, and the rest is written, from a whole word on.  One
+        that moved is written whole: the allocator moves what is kept.
+        """
+        op, known = self.whole.op, self.known
+        start = np.zeros(len(op), np.uint64)
+        made = np.flatnonzero((op == Op.MALLOC) | (op == Op.CALLOC) | (op == Op.ALIGNED) | (op == Op.REALLOC))
+        row = known.row[made].astype(np.int64) - 1
+        start[made] = self.address[row]
+        end = start + self.whole.size
+        resized, row = made[op[made] == Op.REALLOC], row[op[made] == Op.REALLOC]
+        before = known.before[row].astype(np.int64) - 1
+        kept = np.minimum(known.size[before], known.size[row]) & ~np.uint64(7)
+        start[resized] += np.where(self.address[before] == self.address[row], kept, np.uint64(0))
+        return start, end
+
+
+class _OnPages:
+    """Which of many ranges of bytes lie on a page of a process.
+
+    start, end, process: columns, a row each.  page: bytes.
+    """
+
+    def __init__(self, start: Column, end: Column, process: Column, page: int) -> None:
+        some = np.flatnonzero(start < end)
+        first, last = start[some] // np.uint64(page), (end[some] - np.uint64(1)) // np.uint64(page)
+        count = (last - first).astype(np.int64) + 1
+        row = np.repeat(some, count)
+        within = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+        keys = process[row].astype(np.uint64) << np.uint64(48)
+        keys |= np.repeat(first, count) + within.astype(np.uint64)
+        order = np.argsort(keys, kind="stable")
+        self._page, self._keys, self._rows = page, keys[order], row[order]
+
+    def rows(self, process: int, address: int) -> Column:
+        """Return the rows on the page that begins at an address, in their order."""
+        key = np.uint64(process << 48 | address // self._page)
+        found: Column = self._rows[
+            np.searchsorted(self._keys, key) : np.searchsorted(self._keys, key, "right")
+        ]
+        return found

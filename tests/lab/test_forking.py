@@ -30,7 +30,7 @@ def server(*after, size=1000):
 def test_copies_are_the_kernel_s_and_those_that_a_look_at_the_frames_finds(design):
     cost = lab.fork_cost(SNAPSHOT, design)
     kernel, heard = Kernel(ram=RAM, seed=1), []
-    kernel.system.on_copy = lambda mm, va: heard.append(va)
+    kernel.system.on_copy = lambda mm, va, frame: heard.append(va)
     plain = Replay(SNAPSHOT, parse(design, "c"), kernel, verify=False, samples=1)
     plain.advance(SNAPSHOT.header.events)
     assert cost.copies.address.tolist() == heard
@@ -49,19 +49,31 @@ def test_a_free_copies_pages_of_payload_in_band_and_a_page_of_words_out_of_band(
     assert (header, link) == (Place.BESIDE, Place.FREE)  # the block's, and of the free rest of the heap
     assert (tree.copies.payload > 3900).all()
     slab = lab.fork_cost(trace, "slab")
-    assert slab.child == Side(metadata=1, payload=0, alone=1)
+    assert slab.child == Side(metadata=1, payload=0, alone=1, needless=0)
     assert (slab.copies.place[0], slab.copies.own[0], slab.copies.payload[0]) == (Place.OWN, 4096, 0)
 
 
 def test_a_new_block_s_page_is_the_payload_s_and_metadata_alone_has_copied_pages_without_new_blocks():
     fresh = server(Event(Op.MALLOC, 12, 100, process=1), Event(Op.EXIT, process=1), size=100)
     slab = lab.fork_cost(fresh, "slab")
-    assert slab.child == Side(metadata=1, payload=1, alone=1)
+    assert slab.child == Side(metadata=1, payload=1, alone=1, needless=0)
     again = server(Event(Op.FREE, 4, process=1), Event(Op.MALLOC, 4, 1000, process=1))
     tree = lab.fork_cost(again, "rbtree").copies
     assert tree.metadata.all()
     block = tree.payload > 4000  # the page between the first, which has the root, and the last
     assert tree.alone[block].tolist() == [False]
+
+
+def test_a_copy_is_needless_once_nobody_else_has_a_block_on_the_page():
+    live = [Event(Op.MALLOC, slot, 4096) for slot in range(8)]
+    gone = [Event(Op.FREE, slot, process=1) for slot in range(8)]
+    again = [Event(Op.FREE, slot) for slot in range(8)] + [Event(Op.MALLOC, slot, 4096) for slot in range(8)]
+    apart = Trace.of([*live, Event(Op.FORK, 1), *gone, *again], "apart")
+    cost = lab.fork_cost(apart, "slab:keep=1MiB")
+    assert (cost.parent.payload, cost.parent.needless) == (8, 8)
+    kept = Trace.of([*live, Event(Op.FORK, 1), *gone[:5], *again], "kept")
+    cost = lab.fork_cost(kept, "slab:keep=1MiB")
+    assert (cost.parent.payload, cost.parent.needless) == (8, 5)
 
 
 def test_a_block_that_grows_in_its_place_writes_what_is_new_alone():
