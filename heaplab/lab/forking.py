@@ -75,8 +75,8 @@ class Copies:
     metadata: whether the write was to metadata.  place: a `Place`.
     alone: the write was to metadata, and the process wrote no payload to the page up to `until`: without
     that metadata the page would not have been copied on this side.
-    needless: the page had no words apart from the blocks, and no process that the frame was left to had a live
-    block on it any more: if they had given the page back to the kernel, nobody would have copied it.
+    needless: the page had no words apart from the blocks, and no process that the frame was left to had a
+    live block on it any more: if they had given the page back to the kernel, nobody would have copied it.
     payload, beside, free, own: bytes of each `Place` on the page; what is missing to a page was no heap.
     """
 
