@@ -38,6 +38,15 @@ _LETTERS: Final = {
     25: "wf",
     26: "dd",
 }
+_NOTHING: Final = kib(0, 0)
+#: the lines of smaps that tell of pages, of a VMA that has none; no page merging, huge pages or swap here
+_NO_PAGES: Final = dict.fromkeys(
+    (
+        *("Rss", "Pss", "Pss_Dirty", "Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty"),
+        *("Referenced", "Anonymous", "KSM", "LazyFree"),
+    ),
+    _NOTHING,
+)
 #: what pagemap says of a page; below, 55 bits of frame number
 PM_MMAP_EXCLUSIVE: Final = 1 << 56
 PM_FILE: Final = 1 << 61
@@ -140,7 +149,28 @@ def smaps(task: Task) -> str:
 
 
 def _smaps_fields(mm: Mm, vma: Vma, mappings: Numbers) -> str:
+    page = kib(1, mm.page_shift)
+    resident = _resident(mm, vma, mappings)
+    fields = {
+        "Size": kib((vma.end - vma.start) >> mm.page_shift, mm.page_shift),
+        "KernelPageSize": page,
+        "MMUPageSize": page,
+        **resident,
+        **dict.fromkeys(("AnonHugePages", "ShmemPmdMapped", "FilePmdMapped"), _NOTHING),
+        **dict.fromkeys(("Shared_Hugetlb", "Private_Hugetlb", "Swap", "SwapPss"), _NOTHING),
+        "Locked": resident["Pss"] if vma.flags & VM_LOCKED else _NOTHING,
+        "THPeligible": f"{0:8d}",
+    }
+    lines = "".join(f"{name + ':':16}{value}\n" for name, value in fields.items())
+    letters = "".join(f"{letters} " for bit, letters in _LETTERS.items() if vma.flags >> bit & 1)
+    return f"{lines}VmFlags: {letters}\n"
+
+
+def _resident(mm: Mm, vma: Vma, mappings: Numbers) -> dict[str, str]:
+    """Return the lines of _NO_PAGES with what the VMA has."""
     pages = MappedPages.of(mm, vma.start, vma.end)
+    if not len(pages.page):
+        return _NO_PAGES
     mappers = mappings[pages.frame]
     counted = pages.kind != FrameKind.ZERO  # the zero frame is nobody's
     shared = counted & (mappers > 1)
@@ -157,11 +187,7 @@ def _smaps_fields(mm: Mm, vma: Vma, mappings: Numbers) -> str:
     def pss(which: npt.NDArray[np.bool_]) -> str:
         return f"{int(share[which].sum()) >> 22:8d} kB"
 
-    page, nothing = kib(1, mm.page_shift), kib(0, 0)
-    fields = {
-        "Size": kib((vma.end - vma.start) >> mm.page_shift, mm.page_shift),
-        "KernelPageSize": page,
-        "MMUPageSize": page,
+    return _NO_PAGES | {
         "Rss": size(counted),
         "Pss": pss(counted),
         "Pss_Dirty": pss(counted & dirty),
@@ -171,17 +197,8 @@ def _smaps_fields(mm: Mm, vma: Vma, mappings: Numbers) -> str:
         "Private_Dirty": size(private & dirty),
         "Referenced": size(counted & (pages.entry & np.uint64(Pte.ACCESSED) != 0)),
         "Anonymous": size(anon),
-        # no page merging, huge pages or swap here
-        "KSM": nothing,
         "LazyFree": size(anon & ~dirty & (flags & FrameFlag.LAZYFREE != 0)),
-        **dict.fromkeys(("AnonHugePages", "ShmemPmdMapped", "FilePmdMapped"), nothing),
-        **dict.fromkeys(("Shared_Hugetlb", "Private_Hugetlb", "Swap", "SwapPss"), nothing),
-        "Locked": pss(counted) if vma.flags & VM_LOCKED else nothing,
-        "THPeligible": f"{0:8d}",
     }
-    lines = "".join(f"{name + ':':16}{value}\n" for name, value in fields.items())
-    letters = "".join(f"{letters} " for bit, letters in _LETTERS.items() if vma.flags >> bit & 1)
-    return f"{lines}VmFlags: {letters}\n"
 
 
 # ---- pagemap

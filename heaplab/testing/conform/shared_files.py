@@ -7,7 +7,7 @@ and map large folios.
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -18,13 +18,13 @@ from heaplab.testing.conform.steps import FILES
 _MEMORY: Final = Path("/dev/shm")
 
 
-def contents() -> Iterator[tuple[str, bytes]]:
-    """Yield each file: its path, relative to where the agents are, and what it holds."""
-    for number, size in enumerate(FILES):
-        yield f"f{number}", bytes(1 + index % 251 for index in range(size))
-    for image in images():
-        if image.data is not None:
-            yield image.path, image.data
+@cache
+def contents() -> tuple[tuple[str, bytes], ...]:
+    """Return each file: its path, relative to where the agents are, and what it holds."""
+    numbered = [
+        (f"f{number}", bytes(1 + index % 251 for index in range(size))) for number, size in enumerate(FILES)
+    ]
+    return *numbered, *((image.path, image.data) for image in images() if image.data is not None)
 
 
 class SharedFiles:
