@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from heaplab.errors import UsageError
 from heaplab.traces.event import BLOCK_EVENTS, COLUMNS, NULL_ID, Block, Op, Row
 from heaplab.traces.workload.distributions import Distribution
 from heaplab.traces.workload.shapes import Snapshots, Threads
 
 Column = npt.NDArray[Any]
 
-_MOST_PROCESSES = 0xFFFF
 _FREES = np.array([op == Op.FREE for op in Op])
 _BIRTHS = np.array([op in (Op.MALLOC, Op.CALLOC, Op.ALIGNED) for op in Op])
 
@@ -127,7 +125,7 @@ class Actors:
         agenda: list[tuple[int, Row]] = []
         while self._agenda and self._agenda[0][0] < stop:
             at, _, row = heappop(self._agenda)
-            time = int(events.time[max(at - first - 1, 0)])
+            time = int(events.time[at - first])
             agenda.append((at - first, (*row[:5], time, row[6])))
             if row[0] == Op.EXIT:
                 self._alive.discard(row[6])
@@ -147,8 +145,6 @@ class Actors:
 
     def _plan_child(self, fork: Snapshots, at: int, slot: int) -> None:
         child = self._processes
-        if child > _MOST_PROCESSES:
-            raise UsageError(f"fork={fork}: forks more than {_MOST_PROCESSES:,} children: fork less often")
         self._processes += 1
         self._alive.add(child)
         self._put(at, (Op.FORK, child, 0, 0, 0, 0, 0))

@@ -39,7 +39,7 @@ def table(path: str | Path) -> dict[str, list[float]]:
         if not cells:
             continue
         if names is None:
-            if any(_is_name(cell) for cell in cells):
+            if all(_is_name(cell) for cell in cells):
                 names = tuple(_MEANINGS.get(cell.lower(), "") for cell in cells)
                 continue
             if len(cells) not in _UNNAMED:

@@ -65,9 +65,8 @@ class _Formula(Distribution):
         return ",".join([self.NAME, *(_number(value) for value in vars(self).values())])
 
     def _demand(self, holds: bool, mend: str) -> None:
-        values = list(vars(self).values())
-        if not holds or any(math.isnan(value) for value in values):
-            raise UsageError(f"{','.join([self.NAME, *map(_number, values)])}: {mend}")
+        if not holds or any(math.isnan(value) for value in vars(self).values()):
+            raise UsageError(f"{self}: {mend}")
 
 
 def _number(value: float) -> str:
@@ -361,7 +360,7 @@ class Empirical(_Listed):
     def load(cls, path: str | Path, quantity: str = "value") -> "Empirical":
         """Return the distribution in a file of one's own: rows of numbers, between commas, tabs or spaces.
 
-        Two columns are value and weight, three are low and high (a span) and weight, one is a value seen once.
+        Two columns are value and weight, three are low and high (a span) and weight, one is values alone.
         A first row with names says which column is which: size, lifetime or value; low and high; weight,
         count or probability; other columns are left out.  What follows # is left out too.
         quantity: the name of the column that is wanted, if there are several.

@@ -279,7 +279,7 @@ class Maker:
         else:
             gaps = arrival.sample(self._random, count)
         time = self._now + np.cumsum(gaps)
-        lives = np.where(fixed, self._phase_began + lives - time, lives)
+        lives[fixed] += self._phase_began - time[fixed]
         resizes.time = np.minimum(resizes.time, np.maximum(lives[resizes.number], 0))
         come = int(np.searchsorted(time, _LATEST))
         resizes.keep(resizes.number < come)

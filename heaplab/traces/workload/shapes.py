@@ -101,7 +101,7 @@ class Realloc:
     """How some blocks are reallocated during their lives.
 
     pattern: what a realloc makes of the size: `multiply` by the amount, `add` the amount in bytes, or `draw`
-    a new size.  share: of the blocks.  times: of each of them, at moments that are evenly random over its life.
+    a new size.  share: of the blocks.  times: of each of them, at random moments of its life.
     amount: a factor above 1 grows like a vector, one below 1 gives back.
 
     >>> str(Realloc("multiply", 0.05, 4, 2.0))

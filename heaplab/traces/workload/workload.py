@@ -26,6 +26,7 @@ PREFIX = "workload:"
 """What the text of a workload begins with, where a trace is expected."""
 
 _MOST_EVENTS = 1 << 40
+_MOST_CHILDREN = 0xFFFF
 _SIZES = Lognormal(48, 1.0)
 _LIFETIMES = Exponential(1000)
 _ARRIVAL = Constant(1)
@@ -93,6 +94,8 @@ class Workload:
                 )
         if self.calloc + self.aligned > 1:
             raise UsageError(f"calloc={self.calloc}: is more than aligned={self.aligned} leaves: lower one")
+        if self.fork is not None and self.events // self.fork.every > _MOST_CHILDREN:
+            raise UsageError(f"fork={self.fork}: forks more than {_MOST_CHILDREN:,} children: fork less often")
         if not 0 <= self.nulls <= 100:
             raise UsageError(
                 f"nulls={self.nulls}: free(NULL) for each other event, at most 100: write nulls=0.1"
