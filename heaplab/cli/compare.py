@@ -46,6 +46,8 @@ OK, FOUND_WRONG, INTERRUPTED = 0, 1, 130
     help="How often each real allocator is timed, all in turn.",
 )
 @click.option("--latency", is_flag=True, help="Also percentiles of a real allocator's single calls.")
+@click.option("--lines", is_flag=True, help="Also the distinct cache lines of each call, on the model.")
+@click.option("--sites", metavar="FILE", help="Call stacks that `heaplab record --sites` wrote beside TRACE.")
 @click.option("--language", type=click.Choice(LANGUAGES), default="c", show_default=True)
 @click.option("--json", "json_path", metavar="FILE", help="Write every figure as JSON.")
 @click.option("--csv", "csv_path", metavar="FILE", help="Write a row of figures for each run as CSV.")
@@ -85,6 +87,8 @@ def compare(
     native: str | None,
     rounds: int,
     latency: bool,
+    lines: bool,
+    sites: str | None,
     language: str,
     json_path: str | None,
     csv_path: str | None,
@@ -148,6 +152,8 @@ def compare(
             seed=seed,
             ram=ram,
             walks=REPORT_WALKS if one_page else 0,
+            lines=lines,
+            sites=sites,
             jobs=jobs,
             native=peers,
             rounds=rounds,

@@ -10,6 +10,7 @@ metrics                       what is measured, each quantity defined once
 """
 
 from heaplab.lab.adversaries import Duel, adversary
+from heaplab.lab.attribution import Attribution, Pin
 from heaplab.lab.compare import (
     DEFAULT_MAX_MEMS,
     DEFAULT_MAX_SECONDS,
@@ -19,25 +20,33 @@ from heaplab.lab.compare import (
     default_allocators,
 )
 from heaplab.lab.forking import ForkCost, fork_cost
+from heaplab.lab.metrics import FreeSpace, OverLive
 from heaplab.lab.moments import Moments
 from heaplab.lab.plan import Progress
 from heaplab.lab.record import HeapMap, Run, Seconds, Timeline
 from heaplab.lab.run import RAM, run
+from heaplab.lab.series import Series, Standing
 from heaplab.lab.sweeping.sweep import Sweep, sweep
 
 __all__ = [
     "DEFAULT_MAX_MEMS",
     "DEFAULT_MAX_SECONDS",
     "RAM",
+    "Attribution",
     "Clock",
     "Comparison",
     "Duel",
     "ForkCost",
+    "FreeSpace",
     "HeapMap",
     "Moments",
+    "OverLive",
+    "Pin",
     "Progress",
     "Run",
     "Seconds",
+    "Series",
+    "Standing",
     "Sweep",
     "Timeline",
     "adversary",

@@ -22,6 +22,7 @@ from heaplab.native.playing import ROUNDS
 from heaplab.outside import Outside, find_allocator, find_outside
 from heaplab.shown import html, text
 from heaplab.traces import Header, Trace
+from heaplab.traces.sites import read_sites
 from heaplab.units import counted
 
 #: a run stops above this many mems: ten seconds or so
@@ -98,6 +99,8 @@ def compare(
     lenient: bool = False,
     ram: int | str = RAM,
     walks: int = 0,
+    lines: bool = False,
+    sites: str | os.PathLike[str] | None = None,
     jobs: int | None = None,
     native: Iterable[str | Peer] = (),
     rounds: int = ROUNDS,
@@ -109,7 +112,8 @@ def compare(
     traces: names of bundled ones, paths, or Trace objects.
     allocators: specs, or their texts, in `language`; by default those of `default_allocators`;
     an allocator from outside (mm.c) and any Peer among them is played as the real ones are.
-    max_mems, seed, verify, payload, ram, walks: of each run.  max_seconds: by the clock on the wall; a run
+    max_mems, seed, verify, payload, ram, walks, lines: of each run.  sites: a file of call sites, of a single
+    trace.  max_seconds: by the clock on the wall; a run
     ends when one event, or one walk over its heaps, takes longer; None: never.  jobs: worker processes, by
     default one a core; fewer when this computer's memory may not suffice.  progress: called whenever there is
     news.
@@ -141,7 +145,13 @@ def compare(
         "max_mems": max_mems,
         "ram": ram,
         "walks": walks,
+        "lines": lines,
+        "sites": None if sites is None else os.path.abspath(sites),
     }
+    if sites is not None:
+        if len(traces) != 1:
+            raise UsageError(f"{os.fspath(sites)} is of one trace: give that alone")
+        read_sites(sites)
     asked_for = default_allocators() if allocators is None else allocators
     entrants = [find_allocator(each, language) if isinstance(each, str) else each for each in asked_for]
     specs = [each for each in entrants if isinstance(each, Spec)]

@@ -50,6 +50,9 @@ ns p50, ...  of single calls, from a pass of its own with a clock around each,
              the clock's cost taken off: no finer than its tick of some 10 ns"""
 
 
+LINES_LEGEND = """lines/op     (--lines) distinct cache lines of 64 bytes that the references of an
+             operation touch"""
+
 NO_PAYLOAD_LEGEND = """no payload   (--no-payload) payloads are neither written nor verified. Resident
              memory, page faults and ns/op are then the allocator's own: a page
              that it never touches has no frame, so resident may be below live"""
@@ -59,6 +62,8 @@ def legend(comparison: Comparison) -> str:
     """Return what the tables' words mean."""
     has_native = any(run.language == NATIVE for run in comparison.runs)
     parts = [LEGEND, *([NATIVE_LEGEND] if has_native else [])]
+    if any(run.lines is not None for run in comparison.runs):
+        parts.append(LINES_LEGEND)
     if not comparison.settings.get("payload", True):
         parts.append(NO_PAYLOAD_LEGEND)
     return "\n".join(parts)

@@ -22,6 +22,8 @@ from heaplab.units import counted, format_size
 _RESIDENT_ERROR = 1.005
 #: so many ranks behind the first are named one by one; of more, half as many and the last
 _NAMED = 6
+#: so much larger, as a factor, is worth a sentence
+_MUCH = 1.05
 #: a part of resident memory that is less of it is passed over
 _WORTH_SAYING = 0.01
 
@@ -312,11 +314,24 @@ def _advise(
             f"{best} would need {less} less, {mean.form(least)} x live"
         ]
     said.append(_fault(parts) if parts else _left(summary, name, grounds))
+    said += _elsewhen(summary, name, parts)
     if not parts and (its := _attributions(summary, best)) and (loss := _losses(its)):
         kind, share = next(iter(loss.items()))
         said.append(f"of {best}'s own resident memory {_share(share, 1)} is {_PARTS[kind]}, its largest loss")
         grounds.append(Ground(best, f"{_PARTS[kind]}, share of resident", share))
     return Sentence("advice", f"Advice: {'; '.join(said)}.", tuple(grounds))
+
+
+def _elsewhen(summary: Summary, name: str, parts: Sequence[Attribution]) -> list[str]:
+    """Say that resident memory had its peak at another moment, where it was larger then."""
+    runs = [summary.finished[name][trace] for trace in summary.common]
+    if len(parts) != 1 or (measures := runs[0].resident_over_live) is None:
+        return []
+    peak, then = runs[0].peak_resident or 0, parts[0].resident
+    if peak <= _MUCH * then or measures.event == parts[0].event:
+        return []
+    when = "before" if measures.event < parts[0].event else "after"
+    return [f"that is at the peak of live: its resident memory was largest {when} that, {format_size(peak)}"]
 
 
 def _losses(parts: Sequence[Attribution]) -> dict[str, float]:
