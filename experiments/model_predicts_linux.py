@@ -106,7 +106,7 @@ def _claims(rows: Sequence[Row]) -> list[Claim]:
         f"minor faults that differ, of {sum(row.linux.faults for row in rows):,}": "faults",
         f"pages that differ at some look, of {sum(row.linux.peak for row in rows):,} at the peaks": "pages",
     }
-    copied = sum((row.linux.copied_in_child or 0) + (row.linux.copied_in_parent or 0) for row in seen)
+    copied = sum(_copies(row.linux) for row in seen)
     if copied:  # Linux shows frames to root alone
         amounts[f"copies after forks that differ, of {copied:,}"] = "copies"
     return [
@@ -120,31 +120,29 @@ def _claims(rows: Sequence[Row]) -> list[Claim]:
     ]
 
 
+def _copies(footprint: Footprint) -> int:
+    return (footprint.copied_in_child or 0) + (footprint.copied_in_parent or 0)
+
+
 _QUANTITIES = (
     ("system calls", "o", style.BLUE, lambda footprint: len(footprint.calls)),
     ("minor faults", "s", style.ORANGE, lambda footprint: footprint.faults),
     ("pages in memory at the peak", "^", style.GREEN, lambda footprint: footprint.peak),
-    (
-        "pages copied after forks",
-        "D",
-        style.VERMILION,
-        lambda footprint: (footprint.copied_in_child or 0) + (footprint.copied_in_parent or 0),
-    ),
+    ("pages copied after forks", "D", style.VERMILION, _copies),
 )
 
 
 def draw(findings: Findings) -> Any:
-    """Every quantity of every pair, predicted and seen; what huge pages add where somebody asked."""
+    """Every quantity of every pair, predicted and seen; and the copies after forks, design by design."""
     rows: list[Row] = findings.drawn
-    asked = [row for row in rows if row.huge]
-    figure = style.figure(7.2 if asked else 4.2, 3.6)
-    panels = figure.subplots(1, 2 if asked else 1, squeeze=False)[0]
-    both = panels[0]
-    most = 1
+    forking = [row for row in rows if _copies(row.linux)]
+    figure = style.figure(7.2 if forking else 4.2, 3.6)
+    panels = figure.subplots(1, 2 if forking else 1, squeeze=False)[0]
+    both, most = panels[0], 1
     for name, marker, colour, quantity in _QUANTITIES:
         points = np.array([(quantity(row.model), quantity(row.linux)) for row in rows])
-        points = points[points.any(axis=1)]
-        most = max(most, points.max(initial=1))
+        points = points[points.all(axis=1)]
+        most = max(most, int(points.max(initial=1)))
         both.plot(
             *points.T, marker, color=colour, markersize=4.5, markerfacecolor="none", label=name, zorder=3
         )
@@ -156,24 +154,31 @@ def draw(findings: Findings) -> Any:
     both.set_title(f"{len(rows)} pairs of trace and design", fontsize=9)
     both.legend(fontsize=7, frameon=False)
     style.plain(both)
-    if asked:
-        _draw_huge(panels[1], asked)
+    if forking:
+        _draw_copies(panels[1], forking)
     return figure
 
 
-def _draw_huge(axes: Any, rows: Sequence[Row]) -> None:
+def _draw_copies(axes: Any, rows: Sequence[Row]) -> None:
     designs = list(dict.fromkeys(row.design for row in rows))
-    for place, design in enumerate(designs):
-        ratios = [row.huge.peak / row.linux.peak for row in rows if row.design == design and row.huge]
-        axes.plot(
-            ratios, [place] * len(ratios), "o", color=style.BLUE, markersize=4.5, markerfacecolor="none"
-        )
-    axes.axvline(1, color=style.GREY, linewidth=0.8, zorder=1)
-    axes.set_xscale("log")
-    axes.set_yticks(range(len(designs)), [style.name_lines(design) for design in designs])
+    names = sorted({row.trace.header.name for row in rows})
+    place = np.arange(len(designs))
+    left = np.zeros(len(designs))
+    for name, colour in zip(names, (style.SKY, style.ORANGE, style.YELLOW, style.LIGHT), strict=False):
+        here = [
+            row for design in designs for row in rows if (row.design, row.trace.header.name) == (design, name)
+        ]
+        width = np.array([_copies(row.model) for row in here])
+        axes.barh(place, width, 0.6, left=left, color=colour, label=f"model, {name}")
+        left += width
+    linux = [sum(_copies(row.linux) for row in rows if row.design == design) for design in designs]
+    axes.plot(linux, place, "k|", markersize=14, markeredgewidth=1.6, label="Linux, all of them")
+    axes.set_yticks(place, [style.name_lines(design) for design in designs])
     axes.invert_yaxis()
-    axes.set_xlabel("in memory at the peak, with huge pages / without", fontsize=8)
-    axes.set_title("what the model leaves out: huge pages on Linux", fontsize=9)
+    axes.set_xlabel("pages copied after forks", fontsize=8)
+    axes.set_title("traces that fork", fontsize=9)
+    axes.legend(fontsize=7, frameon=False)
+    style.counts(axes.xaxis)
     style.plain(axes)
 
 
@@ -190,7 +195,7 @@ EXPERIMENT = Experiment(
         ),
         Parameter(
             "huge",
-            full=("lua", "sqlite", "redis", "cpython-prefork"),
+            full=("lua", "sqlite"),
             small=("lua",),
             help="Those of the traces that Linux also plays with huge pages.",
         ),

@@ -13,8 +13,8 @@ blocks over to the next thread, which frees them.  `exchange`: some blocks are f
 their own.  `queue`: two threads allocate, and two others free.  Besides, three recorded programs.
 
 **Allocators.**  `private:freed=here` and `private:freed=home` are experiments/private_heaps.py: pure private
-heaps, and private heaps with ownership.  `spans` has an arena a thread, and gives blocks that others free back
-to their arena.  All other designs have one heap under one lock.  Real allocators play the same traces with
+heaps, and private heaps with ownership.  `spans` has an arena a thread, and a block that another thread frees
+goes back to its arena.  All other designs have one heap under one lock.  Real allocators play the same traces with
 real threads that take turns, so their memory does not depend on chance; their times are of one thread.
 """
 
@@ -106,7 +106,8 @@ def alone(trace: Trace) -> Trace:
 class Cost:
     """One trace on one allocator.
 
-    live, heap, resident: bytes at their peaks.  alone: resident, if one thread does it all.  remote: frees by other threads.  mems, ns: an operation; ns: of a real allocator.
+    live, heap, resident: bytes at their peaks.  alone: resident, if one thread does it all.
+    remote: frees by other threads.  mems, ns: an operation; ns: of a real allocator.
     """
 
     trace: str
@@ -342,8 +343,8 @@ def _remarks(found: Found) -> list[str]:
     if spans := _of(found.turns, "spans"):
         most = max(spans)
         said.append(
-            f"spans has a blow-up of {spans[most].blowup:.2f} with {most} threads in turn: a thread keeps what "
-            "it freed last for a while, as its `delay` says.  So its blow-up is bounded by the number of "
+            f"spans has a blow-up of {spans[most].blowup:.2f} with {most} threads in turn: a thread keeps "
+            "what it freed last for a while, as its `delay` says.  So its blow-up is bounded by the number of "
             "threads, and is less where batches are larger."
         )
     growing = [

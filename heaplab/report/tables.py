@@ -45,7 +45,7 @@ spread       the quartiles' distance. ~: more than a tenth of the median, or one
              round alone, so do not rank by it
 heaplab:     a design of heaplab's on Linux. Here its addresses are as they come,
              and threads take blocks of their own, so it differs a little from
-             its modelled row; experiments/model_vs_linux.py has neither
+             its modelled row; experiments/model_predicts_linux.py has neither
 ns p50, ...  of single calls, from a pass of its own with a clock around each,
              the clock's cost taken off: no finer than its tick of some 10 ns"""
 
