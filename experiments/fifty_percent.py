@@ -162,7 +162,7 @@ def balance(trace: Trace, design: str, seed: int) -> Balance:
         if event >= half and event % EVERY == 0:
             side_by_side.count()
     walked = sum(span.state == State.FREE for _, heap in trail.heaps() for span in heap.blocks())
-    if not 0 <= walked - side_by_side.free <= 1:  # a gap in front of the first block has no block before it
+    if abs(walked - side_by_side.free) > 1:  # a gap before the first block, or no room behind the last
         raise HeaplabError(f"{design}: the walk has {walked} free blocks, the places {side_by_side.free}")
     trail.close()
     return side_by_side.balance()
