@@ -6,6 +6,7 @@
 #include "machine/machine.h"
 #include "native/player.h"
 #include "outside/watch.h"
+#include "packing/packing.h"
 #include "replay/replay.h"
 #include "replay/trail.h"
 #include "parts/seal.h"

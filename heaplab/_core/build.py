@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [
     *(
         source
-        for room in ("machine", "sources", "front", "designs", "replay")
+        for room in ("machine", "sources", "front", "designs", "replay", "packing")
         for source in (ROOT / "csrc" / room).glob("*.c")
     ),
     *(

@@ -4,6 +4,7 @@ compare(traces, allocators)   many runs, in worker processes -> Comparison
 sweep(traces, allocators)     a grid of runs, each made once and kept -> Sweep
 run(trace, allocator)         one run, in this process -> Run
 Moments(trace, allocator)     any moment of a run, and a log of all its events
+offline(trace)                the best placement known of a trace's blocks -> Offline
 fork_cost(trace, allocator)   the pages copied after forks, by whose write -> ForkCost
 adversary(function, allocator)  a function drives an allocator by the addresses that it sees -> Duel
 metrics                       what is measured, each quantity defined once
@@ -22,6 +23,7 @@ from heaplab.lab.compare import (
 from heaplab.lab.forking import ForkCost, fork_cost
 from heaplab.lab.metrics import FreeSpace, OverLive
 from heaplab.lab.moments import Moments
+from heaplab.lab.offline import Offline, offline
 from heaplab.lab.plan import Progress
 from heaplab.lab.record import HeapMap, Run, Seconds, Timeline
 from heaplab.lab.run import RAM, run
@@ -40,6 +42,7 @@ __all__ = [
     "FreeSpace",
     "HeapMap",
     "Moments",
+    "Offline",
     "OverLive",
     "Pin",
     "Progress",
@@ -53,6 +56,7 @@ __all__ = [
     "compare",
     "default_allocators",
     "fork_cost",
+    "offline",
     "run",
     "sweep",
 ]
