@@ -89,10 +89,13 @@ class Pool:
 
     SIGKILL comes from outside: from a person, or from a computer short of memory.  So a job whose worker it
     ends is done once more.
+    keep: workers stay when `run` is over, for the next one.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, keep: bool = False) -> None:
         self.size = size
+        self._keep = keep
+        self._idle: list[_Worker] = []
         self._workers: dict[Connection, _Worker] = {}
         self._can_start = False
         self._repeated: set[int] = set()
@@ -101,9 +104,10 @@ class Pool:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        for worker in self._workers.values():
+        for worker in (*self._workers.values(), *self._idle):
             worker.end()
         self._workers.clear()
+        self._idle.clear()
 
     def run(self, jobs: Iterable[Job]) -> Iterator[News]:
         """Do the jobs, started in their order; yield what is heard of them, as it comes.
@@ -111,8 +115,9 @@ class Pool:
         Raises: UsageError when a job says so, but for "unread"; HeaplabError when no worker can start.
         """
         waiting = iter(enumerate(jobs))
+        self._repeated.clear()
         for _ in range(self.size):
-            self._give(_Worker(), waiting)
+            self._give(self._idle.pop() if self._idle else _Worker(), waiting)
         while self._workers:
             for connection in wait(list(self._workers)):
                 worker = self._workers[connection]  # type: ignore[index]
@@ -133,12 +138,12 @@ class Pool:
     def _give(self, worker: _Worker, waiting: Iterator[tuple[int, Job]]) -> None:
         """Give the worker its next job, or let it go when there is none."""
         number, job = next(waiting, (None, None))
-        if number is None or job is None:
-            with suppress(BrokenPipeError):
-                worker.connection.send(None)
-            worker.end()
-        else:
+        if number is not None and job is not None:
             self._begin(worker, number, job)
+        elif self._keep:
+            self._idle.append(worker)
+        else:
+            worker.end()
 
     def _begin(self, worker: _Worker, number: int, job: Job) -> None:
         worker.job, worker.given = number, job
