@@ -1,6 +1,7 @@
 """Results as something to look at; nothing here simulates.
 
 show(comparison)                 tables on the terminal
+show_sweep(sweep)                means with intervals
 to_json, to_csv                  the figures as text
 verdict(comparison)              what it comes to, in sentences
 write_page(comparison, path)     all of it as one page that opens anywhere
@@ -15,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from heaplab.report.export import to_csv, to_json
+from heaplab.report.sweeps import show_sweep
 from heaplab.report.tables import show
 from heaplab.report.verdict import Verdict, verdict
 
@@ -42,6 +44,7 @@ __all__ = [
     "process_tree",
     "program_file",
     "show",
+    "show_sweep",
     "timeline",
     "to_csv",
     "to_json",
