@@ -146,9 +146,9 @@ def adversary(
         outcome,
         reason,
         trace,
-        int(raw.peak_live),
-        int(raw.peak_heap),
-        int(raw.peak_resident),
+        int(raw.peak_live.most),
+        int(raw.peak_heap.most),
+        int(raw.peak_resident.most),
         partial(run, trace, found, seed=seed, verify=verify, payload=payload, ram=ram, max_mems=max_mems),
     )
 
