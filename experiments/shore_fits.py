@@ -185,7 +185,13 @@ def _table_of_kinds(points: Sequence[Point]) -> Table:
         "95 % interval of paired differences",
         heads,
         [
-            (point.name, point.cv, point.average("first"), point.average("best"), *point.ahead("first", "best"))
+            (
+                point.name,
+                point.cv,
+                point.average("first"),
+                point.average("best"),
+                *point.ahead("first", "best"),
+            )
             for point in points
         ],
     )

@@ -1,5 +1,6 @@
 """Many runs: every trace on every allocator, on the model in worker processes, then on real allocators."""
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field

@@ -95,7 +95,9 @@ class Workload:
         if self.calloc + self.aligned > 1:
             raise UsageError(f"calloc={self.calloc}: is more than aligned={self.aligned} leaves: lower one")
         if self.fork is not None and self.events // self.fork.every > _MOST_CHILDREN:
-            raise UsageError(f"fork={self.fork}: forks more than {_MOST_CHILDREN:,} children: fork less often")
+            raise UsageError(
+                f"fork={self.fork}: forks more than {_MOST_CHILDREN:,} children: fork less often"
+            )
         if not 0 <= self.nulls <= 100:
             raise UsageError(
                 f"nulls={self.nulls}: free(NULL) for each other event, at most 100: write nulls=0.1"
