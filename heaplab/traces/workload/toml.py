@@ -44,7 +44,7 @@ def written(workload: Workload) -> str:
 
 
 def _lines(part: Any, usual: Any, always: tuple[str, ...]) -> Iterator[str]:
-    for each in fields(part):
+    for each in fields(usual):
         value = getattr(part, each.name)
         if each.name in ("phases", "kinds", "joint", "origin"):
             continue

@@ -155,7 +155,7 @@ class Workload:
             return f"{PREFIX}{self.origin}:events={self.events}:seed={self.seed}"
         usual = Workload()
         said = []
-        for each in fields(self):
+        for each in fields(usual):
             value = getattr(self, each.name)
             if each.name in _ALWAYS or (value != getattr(usual, each.name) and each.name != "origin"):
                 said.append(f"{each.name}={_text(value)}")
