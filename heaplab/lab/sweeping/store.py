@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CELLS, JOURNAL = "cells.parquet", "journal.jsonl"
-#: rows that are in the journal alone, at most
-_MOST_IN_JOURNAL = 1000
+#: rows that are in the journal alone, at most; or a part of all rows, so that writing them anew stays cheap
+_MOST_IN_JOURNAL, _PART = 1000, 4
 _SAID = b"heaplab"
 #: columns that a row begins with, before its parameters
 FIRST = ("trace", "allocator", "language", "seed")
@@ -55,14 +55,16 @@ class Row:
         return first | {name: self.parameters.get(name) for name in parameters} | dict(self.figures)
 
 
-def table_of(rows: Iterable[Row], *, keys: bool = False) -> "pa.Table":
-    """Return rows as an Arrow table: tidy, a column a parameter or figure; keys: also code and key.
+def table_of(rows: Iterable[Row], first: Iterable[str] = (), *, keys: bool = False) -> "pa.Table":
+    """Return rows as an Arrow table: tidy, a column a parameter or figure.
+
+    first: parameters that come first, in this order.  keys: also code and key.
 
     Raises: UsageError without pyarrow.
     """
     pa = _pyarrow()
     rows = list(rows)
-    parameters = list(dict.fromkeys(name for row in rows for name in row.parameters))
+    parameters = list(dict.fromkeys([*first, *(name for row in rows for name in row.parameters)]))
     names = list(dict.fromkeys([*FIRST, *parameters, *(name for row in rows for name in row.figures)]))
     flat = [row.flat(parameters) for row in rows]
     columns = {name: _column(pa, name, [row.get(name) for row in flat]) for name in names}
@@ -205,7 +207,7 @@ class Store:
             )
             self.rows.update((row.key, row) for row in rows)
             self._late += len(rows)
-            if self._late >= _MOST_IN_JOURNAL:
+            if self._late >= max(_MOST_IN_JOURNAL, len(self.rows) // _PART):
                 self._compact()
 
     def _write(self, text: str) -> None:

@@ -64,7 +64,7 @@ class Sweep:
 
         Raises: UsageError without pandas.
         """
-        return frame_of(self.rows)
+        return frame_of(self.rows, self.parameters)
 
     def means(
         self, metric: str, by: str | Sequence[str] = "allocator", *, geometric: bool = False
@@ -96,13 +96,13 @@ class Sweep:
         return text(self, "heaplab.report.sweeps:sweep_text")
 
 
-def frame_of(rows: Iterable[Row]) -> "pd.DataFrame":
-    """Return cells as a tidy DataFrame.  Raises: UsageError without pandas or pyarrow."""
+def frame_of(rows: Iterable[Row], parameters: Iterable[str] = ()) -> "pd.DataFrame":
+    """Return cells as a tidy DataFrame; these parameters come first.  Raises: UsageError without pandas or pyarrow."""
     try:
         import pandas  # noqa: F401, PLC0415 - slow, and an extra
     except ImportError:
         raise UsageError("a frame needs pandas: install heaplab[lab]") from None
-    frame: pd.DataFrame = table_of(rows).to_pandas()
+    frame: pd.DataFrame = table_of(rows, parameters).to_pandas()
     return frame
 
 
