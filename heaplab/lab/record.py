@@ -1,7 +1,9 @@
 """The record of one run: plain data, whatever is shown of it."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from heaplab.lab.attribution import Attribution
 from heaplab.lab.metrics import Excess, Fragmentation, FreeSpace, Lines, Mems, OverLive
@@ -227,3 +229,30 @@ _FIGURES = (
     "lines",
     "walks",
 )
+
+
+def restored_run(data: Mapping[str, Any]) -> Run:
+    """Return the run whose `as_dict` this is, as it comes back from JSON.
+
+    Raises: KeyError, TypeError when it is none, or that of a heaplab whose runs have other fields.
+    """
+    run: Run = _restored(Run, data)
+    return run
+
+
+def _restored(kind: Any, data: Any) -> Any:
+    """Plain data as what an annotation says."""
+    if data is None:
+        return None
+    if is_dataclass(kind) and isinstance(kind, type):
+        hints = get_type_hints(kind)
+        known = {each.name: each for each in fields(kind)}
+        given = {name: _restored(hints[name], data[name]) for name in known if name in data}
+        return kind(**given)
+    arms = [arm for arm in get_args(kind) if arm is not type(None)]
+    if get_origin(kind) in (Union, UnionType) and len(arms) == 1:
+        return _restored(arms[0], data)
+    if get_origin(kind) is tuple:
+        each = [arms[0]] * len(data) if arms[-1] is ... else arms
+        return tuple(_restored(arm, part) for arm, part in zip(each, data, strict=True))
+    return data

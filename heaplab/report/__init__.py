@@ -1,7 +1,8 @@
 """Results as something to look at; nothing here simulates.
 
 show(comparison)                 tables on the terminal
-show_sweep(sweep)                means with intervals
+show_sweep(sweep), show_diff(diff)
+                                 means with intervals; what became better or worse
 to_json, to_csv                  the figures as text
 verdict(comparison)              what it comes to, in sentences
 write_page(comparison, path)     all of it as one page that opens anywhere
@@ -16,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from heaplab.report.export import to_csv, to_json
-from heaplab.report.sweeps import show_sweep
+from heaplab.report.sweeps import show_diff, show_sweep
 from heaplab.report.tables import show
 from heaplab.report.verdict import Verdict, verdict
 
@@ -44,6 +45,7 @@ __all__ = [
     "process_tree",
     "program_file",
     "show",
+    "show_diff",
     "show_sweep",
     "timeline",
     "to_csv",

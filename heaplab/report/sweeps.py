@@ -1,4 +1,4 @@
-"""A sweep as tables: means with intervals, what was not finished."""
+"""Sweeps as tables: means with intervals, what became better or worse, the front that was found."""
 
 import io
 import math
@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from heaplab.lab import Sweep
-from heaplab.lab.columns import COST, rate
+from heaplab.lab.columns import COLUMNS, COST, rate
+from heaplab.lab.sweeping.diff import BETTER, WORSE, Change, Diff
 from heaplab.lab.sweeping.statistics import Mean, means
 from heaplab.lab.sweeping.store import Row
 from heaplab.native.playing import FINISHED
@@ -23,6 +24,7 @@ _SHOWN = (
     ("mems/op\nmean", "mems_mean", rate),
     ("native\nns/op", "native_ns_per_op", rate),
 )
+_VERDICTS = {BETTER: "green", WORSE: "red"}
 #: failures that are told one by one
 _MOST_TOLD = 10
 
@@ -90,3 +92,41 @@ def _remarks(sweep: Sweep) -> list[str]:
         told.append(f"! and {len(failed) - _MOST_TOLD:,} more cells that did not finish")
     unread = (f"! no cells: {sentence}" for sentence in sweep.unread.values())
     return [*told, *unread, *sweep.remarks, *sweep.left_out]
+
+
+def show_diff(diff: Diff, *, everything: bool = False, console: Console | None = None) -> None:
+    """Print what became better or worse, trace by trace, and a sentence; everything: also what did not."""
+    console = console or make_console()
+    shown = diff.changes if everything else diff.of(BETTER, WORSE)
+    for trace in dict.fromkeys(change.trace for change in shown):
+        changes = [change for change in shown if change.trace == trace]
+        console.print(Text(trace), style="bold")
+        print_sheet(console, _diff_sheet(changes), [])
+    for side, cells in zip(("first", "second"), diff.alone, strict=True):
+        if cells:
+            more = f" and {len(cells) - _MOST_TOLD:,} more" if len(cells) > _MOST_TOLD else ""
+            console.print(Text(f"only the {side} has {', '.join(cells[:_MOST_TOLD])}{more}"))
+    console.print(Text(str(diff)))
+
+
+def _diff_sheet(changes: Sequence[Change]) -> Sheet:
+    forms = {column.key: column.form for column in COLUMNS}
+    cells = [
+        [
+            change.metric,
+            *(_value(side, forms.get(change.metric, str)) for side in (change.before, change.after)),
+            "-" if change.share is None else f"{100 * change.share:+.1f}%",
+            change.verdict,
+        ]
+        for change in changes
+    ]
+    styles = [_VERDICTS.get(change.verdict, "") for change in changes]
+    columns = [
+        Figures(title, [Text(row[at], style) for row, style in zip(cells, styles, strict=True)], COST)
+        for at, title in enumerate(("figure", "before", "after", "change", ""))
+    ]
+    return Sheet([change.allocator for change in changes], [""] * len(changes), columns)
+
+
+def _value(value: str | float, form: Callable[[float], str]) -> str:
+    return value if isinstance(value, str) else form(value)

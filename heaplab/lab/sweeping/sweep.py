@@ -97,7 +97,10 @@ class Sweep:
 
 
 def frame_of(rows: Iterable[Row], parameters: Iterable[str] = ()) -> "pd.DataFrame":
-    """Return cells as a tidy DataFrame; these parameters come first.  Raises: UsageError without pandas or pyarrow."""
+    """Return cells as a tidy DataFrame; these parameters come first.
+
+    Raises: UsageError without pandas or pyarrow.
+    """
     try:
         import pandas  # noqa: F401, PLC0415 - slow, and an extra
     except ImportError:
