@@ -2,6 +2,8 @@
 
 compare(traces, allocators)   many runs, in worker processes -> Comparison
 sweep(traces, allocators)     a grid of runs, each made once and kept -> Sweep
+diff(rows, rows)              what became better or worse -> Diff
+tune(spec, traces)            parameters searched for a goal -> Tuning
 run(trace, allocator)         one run, in this process -> Run
 Moments(trace, allocator)     any moment of a run, and a log of all its events
 offline(trace)                the best placement known of a trace's blocks -> Offline
@@ -28,7 +30,9 @@ from heaplab.lab.plan import Progress
 from heaplab.lab.record import HeapMap, Run, Seconds, Timeline
 from heaplab.lab.run import RAM, run
 from heaplab.lab.series import Series, Standing
+from heaplab.lab.sweeping.diff import Diff, diff
 from heaplab.lab.sweeping.sweep import Sweep, sweep
+from heaplab.lab.sweeping.tune import Tuning, tune
 
 __all__ = [
     "DEFAULT_MAX_MEMS",
@@ -37,6 +41,7 @@ __all__ = [
     "Attribution",
     "Clock",
     "Comparison",
+    "Diff",
     "Duel",
     "ForkCost",
     "FreeSpace",
@@ -52,11 +57,14 @@ __all__ = [
     "Standing",
     "Sweep",
     "Timeline",
+    "Tuning",
     "adversary",
     "compare",
     "default_allocators",
+    "diff",
     "fork_cost",
     "offline",
     "run",
     "sweep",
+    "tune",
 ]

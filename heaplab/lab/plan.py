@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -145,10 +146,12 @@ def carry_out(
     workers: int,
     tally: Tally,
     over: Callable[[Planned], None] = lambda planned: None,
+    pool: Pool | None = None,
 ) -> None:
     """Do all of the plan in worker processes, but for the traces that cannot be read.
 
     The plan is gone through as workers become free.  over: called when a run is, whatever came of it.
+    pool: to use, in place of one of this many workers; it stays.
     """
     begun: list[Planned] = []
 
@@ -164,8 +167,8 @@ def carry_out(
                 begun.append(planned)
                 yield planned.job
 
-    with Pool(workers) as pool:
-        for news in pool.run(jobs()):
+    with Pool(workers) if pool is None else nullcontext(pool) as hands:
+        for news in hands.run(jobs()):
             planned = begun[news.job]
             if news.what == "progress":
                 tally.advance(planned.number, news.value)

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -116,8 +117,8 @@ class Pool:
         """
         waiting = iter(enumerate(jobs))
         self._repeated.clear()
-        for _ in range(self.size):
-            self._give(self._idle.pop() if self._idle else _Worker(), waiting)
+        for number, job in islice(waiting, self.size):
+            self._begin(self._idle.pop() if self._idle else _Worker(), number, job)
         while self._workers:
             for connection in wait(list(self._workers)):
                 worker = self._workers[connection]  # type: ignore[index]

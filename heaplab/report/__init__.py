@@ -1,8 +1,8 @@
 """Results as something to look at; nothing here simulates.
 
 show(comparison)                 tables on the terminal
-show_sweep(sweep), show_diff(diff)
-                                 means with intervals; what became better or worse
+show_sweep, show_diff, show_tuning
+                                 means with intervals; what became better or worse; a front
 to_json, to_csv                  the figures as text
 verdict(comparison)              what it comes to, in sentences
 write_page(comparison, path)     all of it as one page that opens anywhere
@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from heaplab.report.export import to_csv, to_json
-from heaplab.report.sweeps import show_diff, show_sweep
+from heaplab.report.sweeps import show_diff, show_sweep, show_tuning
 from heaplab.report.tables import show
 from heaplab.report.verdict import Verdict, verdict
 
@@ -47,6 +47,7 @@ __all__ = [
     "show",
     "show_diff",
     "show_sweep",
+    "show_tuning",
     "timeline",
     "to_csv",
     "to_json",

@@ -12,6 +12,7 @@ from heaplab.lab.columns import COLUMNS, COST, rate
 from heaplab.lab.sweeping.diff import BETTER, WORSE, Change, Diff
 from heaplab.lab.sweeping.statistics import Mean, means
 from heaplab.lab.sweeping.store import Row
+from heaplab.lab.sweeping.tune import Trial, Tuning
 from heaplab.native.playing import FINISHED
 from heaplab.report.plain import width
 from heaplab.report.sheets import Figures, Sheet, make_console, print_sheet
@@ -44,9 +45,7 @@ def show_sweep(sweep: Sweep, console: Console | None = None) -> None:
 
 def sweep_text(sweep: Sweep) -> str:
     """The table of a sweep."""
-    out = io.StringIO()
-    show_sweep(sweep, Console(file=out, width=width(), highlight=False, color_system=None))
-    return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
+    return _told(lambda console: show_sweep(sweep, console))
 
 
 def _sheet(rows: Sequence[Row]) -> Sheet:
@@ -130,3 +129,58 @@ def _diff_sheet(changes: Sequence[Change]) -> Sheet:
 
 def _value(value: str | float, form: Callable[[float], str]) -> str:
     return value if isinstance(value, str) else form(value)
+
+
+def show_tuning(tuning: Tuning, console: Console | None = None) -> None:
+    """Print the front of a search, and in a sentence what the best spec gains."""
+    console = console or make_console()
+    tried, cut = counted(len(tuning.trials), "spec"), ", interrupted" if tuning.interrupted else ""
+    console.print(Text(f"{tried} tried{cut}; figures by those of {tuning.given}"), style="bold")
+    if not tuning.finished:
+        return
+    front = tuning.front
+    columns = [
+        Figures(goal, [Text(f"{trial.ratios[at]:.4f}") for trial in front], COST)
+        for at, goal in enumerate(tuning.goals)
+    ]
+    if tuning.held_out:
+        columns += [
+            Figures(
+                f"{goal}\nheld out", [_apart(tuning.held_out.get(trial.spec), at) for trial in front], COST
+            )
+            for at, goal in enumerate(tuning.goals)
+        ]
+    print_sheet(console, Sheet([trial.spec for trial in front], [""] * len(front), columns), [])
+    console.print(Text(_gain(tuning)))
+    failed = [trial for trial in tuning.trials if not trial.ratios]
+    if failed:
+        console.print(
+            Text(f"{counted(len(failed), 'spec')} did not finish: {failed[0].spec}: {failed[0].reason}")
+        )
+
+
+def _apart(trial: Trial | None, at: int) -> Text:
+    return Text(f"{trial.ratios[at]:.4f}" if trial is not None and trial.ratios else "-")
+
+
+def _gain(tuning: Tuning) -> str:
+    best = tuning.best
+    if best.spec == tuning.given:
+        both = " in both goals together" if len(tuning.goals) > 1 else ""
+        return f"nothing that was tried is better than {tuning.given}{both}"
+    gains = ", ".join(
+        f"{goal} {100 * (ratio - 1):+.1f} %" for goal, ratio in zip(tuning.goals, best.ratios, strict=True)
+    )
+    return f"the best is {best.spec}: {gains}"
+
+
+def tuning_text(tuning: Tuning) -> str:
+    """The front of a search."""
+    return _told(lambda console: show_tuning(tuning, console))
+
+
+def _told(show: Callable[[Console], None]) -> str:
+    """What is printed, as text."""
+    out = io.StringIO()
+    show(Console(file=out, width=width(), highlight=False, color_system=None))
+    return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())

@@ -19,6 +19,7 @@ from heaplab.lab.record import restored_run
 from heaplab.lab.sweeping.statistics import Mean, mean_of
 from heaplab.lab.sweeping.store import Row, is_store, read_store
 from heaplab.native.playing import FINISHED
+from heaplab.units import counted
 
 BETTER, WORSE, SAME, NOISE = "better", "worse", "same", "within noise"
 #: the figure that says how far apart the quartiles of another one are
@@ -62,10 +63,11 @@ class Diff:
 
     def __str__(self) -> str:
         better, worse, noise = (len(self.of(verdict)) for verdict in (BETTER, WORSE, NOISE))
+        figures = counted(len(self.changes), "figure")
         if not better and not worse:
-            said = f"nothing differs beyond noise in {len(self.changes):,} figures"
+            said = f"nothing differs beyond noise in {figures}"
         else:
-            said = f"of {len(self.changes):,} figures {better:,} became better and {worse:,} worse"
+            said = f"of {figures} {better:,} became better and {worse:,} worse"
         return said + (f"; {noise:,} differ within noise" if noise else "")
 
 

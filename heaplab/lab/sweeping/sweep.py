@@ -15,6 +15,7 @@ from heaplab.errors import UsageError
 from heaplab.lab.columns import row_of
 from heaplab.lab.compare import DEFAULT_MAX_MEMS, DEFAULT_MAX_SECONDS
 from heaplab.lab.plan import Planned, Progress, Tally, carry_out, count_workers, play, refuse_too_large
+from heaplab.lab.pool import Pool
 from heaplab.lab.real import Timing
 from heaplab.lab.record import Run
 from heaplab.lab.room import host_memory
@@ -154,6 +155,7 @@ def sweep(
     jobs: int | None = None,
     rounds: int = ROUNDS,
     latency: bool = False,
+    pool: Pool | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
     **grid: Any,
 ) -> Sweep:
@@ -165,7 +167,8 @@ def sweep(
     store: a directory in which each cell is kept as soon as it is finished, in Parquet; a cell that is there
     with equal content of trace and code, parameters and options is not run again.  None: nothing is kept.
     cluster: the address of a Dask scheduler, whose workers do the cells of the model.
-    native: real allocators, timed when nothing else runs.  The other arguments are those of `compare`.
+    native: real allocators, timed when nothing else runs.  pool: of workers that stay for other sweeps, used
+    if memory allows as many.  The other arguments are those of `compare`.
     A cell that fails, crashes, or does not end is a row, with outcome and reason.  Ctrl-C ends the sweep:
     what is finished is returned, marked as interrupted.
     Raises: UsageError for an empty grid, an unknown allocator, a store of another version or of others'
@@ -190,7 +193,7 @@ def sweep(
     cells, left_out = setting.cells(whole)
     if not cells:
         raise UsageError("; ".join(["there is nothing to sweep", *left_out]))
-    work = _Work(cells, setting, jobs, cluster, progress)
+    work = _Work(cells, setting, jobs, cluster, pool, progress)
     if store is None:
         work.do({}, lambda row: None)
     else:
@@ -312,17 +315,20 @@ class _Work:
         setting: _Setting,
         jobs: int | None,
         cluster: str | None,
+        pool: Pool | None,
         progress: Callable[[Progress], None],
     ) -> None:
         self.cells = cells
         self.setting = setting
         self.jobs = jobs
         self.cluster = cluster
+        self.pool = pool
         self.progress = progress
         self.rows: dict[int, Row] = {}
         self.found = 0
         self.interrupted = False
         self.remarks: list[str] = []
+        self.few: list[str] = []
 
     def do(self, known: Mapping[str, Row], keep: Callable[[Row], None]) -> None:
         """Run the cells that are not known; every one that is finished goes to `keep` at once."""
@@ -379,8 +385,8 @@ class _Work:
             carry_out_on(self.cluster, plan, tally)
             return
         options = self.setting.options
-        workers, few = count_workers(plan, self.jobs, options["ram"], host_memory(), options["payload"])
-        self.remarks += few
+        workers, self.few = count_workers(plan, self.jobs, options["ram"], host_memory(), options["payload"])
+        self.remarks += self.few
         with Placing() as placing:
             self._carry_out(plan, workers, tally, placing)
 
@@ -398,7 +404,7 @@ class _Work:
             if not left[id(planned.source)]:
                 placing.remove(planned.source)
 
-        carry_out(placed(), workers, tally, over)
+        carry_out(placed(), workers, tally, over, None if self.few else self.pool)
 
     def _on_real_ones(self, missing: Sequence[_Cell], tally: Tally) -> None:
         rounds: dict[tuple[int, int], list[int]] = {}
