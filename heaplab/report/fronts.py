@@ -1,6 +1,7 @@
 """The front of a search, drawn: all specs that were tried, and those that none is better than."""
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from heaplab.lab.sweeping.tune import Tuning
 from heaplab.report import style
@@ -39,7 +40,13 @@ def front(tuning: Tuning) -> Figure:
         across, up = tuning.goals
         axes.set_xlabel(f"{across}, by that of the spec as given", fontsize=9)
         axes.set_ylabel(f"{up}, by that of the spec as given", fontsize=9)
+        axes.loglog()
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7), numticks=12))
+            axis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
         axes.plot(1, 1, "X", color=style.VERMILION, markersize=8, label="as given")
+        axes.axvline(1, color=style.GREY, linewidth=0.7, linestyle=":")
     axes.axhline(1, color=style.GREY, linewidth=0.7, linestyle=":")
     figure.legend(loc="outside upper center", ncols=3, fontsize=8, frameon=False)
     return figure
