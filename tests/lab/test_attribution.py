@@ -8,7 +8,7 @@ from heaplab.kernel import Kernel
 from heaplab.lab import run
 from heaplab.lab.attributing import Unaccounted, attribute
 from heaplab.lab.replay import Replay
-from heaplab.traces import Event, Op, Trace, synthetic
+from heaplab.traces import Event, Op, Trace, open_trace, synthetic
 from heaplab.traces.sites import Sites, read_sites
 
 PAGE = 4096
@@ -70,6 +70,22 @@ def test_one_process_has_the_same_free_space_in_frames_as_its_excess_says(spec):
     assert sum(each.bytes for each in found.rounding) == found.internal
 
 
+@pytest.mark.parametrize("name", ["lua", "git-grep"])
+@pytest.mark.parametrize("spec", designs())
+def test_it_adds_up_on_programs(name, spec):
+    record = run(open_trace(name), spec, walks=4, verify=False)
+    assert record.outcome == "finished"
+    for found in (record.attribution, *(walk.attribution for walk in record.walks)):
+        assert adds_up(found)
+
+
+def test_it_adds_up_on_a_program_of_many_processes():
+    record = run(open_trace("redis"), "spans", walks=3, verify=False)
+    assert record.outcome == "finished"
+    assert all(adds_up(walk.attribution) for walk in record.walks)
+    assert adds_up(record.attribution)
+
+
 def test_the_twins_agree():
     trace = synthetic(800, seed=2, slots=120, median=300)
     first, second = (run(trace, "rbtree", language, walks=3, lines=True) for language in ("c", "python"))
@@ -104,7 +120,7 @@ def test_blocks_that_alone_hold_pages_are_found():
     events += [Event(Op.FREE, slot + 1) for slot in range(0, 40, 2)]
     events += [Event(Op.MALLOC, 1, 24), Event(Op.FREE, 1)] * 40  # so that the others are old
     peak = len(events)
-    events += [Event(Op.MALLOC, 1, 200 * 1024 * 1024)]  # the peak, in a mapping of its own
+    events += [Event(Op.MALLOC, 1, 2 * 1024 * 1024)]  # the peak, in a mapping of its own
     found = of(events, "freelist:fit=first:order=address:mmap_threshold=128KiB", payload=True).attribution
     assert found.event == peak + 1
     assert found.pin_blocks == 20
@@ -124,7 +140,7 @@ def test_pages_of_two_groups_fall_for_neither_alone():
         events += [Event(Op.MALLOC, slot + 2, 200)]
     events += [Event(Op.FREE, slot + 1) for slot in range(0, 60, 3)]
     events += [Event(Op.MALLOC, 1, 24), Event(Op.FREE, 1)] * 40
-    events += [Event(Op.MALLOC, 1, 200 * 1024 * 1024)]
+    events += [Event(Op.MALLOC, 1, 2 * 1024 * 1024)]
     found = of(events, "freelist:fit=first:order=address:mmap_threshold=128KiB").attribution
     assert found.falls >= 18
     assert {pin.what for pin in found.by("size")} == {"33 to 64 bytes", "129 to 256 bytes"}

@@ -9,9 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heaplab._core import lib
+from heaplab.allocators import parse
 from heaplab.errors import UsageError
+from heaplab.kernel import Kernel
 from heaplab.lab import run
-from heaplab.lab.metrics import Excess, Fragmentation, Mems, geometric_mean, percentile, utilisation
+from heaplab.lab.metrics import (
+    Excess,
+    Fragmentation,
+    FreeSpace,
+    Mems,
+    OverLive,
+    geometric_mean,
+    percentile,
+    utilisation,
+)
 from heaplab.traces import Event, Op, Trace, synthetic
 
 KIB = 1024
@@ -244,3 +255,137 @@ def test_a_run_that_is_stopped_has_the_walks_up_to_there():
 def test_so_many_walks_there_are_not(walks):
     with pytest.raises(UsageError, match="from 0 to 256"):
         run(Trace.of([Event(Op.MALLOC, 0, 1)]), "rbtree", walks=walks)
+
+
+def test_walks_are_made_after_the_events_that_are_named():
+    trace = synthetic(1500, seed=3, slots=200, median=300)
+    record = run(trace, "rbtree", walks=[10, 1500, 700])
+    assert record.series.event == (10, 700, 1500)
+    assert record.series.live == tuple(walk.fragmentation.live for walk in record.walks)
+    assert record.series.within == tuple(walk.attribution.internal for walk in record.walks)
+    assert record.series.resident[-1] == record.timeline.resident[-1]
+    with pytest.raises(UsageError, match="walks=1501: the trace has the moments 1 to 1,500"):
+        run(trace, "rbtree", walks=[1501])
+
+
+# ---- free blocks ----
+
+
+def test_free_blocks_are_counted_by_powers_of_two(spec_of):
+    events = [Event(Op.MALLOC, slot, size) for slot, size in enumerate((100, 24, 5000, 24, 100, 24))]
+    events += [Event(Op.FREE, slot) for slot in (0, 2, 4)] + [Event(Op.MALLOC, 0, 9000)]
+    record = run(Trace.of(events), spec_of(), walks=[len(events)])
+    [walk] = record.walks
+    free = walk.free
+    assert free.blocks == sum(free.by_size) == 3
+    assert (free.by_size[7], free.by_size[12]) == (2, 1)  # two of 100 bytes, one of 5000, with their headers
+    assert (free.bytes, free.largest) == (2 * 128 + 5024, 5024)
+    assert free.bytes <= walk.fragmentation.heap - walk.fragmentation.allocated
+    assert (free.cached, free.cached_bytes) == (0, 0)
+
+
+def test_no_free_block_is_no_histogram():
+    nothing = FreeSpace.of(np.empty(0, np.int64), np.empty(0, np.int64))
+    assert nothing == FreeSpace(0, 0, 0, (), 0, 0)
+
+
+@given(st.lists(st.integers(1, 2**47), min_size=1, max_size=50))
+def test_each_free_block_is_in_the_class_of_its_power(sizes):
+    free = FreeSpace.of(np.array(sizes), np.empty(0, np.int64))
+    assert sum(free.by_size) == len(sizes)
+    for power, count in enumerate(free.by_size):
+        assert count == sum(2**power <= size < 2 ** (power + 1) for size in sizes)
+
+
+# ---- Johnstone and Wilson ----
+
+
+def test_the_four_measures_of_a_tiny_trace(spec_of):
+    events = [
+        Event(Op.MALLOC, 0, 3000),  # a page
+        Event(Op.MALLOC, 1, 3000),  # the second: the peak of live, 6000
+        Event(Op.FREE, 0),
+        Event(Op.MALLOC, 0, 3500),  # does not fit into the hole: the third page; 6500
+        Event(Op.FREE, 1),
+        Event(Op.FREE, 0),
+    ]
+    record = run(Trace.of(events), spec_of())
+    line, measures = record.timeline, record.heap_over_live
+    assert line.heap == (4096, 8192, 8192, 12288, 12288, 12288)
+    assert measures.mean == sum(line.heap) / sum(line.live)
+    assert measures.at_peak_live == measures.at_peak_used == measures.of_peaks == 12288 / 6500
+    assert measures.event == 4
+    assert record.resident_over_live.mean == sum(line.resident) / sum(line.live)
+
+
+@pytest.mark.parametrize("language", ["c", "python"])
+def test_the_four_measures_are_those_of_the_timeline_when_that_has_every_event(language):
+    record = run(synthetic(400, seed=4, slots=60, median=900), "buddy", language)
+    line = record.timeline
+    assert line.event == tuple(range(1, 401))
+    for used, measures in ((line.heap, record.heap_over_live), (line.resident, record.resident_over_live)):
+        first = used.index(max(used))
+        assert measures.event == line.event[first]
+        assert measures.mean == sum(used) / sum(line.live)
+        assert measures.at_peak_used == max(used) / line.live[first]
+        assert measures.at_peak_live == used[line.live.index(max(line.live))] / max(line.live)
+        assert measures.of_peaks == max(used) / max(line.live)
+
+
+def test_where_nothing_was_live_nothing_is_divided_by_zero():
+    assert OverLive.of((4096, 0, 1), (0, 0), (4096, 0)) == OverLive(None, None, None, None, 1)
+
+
+# ---- cache lines ----
+
+
+def test_lines_are_the_distinct_ones_of_each_operation():
+    events = [Event(Op.MALLOC, slot, 60 * slot) for slot in range(30)]
+    events += [Event(Op.FREE, slot) for slot in range(0, 30, 2)]
+    record = run(Trace.of(events), "rbtree", lines=True)
+    process = Kernel().init.fork()
+    heap, blocks, counts = parse("rbtree").create(process), {}, []
+    for event in events:
+        process.context.observe(True)
+        if event.op == Op.MALLOC:
+            blocks[event.id] = heap.malloc(event.size)
+        else:
+            heap.free(blocks[event.id])
+        counts.append(len({each.address // 64 for each in process.context.recent(4096)}))
+    assert (record.lines.total, record.lines.max) == (sum(counts), max(counts))
+    assert record.lines.mean == sum(counts) / len(counts)
+    assert record.lines.p50 == sorted(counts)[(len(counts) - 1) // 2]
+
+
+def test_counting_lines_changes_nothing_else():
+    trace = synthetic(1500, seed=3, slots=200, median=300)
+    plain, lined = run(trace, "spans"), run(trace, "spans", lines=True)
+    assert plain.lines is None
+    assert 0 < lined.lines.mean <= lined.mems.mean
+    assert lined.lines.p50 <= lined.lines.p99 <= lined.lines.p999 <= lined.lines.p9999 <= lined.lines.max
+    assert replace(lined, lines=None, seconds=plain.seconds) == plain
+
+
+def test_lines_of_a_forked_child_are_counted():
+    events = [Event(Op.MALLOC, 0, 100), Event(Op.FORK, 1)]
+    alone = run(Trace.of(events), "rbtree", lines=True).lines.total
+    both = run(Trace.of([*events, Event(Op.MALLOC, 1, 100, process=1)]), "rbtree", lines=True).lines.total
+    assert both > alone > 0
+
+
+def test_one_operation_may_touch_more_lines_than_the_set_has_room_for_at_first():
+    events = [Event(Op.MALLOC, slot, 40) for slot in range(4000)]
+    events += [Event(Op.FREE, slot) for slot in range(0, 4000, 2)]  # a list of 2,000, none of which fits
+    events += [Event(Op.MALLOC, 0, 3000)]
+    record = run(Trace.of(events), "freelist:fit=best", lines=True)
+    assert record.lines.max > 1500
+
+
+# ---- percentiles ----
+
+
+def test_percentiles_rise_to_the_maximum():
+    counts = np.zeros(lib.HL_MEMS_BUCKETS, np.uint64)
+    counts[[1, 10, 20, 30]] = 9000, 900, 90, 10
+    found = Mems.of(0, 30, counts)
+    assert (found.p50, found.p99, found.p999, found.p9999, found.max) == (1, 10, 20, 30, 30)

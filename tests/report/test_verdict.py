@@ -6,6 +6,7 @@ import pytest
 
 from heaplab.lab import Run
 from heaplab.lab.attribution import OLD, Attribution, Pin, Rounding
+from heaplab.lab.metrics import OverLive
 from heaplab.native.playing import Times
 from heaplab.report.verdict import verdict, verdict_of
 
@@ -284,6 +285,18 @@ def test_who_needs_the_least_is_not_advised_to_change(comparison, run):
         "Advice: nobody in this table needs less than glibc, 1.37 x live; its heap cannot be walked"
     )
     assert "all of its peak stays resident" in text
+
+
+def test_a_peak_of_resident_memory_at_another_moment_is_said(comparison, run):
+    later = OverLive(1.2, 1.4, 1.4, 1.6, event=200)
+    one = dataclasses.replace(standing(run, "a"), peak_resident=500_000, resident_over_live=later)
+    text = advice(comparison, one, other(run, "b", 330_000))
+    assert text.endswith("that is at the peak of live: its resident memory was largest after that, 488 KiB.")
+    assert "largest before that" in advice(
+        comparison,
+        dataclasses.replace(one, resident_over_live=dataclasses.replace(later, event=50)),
+        other(run, "b", 330_000),
+    )
 
 
 def test_one_allocator_alone_gets_no_advice(comparison, run):
