@@ -3,19 +3,21 @@
     python experiments/course_traces.py                        a minute
     python experiments/course_traces.py --designs rbtree,slab,spans,buddy --draws 200
 
-**Course traces.**  Drivers of malloc courses come with traces of a few kinds, all made up but some: two sizes in
-turn of which one is freed and asked for a little larger (`binary`, `binary2`), two neighbours that have to be
-merged (`coalescing`), random sizes and lives (`random`, `random2`), and one block that grows step by step among
-small ones (`realloc`, `realloc2`).  The originals may not be copied; these are our own, of the same kinds.
-**Real programs.**  The bundled traces.
+**Course traces.** Drivers of malloc courses come with made-up traces of a few kinds: two sizes in turn,
+of which one is freed and asked for a little larger (`binary`, `binary2`); two neighbours that have to be
+merged (`coalescing`); random sizes and lives (`random`, `random2`); one block that grows step by step
+among small ones (`realloc`, `realloc2`).  These are our own, of the same kinds.  **Real programs** are the
+bundled traces.
 
-**Ranks.**  Each design has one figure over the traces of a group: the mean utilisation, as courses have it; the
-geometric mean of heap and of resident memory over live payload; the geometric mean of mems an operation.  Ranks of
-the two groups are compared by Kendall's tau: 1 where all pairs of designs stand in the same order, 0 where as many
-stand in the other.  Its interval is of bootstraps that draw the traces of both groups anew (95 %).
+**Ranks.** Each design has one figure over the traces of a group: the mean utilisation, as courses have
+it; the geometric means of heap and of resident memory over live payload, and of mems an operation.  The
+order of the designs in the two groups is compared by Kendall's tau: 1 if all pairs of designs stand in
+the same order, 0 if half of them do.  Its interval is of bootstraps that draw the traces of both groups
+anew (95 %).
 
-**How good could it be?**  Real programs differ too.  So the real traces are dealt into two halves, many times: how
-well does one half rank the designs for the other?  Course traces would be as good if they did as well.
+**How good could it be?** Real programs differ too.  So the real traces are dealt into two halves, many
+times: how well does one half rank the designs for the other?  Course traces would be as good if they did
+as well.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import kendalltau, spearmanr
 
 from heaplab import lab
 from heaplab.cli._experiments import run
@@ -154,11 +155,23 @@ def _run_all(
     return Group([trace.header.name for trace in traces], list(figures))
 
 
+def kendall(one: Figures, other: Figures) -> float:
+    """Kendall's tau-b: pairs in the same order less pairs in the other, over all pairs that are no ties."""
+    signs = [np.sign(each[:, None] - each) for each in (one, other)]
+    return float((signs[0] * signs[1]).sum() / np.sqrt((signs[0] ** 2).sum() * (signs[1] ** 2).sum()))
+
+
+def spearman(one: Figures, other: Figures) -> float:
+    """Spearman's rho: the correlation of the places, ties in the middle of theirs."""
+    places = [np.sign(each[:, None] - each).sum(1) for each in (one, other)]
+    return float(np.corrcoef(places)[0, 1])
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How well two groups of traces agree on the order of designs by a metric.
 
-    tau, rho: Kendall's and Spearman's, of the ranks over all traces.  low, high: 95 % of the bootstrap of tau.
+    tau, rho: Kendall's and Spearman's, of the ranks over all traces.  low, high: 95 % of tau's bootstrap.
     halves: mean of tau between halves of the real traces; halves_low, halves_high: 95 % of these.
     beats: the share of such halves that the course traces do not reach.
     """
@@ -179,7 +192,7 @@ def agree(metric: Metric, made: Figures, real: Figures, draws: int, seed: int) -
     random = np.random.default_rng(seed)
 
     def tau(one: Figures, other: Figures) -> float:
-        return float(kendalltau(metric.over(one), metric.over(other)).statistic)
+        return kendall(metric.over(one), metric.over(other))
 
     def drawn(figures: Figures) -> Figures:
         return figures[:, random.integers(0, figures.shape[1], figures.shape[1])]
@@ -198,7 +211,7 @@ def agree(metric: Metric, made: Figures, real: Figures, draws: int, seed: int) -
         whole,
         float(low),
         float(high),
-        float(spearmanr(metric.over(made), metric.over(real)).statistic),
+        spearman(metric.over(made), metric.over(real)),
         float(np.nanmean(halves)),
         float(half_low),
         float(half_high),
