@@ -14,8 +14,8 @@ their own.  `queue`: two threads allocate, and two others free.  Besides, three 
 
 **Allocators.**  `private:freed=here` and `private:freed=home` are experiments/private_heaps.py: pure private
 heaps, and private heaps with ownership.  `spans` has an arena a thread, and a block that another thread frees
-goes back to its arena.  All other designs have one heap under one lock.  Real allocators play the same traces with
-real threads that take turns, so their memory does not depend on chance; their times are of one thread.
+goes back to its arena.  All other designs have one heap under one lock.  Real allocators play the same traces
+with real threads that take turns, so their memory does not depend on chance; their times are of one thread.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,6 +39,8 @@ from heaplab.traces.workload import Exponential, Threads, Uniform, Workload
 HERE = "private:freed=here"
 HOME = "private:freed=home"
 SIZE = 1000
+#: how often real allocators are timed
+_ROUNDS = 3
 _PRIVATE = Path(__file__).with_name("private_heaps.py")
 
 
@@ -217,7 +219,9 @@ def measure(
     ):
         tick(done, steps, trace.header.name)
         costs = [runs.on_model(trace, design) for design in designs if _can(trace, design)]
-        costs += [runs.on_linux(trace, peer, rounds=int(program == "busy")) for peer in runs.peers]
+        costs += [
+            runs.on_linux(trace, peer, rounds=_ROUNDS if program == "busy" else 0) for peer in runs.peers
+        ]
         if program == "busy":
             found.busy.extend(costs)
         else:
@@ -344,8 +348,8 @@ def _remarks(found: Found) -> list[str]:
         most = max(spans)
         said.append(
             f"spans has a blow-up of {spans[most].blowup:.2f} with {most} threads in turn: a thread keeps "
-            "what it freed last for a while, as its `delay` says.  So its blow-up is bounded by the number of "
-            "threads, and is less where batches are larger."
+            "what it freed last for a while, as its `delay` says.  So its blow-up is bounded by the number "
+            "of threads, and is less where batches are larger."
         )
     growing = [
         allocator
@@ -367,12 +371,14 @@ def draw(findings: Findings) -> Any:
     found: Found = findings.drawn
     figure = style.figure(7.2, 3.7)
     left, right = figure.subplots(1, 2)
-    names = list(dict.fromkeys(cost.allocator for _, cost in found.turns))
-    modelled = {cost.allocator for _, cost in found.turns if cost.mems is not None}
-    for place, name in enumerate(names):
+    modelled = list(dict.fromkeys(cost.allocator for _, cost in found.turns if cost.mems is not None))
+    real = list(dict.fromkeys(cost.allocator for _, cost in found.turns if cost.mems is None))
+    shown = [*modelled, *(name for name in real if not name.startswith("heaplab:"))]  # drawn already
+    for place, name in enumerate(shown):
         colour, marker = style.SERIES[place % len(style.SERIES)]
-        line = "-" if name in modelled else ":"
-        looks = {"color": colour, "marker": marker, "linestyle": line, "markersize": 4, "linewidth": 1.2}
+        looks: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 4, "linewidth": 1.2}
+        if name in real:
+            looks |= {"linestyle": ":", "markerfacecolor": "none", "markersize": 6}
         rows = _of(found.producer, name)
         left.plot(rows.keys(), [cost.resident / cost.live for cost in rows.values()], **looks, label=name)
         rows = _of(found.turns, name)
