@@ -2,15 +2,19 @@
 
 import doctest
 import re
+import runpy
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+DRAW = SimpleNamespace(**runpy.run_path(str(ROOT / "experiments" / "draw_kernel.py")))
 README = (ROOT / "README.md").read_text()
 IMAGES = ROOT / "docs" / "img"
 REDRAW = "run experiments/draw_kernel.py and look at it"
+SAVED = re.compile(r'\.save\("([\w-]+\.svg)"\)')
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
 
@@ -18,14 +22,29 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 def test_examples_run_and_draw_the_pictures(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
-    monkeypatch.chdir(tmp_path)  # where sessions save pictures
-    failed, _ = doctest.testfile(str(page), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert not failed
+    """Sessions that save pictures are run as the script runs them, which draws these and nothing else."""
+    saved = sorted(SAVED.findall(page.read_text()))
+    if saved:
+        DRAW.draw(page, tmp_path)
+    else:
+        (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+        monkeypatch.chdir(tmp_path)
+        failed, _ = doctest.testfile(
+            str(page), module_relative=False, optionflags=doctest.NORMALIZE_WHITESPACE
+        )
+        assert not failed
+        (tmp_path / "experiments").unlink()
+    assert [path.name for path in sorted(tmp_path.glob("*.svg"))] == saved
+    assert not saved or sorted(path.name for path in tmp_path.iterdir()) == saved
     for picture in tmp_path.glob("*.svg"):
         stored = IMAGES / picture.name
         assert described(picture) == described(stored), f"{picture.name} is out of date: {REDRAW}"
         assert drawn_alike(picture, stored), f"{picture.name} is drawn otherwise now: {REDRAW}"
+
+
+def test_the_script_draws_every_picture_of_the_pages() -> None:
+    drawn = [name for page in DRAW.pages() for name in SAVED.findall(page.read_text())]
+    assert sorted(drawn) == sorted(path.name for path in IMAGES.glob("*.svg"))
 
 
 def described(picture: Path) -> str:
@@ -52,7 +71,7 @@ def test_every_picture_stands_where_the_session_draws_it() -> None:
     shown: list[str] = []
     for page in PAGES:
         text = page.read_text()
-        saved = [(match.start(), match[1]) for match in re.finditer(r'\.save\("([\w-]+\.svg)"\)', text)]
+        saved = [(match.start(), match[1]) for match in SAVED.finditer(text)]
         embedded = [(match.start(), match[1]) for match in re.finditer(r"\]\(img/([\w-]+\.svg)\)", text)]
         assert [name for _, name in saved] == [name for _, name in embedded], page.name
         order = sorted([*saved, *embedded])

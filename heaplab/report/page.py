@@ -9,6 +9,7 @@ from functools import partial
 from html import escape
 from pathlib import Path
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from heaplab.files import replacing
@@ -179,7 +180,8 @@ def _figure(draw: Callable[[], Figure], folder: Path, name: str, caption: str) -
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of layouts that had no room
-            draw().savefig(image, format="png")
+            # what savefig does, but drawn once: it draws twice, to lay out what `draw` lays out anyway
+            FigureCanvasAgg(draw()).print_png(image)
     except Exception as error:
         why = escape(
             f"The figure {name} is left out, for it cannot be drawn: {type(error).__name__}: {error}"

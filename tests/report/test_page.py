@@ -32,6 +32,7 @@ def texts_of(figure):
 
 
 def demand_legible(figure):
+    """Return the texts of a figure, none of which is cut off or stands on another."""
     whole = figure.bbox
     texts = list(texts_of(figure))
     assert texts
@@ -44,12 +45,13 @@ def demand_legible(figure):
         across = min(a.x1, b.x1) - max(a.x0, b.x0)
         along = min(a.y1, b.y1) - max(a.y0, b.y0)
         assert across < 1 or along < 1, f"{one!r} and {other!r} overlap"
+    return [text for text, _ in texts]
 
 
 @pytest.mark.parametrize("draw", BY_TRACE)
-def test_figures_of_a_trace_are_legible(comparison, draw):
-    for name in comparison.headers:
-        demand_legible(draw(comparison.of_trace(name)))
+def test_figures_of_a_trace_are_legible_and_axes_carry_units(comparison, draw):
+    drawn = [" ".join(demand_legible(draw(comparison.of_trace(name)))) for name in comparison.headers]
+    assert any(unit in drawn[0] for unit in ("KiB", "MiB", "% of the heap", "ns per operation"))
 
 
 @pytest.mark.parametrize("draw", BY_TRACE)
@@ -58,15 +60,7 @@ def test_figures_of_one_run_are_legible_too(comparison, draw):
 
 
 def test_the_summary_is_legible_and_names_every_allocator(comparison):
-    figure = figures.summary(comparison)
-    demand_legible(figure)
-    assert {"buddy", "rbtree"} <= {text for text, _ in texts_of(figure)}
-
-
-@pytest.mark.parametrize("draw", BY_TRACE)
-def test_axes_carry_units(comparison, draw):
-    drawn = " ".join(text for text, _ in texts_of(draw(comparison.of_trace(next(iter(comparison.headers))))))
-    assert any(unit in drawn for unit in ("KiB", "MiB", "% of the heap", "ns per operation"))
+    assert {"buddy", "rbtree"} <= set(demand_legible(figures.summary(comparison)))
 
 
 class Page(HTMLParser):
@@ -87,7 +81,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-def test_the_page_shows_each_figure_and_each_run(comparison, tmp_path):
+def test_the_page_shows_each_figure_and_each_run_and_can_be_written_over(comparison, tmp_path):
     path = report.write(comparison, tmp_path / "out")
     page = Page()
     page.feed(path.read_text())
@@ -99,11 +93,8 @@ def test_the_page_shows_each_figure_and_each_run(comparison, tmp_path):
         assert run.allocator in page.text
         assert run.reason in page.text
     assert "seed 1" in page.text
-
-
-def test_a_page_can_be_written_over(comparison, tmp_path):
-    first = report.write(comparison, tmp_path).read_bytes()
-    assert report.write(comparison, tmp_path).read_bytes() == first
+    first = path.read_bytes()
+    assert report.write(comparison, path.parent).read_bytes() == first
 
 
 def test_a_page_can_be_written_of_runs_that_all_crashed(comparison, tmp_path):
