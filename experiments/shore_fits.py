@@ -321,7 +321,7 @@ def _draw_shore(axes: Any, shown: Drawn) -> None:
     axes.text(0.03, 0.90, "below: best fit is better", transform=axes.transAxes, fontsize=8, va="top")
     axes.set_xlabel("coefficient of variation of sizes", fontsize=8)
     axes.set_ylabel("first fit - best fit,\npoints of efficiency", fontsize=8)
-    axes.legend(fontsize=7, frameon=False, loc="lower right")
+    axes.legend(fontsize=7, facecolor="white", edgecolor="none", framealpha=1, loc="lower right")
     style.plain(axes)
 
 

@@ -373,17 +373,29 @@ _OPS[[BIRTH, DEATH, RESIZE]] = Op.MALLOC, Op.FREE, Op.REALLOC
 
 
 def _steps(drawn: Blocks) -> _Store:
-    """The reallocs that a table says."""
+    """The reallocs that a table says: sizes that go from the first to the last, and have the mean."""
     rows = np.repeat(np.arange(len(drawn.times)), drawn.times)
     step = np.arange(len(rows)) - np.repeat(np.cumsum(drawn.times) - drawn.times, drawn.times) + 1
-    part = step / drawn.times[rows]
-    first, last, mean = drawn.sizes[rows], drawn.finals[rows], drawn.means[rows]
+    times = drawn.times[rows]
+    part, ends = step / times, step == times
+    first, last, mean = (np.maximum(each[rows], 1) for each in (drawn.sizes, drawn.finals, drawn.means))
+
+    def mean_of(sizes: Column) -> Column:
+        before_last = np.bincount(rows, weights=np.where(ends, 0, sizes), minlength=len(drawn.times))
+        return np.asarray(np.maximum(before_last[rows] / np.maximum(times - 1, 1), 1))
+
+    by_factor = first * (last / first) ** part
     between = (mean - first) * (last - mean) > 0
     # x ** p has the mean 1 / (p + 1) over 0 to 1
     bend = np.where(between, (last - mean) / np.where(between, mean - first, 1), 0)
-    curve = np.where(between, first + (last - first) * part**bend, mean)
-    sizes = np.where(step == drawn.times[rows], last, curve)
-    return _Store(part * drawn.spans[rows], rows, _rounded(sizes))
+    bent = first + (last - first) * part**bend
+    # up to a top in the middle, and down again
+    top = 2 * mean - (first + last) / 2
+    tent = np.where(part < 0.5, first + (top - first) * 2 * part, top + (last - top) * (2 * part - 1))
+    other = np.where(between, bent, np.where(mean > np.maximum(first, last), tent, mean))
+    grows = np.abs(mean_of(by_factor) - mean) <= mean / 10
+    curve = np.where(grows, by_factor, other * mean / mean_of(other))
+    return _Store(part * drawn.spans[rows], rows, _rounded(np.where(ends, last, curve)))
 
 
 def _rounded(sizes: Column, least: int = 1) -> Column:

@@ -103,8 +103,8 @@ class Joint:
     weights: as often.  fixed: where 1, the span is counted from the beginning of the phase in which the block
     is allocated, not from its allocation: a moment at which blocks of any age die together.
     times: how often the block is reallocated.  finals: the size after the last time.  means: the mean size
-    after the others, to which the steps are bent: they grow from the first size to the last if the mean lies
-    between these.  spans: ticks from the allocation to the last time, in equal steps.
+    after the others; the sizes between grow by a factor if that has this mean, else otherwise, or go up and
+    down if it does not lie between first and last.  spans: ticks from the allocation to the last time.
 
     >>> joint = Joint.of([(16, 5, 3), (1024, 9000, 1)])
     >>> joint.mean_size, joint.mean_lifetime
