@@ -11,9 +11,8 @@ the heap: what brk gave, page by page, without padding, and, where large blocks 
 policy's. At the peak of used the heap is walked, and live + free space / live - 1 is the fragmentation that
 is meant here (measure 3, net).
 
-**Large blocks.**  Every malloc of today maps blocks of 128 KiB and more by themselves; with `--mapped 64GiB`
-the heap is in one piece, as then.  Both are measured here: it is large blocks among small ones that best fit
-cannot do.
+**Large blocks.**  glibc and others map blocks of 128 KiB and more by themselves; with `--mapped 64GiB` the
+heap is in one piece, as then.  First and best fit by address are measured both ways.
 
 Address order alone is told from last-in-first-out for first fit; next fit, worst fit by a binary heap, and
 the binary buddy system are beside them, for contrast.
@@ -30,6 +29,7 @@ from heaplab.errors import HeaplabError, UsageError
 from heaplab.report import style
 from heaplab.report.experiment import Claim, Experiment, Findings, Parameter, Table, Tick
 from heaplab.traces import open_trace
+from heaplab.traces.lives import lives
 
 #: the two of which the claim was made
 SOLVED = ("freelist:fit=first:order=address", "freelist:fit=best:order=address")
@@ -79,7 +79,12 @@ def measure(*, traces: Sequence[str], designs: Sequence[str], mapped: str, seed:
     """Play every program on every design, with large blocks mapped and in one piece."""
     if processes := [name for name in traces if open_trace(name).header.processes > 1]:
         raise UsageError(f"{', '.join(processes)}: the measures are of one process alone")
-    plan = [(name, design, size) for name in traces for design in designs for size in (mapped, WHOLE)]
+    plan = [
+        (name, design, size)
+        for name in traces
+        for design in designs
+        for size in ((mapped, WHOLE) if design in SOLVED else (mapped,))
+    ]
     found = []
     for number, (name, design, size) in enumerate(plan):
         tick(number, len(plan), f"{name} on {design}")
@@ -102,6 +107,8 @@ def _policies(found: Sequence[Used], designs: Sequence[str], mapped: str) -> Tab
     for design in designs:
         for size in (mapped, WHOLE):
             of = [each.measures for each in found if each.design == design and each.mapped == size]
+            if not of:
+                continue
             columns = zip(
                 *((it.mean or 0, it.at_peak_live or 0, it.at_peak_used or 0, it.of_peaks or 0) for it in of),
                 strict=True,
@@ -132,22 +139,32 @@ def _claims(found: Sequence[Used], designs: Sequence[str], mapped: str) -> list[
     for design in (each for each in SOLVED if each in designs):
         mean = fmean(_net(found, design, mapped))
         what = f"fragmentation of {NAMES[design]}, overheads taken out"
-        claims.append(
-            Claim.shape(what, "near zero", f"{100 * mean:.2g} %", holds=mean < NEAR_ZERO, rule=rule)
-        )
+        claims.append(Claim.shape(what, "near zero", _percent(mean), holds=mean < NEAR_ZERO, rule=rule))
     return claims
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
 
 
 def _others(found: Sequence[Used], designs: Sequence[str], mapped: str) -> list[str]:
     """What other policies come to."""
     means = {design: fmean(_net(found, design, mapped)) for design in designs if design not in SOLVED}
-    told = ", ".join(f"{NAMES.get(design, design)} {100 * mean:.2g} %" for design, mean in means.items())
+    told = ", ".join(f"{NAMES.get(design, design)} {_percent(mean)}" for design, mean in means.items())
     return [f"Other policies, on the same programs: {told}."] if means else []
 
 
 def _remarks(found: Sequence[Used], mapped: str) -> list[str]:
-    """What the two kinds of heaps differ in, where it is much."""
+    """Which programs have more, and what the two kinds of heaps differ in, where it is much."""
     remarks = []
+    for name in dict.fromkeys(each.trace for each in found):
+        of = {each.design: each for each in found if each.trace == name and each.mapped == mapped}
+        more = [of[design] for design in SOLVED if design in of and of[design].net >= NEAR_ZERO]
+        if more:
+            told = " and ".join(f"{_percent(each.net)} on {NAMES[each.design]}" for each in more)
+            remarks.append(
+                f"{name} has {told}: its largest live block is {_percent(_largest(more[0]))} of live."
+            )
     for each in found:
         if each.mapped != WHOLE or each.design not in SOLVED:
             continue
@@ -156,11 +173,17 @@ def _remarks(found: Sequence[Used], mapped: str) -> list[str]:
         ]
         if each.net > beside.net + NEAR_ZERO:
             remarks.append(
-                f"{each.trace} on {NAMES[each.design]}: {100 * each.net:.3g} % with all blocks in one "
-                f"heap, {100 * beside.net:.3g} % with the large ones mapped. A hole for a large block "
-                "is cut by the small ones that fit best there."
+                f"{each.trace} on {NAMES[each.design]}: {_percent(each.net)} with all blocks in one heap, "
+                f"{_percent(beside.net)} with the large ones mapped."
             )
     return remarks
+
+
+def _largest(used: Used) -> float:
+    """The largest block, of what is live at the peak of used, as a share of it."""
+    blocks = lives(open_trace(used.trace))
+    sizes = blocks.size[blocks.live(used.measures.event)]
+    return float(sizes.max() / sizes.sum())
 
 
 def draw(findings: Findings) -> Any:
@@ -170,17 +193,20 @@ def draw(findings: Findings) -> Any:
     axes = figure.subplots()
     values = {(each.trace, each.design): 100 * each.net for each in found if each.mapped == mapped}
     for design, (colour, marker) in zip(designs, style.SERIES, strict=False):
+        solved = design in SOLVED
         axes.plot(
             [max(values[name, design], 0.01) for name in traces],
             range(len(traces)),
             marker,
             color=colour,
-            markersize=6,
-            markerfacecolor=colour if design in SOLVED else "none",
+            markersize=6 if solved else 7,
+            markerfacecolor=colour if solved else "none",
+            zorder=3 if solved else 2,
             label=NAMES.get(design, design),
         )
     axes.axvline(100 * NEAR_ZERO, color=style.GREY, linewidth=0.8, linestyle=":")
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_yticks(range(len(traces)), traces)
     axes.invert_yaxis()
     axes.set_xlabel(

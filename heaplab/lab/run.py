@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,8 @@ from heaplab.lab.room import host_memory, host_refusal
 from heaplab.lab.series import Standing
 from heaplab.native.playing import FAILED, FINISHED, STOPPED
 from heaplab.traces import Trace
-from heaplab.traces.sites import Sites, read_sites
+from heaplab.traces.lives import lives
+from heaplab.traces.sites import Sites, read_sites, site_of
 
 #: of the simulated machine; committed as it is touched
 RAM = "4 GiB"
@@ -74,8 +74,7 @@ def run(
     if payload and (why := host_refusal(trace.header, ram, host_memory())):
         raise UsageError(why)
     moments = _moments(trace.header.events, walks)
-    asked = sites if sites is None or isinstance(sites, Sites) else read_sites(sites)
-    site = None if asked is None else partial(asked.of_events, trace)
+    site = None if sites is None else _site_of(trace, sites)
     replay = Replay(
         trace, spec, kernel, verify=verify, payload=payload, max_mems=max_mems, lines=lines, watch=watch
     )
@@ -99,6 +98,18 @@ def run(
         replay.verify()
     record = replace(_record(replay, seed, at_peak), walks=tuple(course))
     return _freed(replay, record) if replay.end is None else record
+
+
+def _site_of(trace: Trace, sites: Sites | str | os.PathLike[str]) -> Callable[[Any], list[str]]:
+    """Return what tells who asked for the blocks that events of the trace made.
+
+    Raises: UsageError when these are the sites of another trace.
+    """
+    asked = sites if isinstance(sites, Sites) else read_sites(sites)
+    born = lives(trace)
+    stacks = asked.of_blocks(born)
+    names = [site_of(stack) or "no call site" for stack in asked.stacks]
+    return lambda events: [names[stack] for stack in stacks[born.row[events].astype(np.int64) - 1].tolist()]
 
 
 def _moments(events: int, walks: int | Sequence[int]) -> set[int]:

@@ -16,8 +16,7 @@ import numpy.typing as npt
 from heaplab.errors import UsageError
 from heaplab.files import replacing
 from heaplab.traces.event import MAX_SIZE
-from heaplab.traces.lives import MAKES, Lives
-from heaplab.traces.trace import Trace
+from heaplab.traces.lives import Lives
 
 _FIRST: Final = "heaplab sites 1"
 _MOST_PROCESSES: Final = 1 << 16
@@ -117,40 +116,6 @@ class Sites:
             original[again] = born.before[original[again]].astype(np.int64) - 1
         found[copied] = found[original]
         return found
-
-    def of_events(self, trace: Trace, events: Column) -> list[str]:
-        """Return who asked for the block that each of these events of the trace makes: `site_of` its stack.
-
-        Cost: the trace is read up to the last of them, 10 ns an event.
-        Raises: UsageError when these are the sites of another trace.
-        """
-        wanted, of_event = np.unique(events, return_inverse=True)
-        found = np.zeros(len(wanted), np.int64)
-        asked: dict[int, int] = {}  # by process: acquisitions so far
-        done = 0
-        for block in trace:
-            here = slice(*np.searchsorted(wanted, (done, done + len(block))))
-            rows = wanted[here] - done
-            makes = MAKES[block.op]
-            for process in np.unique(block.process[makes]).tolist():
-                mine = makes & (block.process == process)
-                before = np.cumsum(mine) + asked.get(process, 0)
-                asked[process] = int(before[-1])
-                at = np.flatnonzero(mine[rows])
-                found[here][at] = self._stacks(process, before[rows[at]] - 1, block.size[rows[at]])
-            done += len(block)
-            if done > wanted.max(initial=-1):
-                break
-        names = [site_of(stack) or "no call site" for stack in self.stacks]
-        return [names[stack] for stack in found[of_event].tolist()]
-
-    def _stacks(self, process: int, number: Column, size: Column) -> Column:
-        """The stacks of a process's acquisitions, by their numbers; they are to have these sizes."""
-        asked = self.processes.get(process, _NOTHING)
-        at = np.searchsorted(np.cumsum(asked.times), number, side="right")
-        if len(at) and (at.max() >= len(asked.stack) or (asked.size[at] != size).any()):
-            raise UsageError(f"{self.source} is not of this trace: its acquisitions are others")
-        return asked.stack[at].astype(np.int64)
 
 
 _NOTHING = Asked.of(np.empty(0, np.uint32), np.empty(0, np.uint64))

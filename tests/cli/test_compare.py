@@ -12,11 +12,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from heaplab.cli import main
-from heaplab.traces import Provenance, TraceWriter, corpus, synthetic
+from heaplab.traces import Provenance, TraceWriter, corpus, open_trace, synthetic
+from heaplab.traces.lives import lives
+from heaplab.traces.sites import Asked, Sites, write_sites
 
 
 def compare(*args):
@@ -244,6 +247,33 @@ def test_a_report_into_one_file_has_walks_and_the_verdict_is_said(trace, tmp_pat
     assert {len(run["walks"]) for run in runs} == {24}
     assert compare(trace, "--allocators=buddy", f"--json={plain}").exit_code == 0
     assert json.loads(plain.read_text())["runs"][0]["walks"] == []
+
+
+def test_lines_and_who_asked_for_the_pins_on_request(trace, tmp_path):
+    sites = tmp_path / "small.sites"
+    size = lives(open_trace(trace)).size
+    stack = np.where(size % 2, 1, 2)
+    write_sites(sites, Sites(((), ("main", "odd"), ("main", "even")), {0: Asked.of(stack, size)}))
+    result = compare(trace, "--allocators=rbtree", "--lines", f"--sites={sites}", f"--json={tmp_path / 'j'}")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "lines/op" in result.stdout
+    assert "lines/op     (--lines) distinct cache lines" in result.stdout
+    [found] = json.loads((tmp_path / "j").read_text())["runs"]
+    assert 0 < found["lines"]["mean"] <= found["mems"]["mean"]
+    parts = ("copied", "payload", "internal", "metadata", "pinned", "vacant")
+    assert sum(found["attribution"][part] for part in parts) == found["attribution"]["resident"] > 0
+    assert {pin["what"] for pin in found["attribution"]["pins"] if pin["by"] == "site"} <= {"odd", "even"}
+
+
+def test_call_sites_are_of_one_trace(trace, tmp_path):
+    sites = tmp_path / "small.sites"
+    write_sites(sites, Sites(((), ("main", "odd")), {}))
+    result = compare(trace, "lua", "--allocators=rbtree", f"--sites={sites}")
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "is of one trace: give that alone" in result.stderr
+    alone = compare(trace, "--allocators=rbtree", f"--sites={sites}")
+    assert (alone.exit_code, alone.stderr.count("\n")) == (2, 1)
+    assert "is not of this trace" in alone.stderr
 
 
 def test_a_directory_is_a_directory_whatever_its_name(trace, tmp_path):
