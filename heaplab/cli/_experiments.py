@@ -103,7 +103,8 @@ class _Value(click.ParamType[Any]):
     def __init__(self, parameter: Parameter) -> None:
         self._parameter = parameter
         many = isinstance(parameter.full, tuple)
-        self._kind: Callable[[str], Any] = type(parameter.full[0] if many else parameter.full)
+        some = (*parameter.full, *parameter.small, "")[0] if many else parameter.full
+        self._kind: Callable[[str], Any] = type(some)
         self._many = many
         kind = {int: "INTEGER", float: "NUMBER"}.get(type(self._kind("0")), "TEXT")
         self.name = f"{kind},..." if many else kind
