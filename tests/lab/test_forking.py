@@ -65,20 +65,24 @@ def test_a_new_block_s_page_is_the_payload_s_and_metadata_alone_has_copied_pages
 
 
 def test_a_copy_is_needless_once_nobody_else_has_a_block_on_the_page():
-    live = [Event(Op.MALLOC, slot, 4096) for slot in range(8)]
+    live = [Event(Op.MALLOC, slot, 2048) for slot in range(8)]  # two on a page
     gone = [Event(Op.FREE, slot, process=1) for slot in range(8)]
-    again = [Event(Op.FREE, slot) for slot in range(8)] + [Event(Op.MALLOC, slot, 4096) for slot in range(8)]
-    apart = Trace.of([*live, Event(Op.FORK, 1), *gone, *again], "apart")
-    cost = lab.fork_cost(apart, "slab:keep=1MiB")
-    assert (cost.parent.payload, cost.parent.needless) == (8, 8)
-    kept = Trace.of([*live, Event(Op.FORK, 1), *gone[:5], *again], "kept")
-    cost = lab.fork_cost(kept, "slab:keep=1MiB")
-    assert (cost.parent.payload, cost.parent.needless) == (8, 5)
+    again = [Event(op, slot, size) for op, size in ((Op.FREE, 0), (Op.MALLOC, 2048)) for slot in range(8)]
+    all_gone = Trace.of([*live, Event(Op.FORK, 1), *gone, *again])
+    cost = lab.fork_cost(all_gone, "slab:keep=1MiB")
+    assert (cost.parent.payload, cost.parent.needless) == (4, 4)
+    most_gone = Trace.of([*live, Event(Op.FORK, 1), *gone[:5], *again])
+    cost = lab.fork_cost(most_gone, "slab:keep=1MiB")
+    assert (cost.parent.payload, cost.parent.needless) == (4, 2)
 
 
 def test_a_block_that_grows_in_its_place_writes_what_is_new_alone():
     grows = server(Event(Op.REALLOC, 11, 6000, process=1))
     assert lab.fork_cost(grows, "rbtree").copies.alone.tolist() == [True, False]  # the root, the rest
+    large = [Event(Op.MALLOC, 0, 9000), Event(Op.FORK, 1), Event(Op.REALLOC, 0, 12000, process=1)]
+    copies = lab.fork_cost(Trace.of(large), "rbtree").copies
+    assert copies.place.tolist() == [Place.OWN, Place.FREE]  # the root, before it; the free block behind it
+    assert copies.alone.tolist() == [True, False]  # what was kept was not written
 
 
 def test_sides_go_by_the_last_fork_that_a_process_took_part_in():
