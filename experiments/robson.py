@@ -189,9 +189,10 @@ def claims(duels: Sequence[Duelled], played: Sequence[Played]) -> list[Claim]:
         above = max(first, key=lambda each: each.resident / each.upper)
         made += [
             Claim.near(
-                f"Robson 1974: what first fit by address needs for this program, over M, n = {widest.ratio}",
+                f"Robson 1974: what first fit by address needs for this program beyond its first page, "
+                f"over M, n = {widest.ratio}",
                 widest.bound,
-                widest.net,
+                widest.resident - widest.at_start,
                 within=0.02,
             ),
             Claim.shape(

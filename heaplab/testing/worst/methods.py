@@ -150,4 +150,6 @@ def _missing(package: str) -> UsageError:
     return UsageError(f"this search needs {package}: install heaplab[search]")
 
 
+#: of a budget, when all of them search: a climb makes the most of many programs
+SHARES = {"hypothesis": 1, "genetic": 1, "climb": 2}
 METHODS: dict[str, Callable[..., None]] = {"hypothesis": hypothesis, "genetic": genetic, "climb": climb}

@@ -1,6 +1,6 @@
 """Programs that the search for the worst trace tries: phases that free by a rule, and then allocate."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
@@ -142,6 +142,9 @@ _REQUESTS: dict[str, Any] = {
 #: the step of a rule for blocks of `size` bytes is this many times the size, or the number itself
 _WINDOWS = (1, 2, 4, 8)
 _MOST_PHASES = 12
+_MOST_STEP = 1 << 20
+#: rules, some more than once: to keep all or none is seldom what hurts
+_LIKELY = (*RULES, "every", "random", "aligned", "aligned", "residue", "residue")
 
 
 def drawn(choose: Chooser, live: int, least: int, largest: int) -> Program:
@@ -149,8 +152,8 @@ def drawn(choose: Chooser, live: int, least: int, largest: int) -> Program:
     size = least << choose.integer("first", 0, 3)
     grow = _GROWTH[choose.among("growth", tuple(_GROWTH))]
     request = _REQUESTS[choose.among("request", tuple(_REQUESTS))]
-    keep = choose.among("keep", tuple(RULES))
-    step = choose.among("step", (2, 3, 4, 8, 16, 64))
+    keep = choose.among("keep", _LIKELY)
+    step = choose.among("step", (2, 2, 3, 4, 8, 16))
     window = choose.among("window", _WINDOWS)
     page = choose.among("page", (0, 4096, 65536))
     fill = choose.among("fill", (EIGHTHS, EIGHTHS - 1, EIGHTHS // 2))
@@ -162,10 +165,33 @@ def drawn(choose: Chooser, live: int, least: int, largest: int) -> Program:
             step = page or window * size
         first = not phases
         phases.append(
-            Phase("none" if first else keep, step, max(request(size), 1), EIGHTHS if first else fill)
+            Phase("none" if first else keep, step, max(request(size), least // 2), EIGHTHS if first else fill)
         )
         size = grow(size)
     return Program(live, tuple(phases))
+
+
+#: what a neighbour differs in, some more than once
+_CHANGES = (
+    *("request", "request", "step", "step", "keep", "fill", "copy", "drop", "swap"),
+    *("go on", "go on", "go on", "all alike", "all alike", "shift"),
+)
+
+
+def _next(phases: list[Phase], largest: int) -> Phase:
+    """One phase more, as the last one; its size is to the last as that was to the one before."""
+    last = phases[-1]
+    before = phases[-2] if len(phases) > 1 else replace(last, request=max(last.request // 2, 1), step=1)
+    request = min(max(last.request * last.request // before.request, 1), largest)
+    step = max(last.step * last.step // max(before.step, 1), 1)
+    return replace(last, request=request, step=min(step, _MOST_STEP))
+
+
+def _like(phase: Phase, other: Phase) -> int:
+    """The step by which `other` keeps as `phase` does: where it is bytes, as many times its own size."""
+    if phase.keep in ("aligned", "residue"):
+        return min(max(phase.step * other.request // phase.request, 1), _MOST_STEP)
+    return phase.step
 
 
 def neighbour(program: Program, choose: Chooser, least: int, largest: int) -> Program:
@@ -173,15 +199,13 @@ def neighbour(program: Program, choose: Chooser, least: int, largest: int) -> Pr
     phases = list(program.phases)
     at = choose.integer("at", 0, len(phases) - 1)
     phase = phases[at]
-    what = choose.among(
-        "what", ("request", "request", "step", "step", "keep", "fill", "copy", "drop", "swap")
-    )
+    what = choose.among("what", _CHANGES)
     if what == "request":
         size = choose.among("size", (2.0, 0.5, 1.5, 0.75, 1.0))
         request = int(phase.request * size) + choose.among("more", (-16, -8, 0, 8, 16, 1))
         phases[at] = Phase(phase.keep, phase.step, min(max(request, least // 2), largest), phase.fill)
     elif what == "step":
-        step = max(int(phase.step * choose.among("times", (2.0, 0.5, 4.0, 0.25, 1.5))), 1)
+        step = min(max(int(phase.step * choose.among("times", (2.0, 0.5, 4.0, 0.25, 1.5))), 1), _MOST_STEP)
         phases[at] = Phase(phase.keep, step, phase.request, phase.fill)
     elif what == "keep":
         keep = choose.among("keep", tuple(RULES))
@@ -193,6 +217,15 @@ def neighbour(program: Program, choose: Chooser, least: int, largest: int) -> Pr
         phases[at] = Phase(keep, step, phase.request, phase.fill)
     elif what == "fill":
         phases[at] = Phase(phase.keep, phase.step, phase.request, choose.integer("fill", 1, EIGHTHS))
+    elif what == "go on" and len(phases) < 2 * _MOST_PHASES:
+        phases.append(_next(phases, largest))
+    elif what == "all alike":
+        phases[1:] = [replace(each, keep=phase.keep, step=_like(phase, each)) for each in phases[1:]]
+    elif what == "shift":
+        more = choose.among("more", (-8, 8, -16, 16))
+        phases = [
+            replace(each, request=min(max(each.request + more, least // 2), largest)) for each in phases
+        ]
     elif what == "copy" and len(phases) < 2 * _MOST_PHASES:
         phases.insert(at, phase)
     elif what == "drop" and len(phases) > 1:

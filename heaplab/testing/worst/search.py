@@ -12,13 +12,13 @@ from heaplab.lab.record import NATIVE
 from heaplab.lab.run import RAM
 from heaplab.native.peers import Peer
 from heaplab.native.playing import FINISHED
-from heaplab.testing.worst.methods import METHODS, Spent
+from heaplab.testing.worst.methods import METHODS, SHARES, Spent
 from heaplab.testing.worst.programs import Program
 from heaplab.testing.worst.shrinking import smaller
 from heaplab.traces import Trace
 
 #: programs that are tried
-BUDGET = 300
+BUDGET = 600
 #: of all attempts this part is left for making the best program smaller
 _SHRINKING = 0.2
 #: the smallest blocks
@@ -157,11 +157,11 @@ def worst(
     interrupted = False
     found: list[Best] = []
     try:
-        share = None if budget is None else max(int(budget * (1 - _SHRINKING)) // len(chosen), 1)
-        for number, each in enumerate(chosen):
-            left = None if deadline is None else max(deadline - time.monotonic(), 0)
-            part = None if left is None else left * (1 - _SHRINKING) / (len(chosen) - number)
-            found.append(search.run(each, share, part, live, least, largest, seed))
+        parts = {each: SHARES[each] / sum(SHARES[other] for other in chosen) for each in chosen}
+        for each, part in parts.items():
+            share = None if budget is None else max(int(budget * (1 - _SHRINKING) * part), 1)
+            time_for_it = None if seconds is None else seconds * (1 - _SHRINKING) * part
+            found.append(search.run(each, share, time_for_it, live, least, largest, seed))
         search.shrink(tolerance)
     except KeyboardInterrupt:
         interrupted = True

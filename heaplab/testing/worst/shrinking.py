@@ -44,5 +44,5 @@ def _simpler(phase: Phase, *, first: bool) -> Iterator[Phase]:
         yield replace(phase, step=1 << phase.step.bit_length() - 1)
     if phase.fill < EIGHTHS:
         yield replace(phase, fill=EIGHTHS)
-    if phase.request % 8:
+    if phase.request > 8 and phase.request % 8:
         yield replace(phase, request=phase.request // 8 * 8)
