@@ -47,6 +47,6 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[Progress], None]]:
             task,
             completed=now.events,
             total=now.total,
-            description=f"{now.runs} of {now.planned} runs",
+            description=now.doing or f"{now.runs} of {now.planned} runs",
             events=f"{now.events:,} of {now.total:,} events",
         )

@@ -48,6 +48,11 @@ OK, FOUND_WRONG, INTERRUPTED = 0, 1, 130
 @click.option("--latency", is_flag=True, help="Also percentiles of a real allocator's single calls.")
 @click.option("--lines", is_flag=True, help="Also the distinct cache lines of each call, on the model.")
 @click.option("--sites", metavar="FILE", help="Call stacks that `heaplab record --sites` wrote beside TRACE.")
+@click.option(
+    "--offline",
+    is_flag=True,
+    help="Also the best placement known of each trace's blocks, and how far above it the allocators are.",
+)
 @click.option("--language", type=click.Choice(LANGUAGES), default="c", show_default=True)
 @click.option("--json", "json_path", metavar="FILE", help="Write every figure as JSON.")
 @click.option("--csv", "csv_path", metavar="FILE", help="Write a row of figures for each run as CSV.")
@@ -89,6 +94,7 @@ def compare(
     latency: bool,
     lines: bool,
     sites: str | None,
+    offline: bool,
     language: str,
     json_path: str | None,
     csv_path: str | None,
@@ -158,6 +164,7 @@ def compare(
             native=peers,
             rounds=rounds,
             latency=latency,
+            offline=offline,
             progress=show_progress,
         )
     # the report comes last, and tables come whatever happens to the files: what was measured is not lost

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from heaplab.allocators import Spec, names
 from heaplab.errors import UsageError
-from heaplab.lab.plan import Planned, Progress, Tally, carry_out, count_workers, play, refuse_too_large
+from heaplab.lab.plan import Planned, Progress, Tally, carry_out, count_workers, place, play, refuse_too_large
 from heaplab.lab.real import Timing
 from heaplab.lab.record import Run
 from heaplab.lab.room import host_memory
@@ -106,6 +106,7 @@ def compare(
     native: Iterable[str | Peer] = (),
     rounds: int = ROUNDS,
     latency: bool = False,
+    offline: bool = False,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Comparison:
     """Replay every trace on every allocator and return the records.
@@ -122,6 +123,8 @@ def compare(
     native: real allocators, as `heaplab.native.find_peer` takes them; they stand behind the others.  One that
     is known by name and not installed is left out.  rounds, latency: how they are timed, when nothing else
     runs; see `heaplab.native.play`.
+    offline: look for the best placement of each trace's blocks, too, for the runs' `best_placement`; see
+    `heaplab.lab.offline`.
     The records do not depend on the number of workers, but for the seconds.  Ctrl-C ends the comparison: what
     is finished is returned, marked as interrupted.  A trace that cannot be read, or that there is not the
     memory for, costs its own runs: `unread` of the result says why.
@@ -196,6 +199,8 @@ def compare(
             numbers = [at * width + place for place in peers]
             play(source, list(peers.values()), numbers, tally, Timing(rounds, latency), options, max_seconds)
         clocks = _clocks(sources, tally.runs.values()) if walks else {}
+        for source in sources if offline else ():
+            remarks += filter(None, [place(source, tally)])
     except KeyboardInterrupt:
         interrupted = True
     unread = {source.label: source.unread for source in sources if source.unread}
@@ -212,6 +217,7 @@ def compare(
             "outside": [str(each) for each in entrants if isinstance(each, Outside)],
             "rounds": rounds,
             "latency": latency,
+            "offline": offline,
             **options,
             "lenient": lenient,
             "max_seconds": max_seconds,

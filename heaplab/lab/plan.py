@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from heaplab.allocators import Spec
-from heaplab.errors import DamagedTrace
+from heaplab.errors import DamagedTrace, UsageError
+from heaplab.lab.offline import offline
 from heaplab.lab.pool import News, Pool
 from heaplab.lab.real import Timing, real_runs
 from heaplab.lab.record import Run
@@ -26,6 +27,7 @@ class Progress:
 
     events: done; of a run that is over all of its trace's, also those it did not come to.
     total: events of all runs.  runs: that are over.  latest: the one that just ended, else None.
+    doing: what is done besides runs, in a sentence; "" while runs are made.
     """
 
     events: int
@@ -33,6 +35,7 @@ class Progress:
     runs: int
     planned: int
     latest: Run | None
+    doing: str = ""
 
 
 class Tally:
@@ -68,13 +71,17 @@ class Tally:
         self._count(number, self._events[number])
         self._tell(run)
 
+    def tell(self, doing: str) -> None:
+        """Say what is done besides the runs."""
+        self._tell(None, doing)
+
     def _count(self, number: int, events: int) -> None:
         self._sums[0] += events - self._done[number]
         self._done[number] = events
 
-    def _tell(self, latest: Run | None) -> None:
+    def _tell(self, latest: Run | None, doing: str = "") -> None:
         done, total = self._sums
-        self._progress(Progress(done, total, len(self.runs), len(self._events), latest))
+        self._progress(Progress(done, total, len(self.runs), len(self._events), latest, doing))
 
 
 @dataclass(frozen=True)
@@ -207,3 +214,23 @@ def play(
     if source.unread:
         for number in numbers:
             tally.finish(number, None)
+
+
+def place(source: Source, tally: Tally) -> str:
+    """Give the runs of a trace the size of the best placement of its blocks, unless the trace cannot be read.
+
+    Returns a remark when it cannot be placed, else "".
+    """
+    if source.trace is None or source.unread:
+        return ""
+    try:
+        best = offline(source.trace, progress=tally.tell).best
+    except DamagedTrace as error:
+        source.unread = str(error)
+    except UsageError as error:
+        return f"no placement: {error}"
+    else:
+        for number, run in tally.runs.items():
+            if run.trace == source.label:
+                tally.runs[number] = replace(run, best_placement=best)
+    return ""

@@ -95,7 +95,9 @@ class Run:
     faults of an allocator from outside that was stopped while it was judged.
     excess, attribution, free: at the moment of `fragmentation`.  walks: how the run stood at the moments
     asked for, in order; `series` has them as columns.  heap_over_live, resident_over_live: over the whole
-    run. lines: None unless asked for.  What the model alone knows is None of a real allocator.
+    run.  lines: None unless asked for.  What the model alone knows is None of a real allocator.
+    best_placement: bytes: the smallest heap that is known to hold the trace's blocks (`lab.offline`); None
+    unless asked for.
     """
 
     trace: str
@@ -130,11 +132,24 @@ class Run:
     resident_over_live: OverLive | None = None
     lines: Lines | None = None
     walks: tuple[Standing, ...] = ()
+    best_placement: int | None = None
 
     @property
     def series(self) -> Series:
         """The walks, as columns."""
         return Series.of(self.walks)
+
+    @property
+    def heap_over_best(self) -> float | None:
+        """How much larger the peak of the heap is than the best placement known, as a share of it."""
+        return self.peak_heap / self.best_placement - 1 if self.best_placement else None
+
+    @property
+    def resident_over_best(self) -> float | None:
+        """The same of resident memory; below 0 where processes share after a fork, or pages go back early."""
+        if not self.best_placement or self.peak_resident is None:
+            return None
+        return self.peak_resident / self.best_placement - 1
 
     @property
     def measured(self) -> bool:

@@ -53,6 +53,11 @@ ns p50, ...  of single calls, from a pass of its own with a clock around each,
 LINES_LEGEND = """lines/op     (--lines) distinct cache lines of 64 bytes that the references of an
              operation touch"""
 
+OFFLINE_LEGEND = """over best    how much larger the peak is than the smallest heap known to hold the
+             trace's blocks, placed with all births and deaths known, without
+             headers. Resident may be below it: where processes share after a
+             fork, and where pages go back before the peak"""
+
 NO_PAYLOAD_LEGEND = """no payload   (--no-payload) payloads are neither written nor verified. Resident
              memory, page faults and ns/op are then the allocator's own: a page
              that it never touches has no frame, so resident may be below live"""
@@ -64,6 +69,8 @@ def legend(comparison: Comparison) -> str:
     parts = [LEGEND, *([NATIVE_LEGEND] if has_native else [])]
     if any(run.lines is not None for run in comparison.runs):
         parts.append(LINES_LEGEND)
+    if any(run.best_placement for run in comparison.runs):
+        parts.append(OFFLINE_LEGEND)
     if not comparison.settings.get("payload", True):
         parts.append(NO_PAYLOAD_LEGEND)
     return "\n".join(parts)

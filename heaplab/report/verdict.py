@@ -39,7 +39,7 @@ class Ground:
 
 @dataclass(frozen=True)
 class Sentence:
-    """about: "runs", "memory", "resident", "references", "time" or "advice"."""
+    """about: "runs", "memory", "resident", "placement", "references", "time" or "advice"."""
 
     about: str
     text: str
@@ -70,7 +70,13 @@ def verdict(comparison: Comparison) -> Verdict:
     summary = Summary(comparison)
     sentences = [_runs(summary)]
     if summary.common:
-        sentences += [*_memory(summary), *_references(summary), *_time(summary), *_advice(summary)]
+        sentences += [
+            *_memory(summary),
+            *_placement(summary),
+            *_references(summary),
+            *_time(summary),
+            *_advice(summary),
+        ]
     return Verdict(tuple(sentences))
 
 
@@ -150,6 +156,28 @@ def _memory(summary: Summary) -> list[Sentence]:
     grounds = tuple(Ground(name, how, value) for name, value in values.items())
     ranked = [name for rank in ranks for name in rank]
     return [Sentence("memory", text, grounds), *_residents(summary, ranked)]
+
+
+def _placement(summary: Summary) -> list[Sentence]:
+    """Say how far the heaps are from the best placement that is known, if somebody has asked for it."""
+    over: dict[str, float] = {}
+    for name in summary.rows_of(HEAP):
+        shares = [summary.finished[name][trace].heap_over_best for trace in summary.common]
+        if shares and None not in shares:
+            over[name] = geometric_mean(1 + share for share in shares if share is not None) - 1
+    if not over:
+        return []
+    ranks = _ranks(over, lambda one, other: f"{over[one]:.3f}" == f"{over[other]:.3f}")
+    written = {name: f"{100 * share:.1f} %" for name, share in over.items()}
+    first, *others = ranks
+    near = f"{_listed(first)} {'is' if len(first) == 1 else 'are'} within {written[first[0]]}"
+    text = f"Placement: {near} of the best placement known"
+    if others:
+        text += f"; then {_others(others, written)}"
+    how = f"peak of heap{_over(summary.common)}"
+    text += f" ({how})."
+    grounds = [Ground(name, f"{how}, over the best placement, share of it", over[name]) for name in over]
+    return [Sentence("placement", text, tuple(grounds))]
 
 
 def _tie(summary: Summary, mean: Mean, values: Mapping[str, float]) -> Callable[[str, str], bool]:
@@ -457,11 +485,16 @@ def _ranked(ranks: Sequence[Sequence[str]], written: Mapping[str, str], one: str
         return f"{_together(first, written)}: nobody is ahead"
     alone = len(first) == 1
     lead = f"{first[0]} {one}, {written[first[0]]}" if alone else _leading(first, written, many)
-    said = [_together(rank, written) for rank in others]
+    return f"{lead}; then {_others(others, written)}"
+
+
+def _others(ranks: Sequence[Sequence[str]], written: Mapping[str, str]) -> str:
+    """Those behind the first, with their figures."""
+    said = [_together(rank, written) for rank in ranks]
     if len(said) > _NAMED:
-        hidden = sum(map(len, others[_NAMED // 2 :]))
+        hidden = sum(map(len, ranks[_NAMED // 2 :]))
         said[_NAMED // 2 :] = [f"and {hidden} more, up to {said[-1]}"]
-    return f"{lead}; then {', '.join(said)}"
+    return ", ".join(said)
 
 
 def _leading(rank: Sequence[str], written: Mapping[str, str], many: str) -> str:

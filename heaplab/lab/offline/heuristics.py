@@ -110,8 +110,8 @@ def tops(rectangles: Rectangles, address: Column) -> Column:
 def height(rectangles: Rectangles, address: Column) -> int:
     """Return the most bytes that a placement needs at once.
 
-    At any moment each heap ends at its highest live block, and the heaps of all processes count together.  With
-    one process this is the highest address ever used.
+    At any moment each heap ends at its highest live block, and the heaps of all processes count together.
+    With one process this is the highest address ever used.
     """
     ends = tops(rectangles, address).astype(np.int64)
     change = np.diff(ends, prepend=0)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -73,6 +74,11 @@ class Offline:
         0.04
         """
         return (size - self.best) / self.best if self.best else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures as plain data, without the addresses."""
+        names = ("trace", "events", "blocks", "lower_bound", "live_pages", "best", "heuristic", "optimal")
+        return {name: getattr(self, name) for name in names} | {"placements": dict(self.placements)}
 
     def __str__(self) -> str:
         return text(self, "heaplab.report.offline:offline_text")

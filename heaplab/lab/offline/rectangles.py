@@ -1,10 +1,10 @@
 """A trace's blocks as rectangles of time and bytes, for who places them with all births and deaths known.
 
-An *address space* is one process until it execs.  The address spaces of a trace lie on the axis of time one
-behind the other, each with a *tick* for its beginning and one for each of its events.  A block has a *stay*
-from its birth until its death.  Where fork copies the block, it has one more in the child's address space, at
-the same address, for the program's pointers are copied too.  So a placement in which no two rectangles overlap
-is one for all processes together.
+An *address space* is one process until it execs. The address spaces of a trace lie on the axis of time one
+behind the other, each with a *tick* for its beginning and one for each of its events. A block has a *stay*
+from its birth until its death. Where fork copies the block, it has one more in the child's address space,
+at the same address, for the program's pointers are copied too. So a placement in which no two rectangles
+overlap is one for all processes together.
 
 A block takes at least HL_GRANULE bytes, and a multiple of it, because the contract aligns every payload to
 that.  Headers are not counted.  realloc ends one block and begins another, which may overlap the first: a
