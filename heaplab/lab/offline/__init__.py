@@ -6,6 +6,6 @@ HEURISTICS       by name: what they do, and where they were published
 
 from heaplab.lab.offline.heuristics import HEURISTICS, Heuristic
 from heaplab.lab.offline.known import Offline, offline
-from heaplab.lab.offline.rectangles import Rectangles
+from heaplab.lab.offline.rectangles import GRANULE, Rectangles
 
-__all__ = ["HEURISTICS", "Heuristic", "Offline", "Rectangles", "offline"]
+__all__ = ["GRANULE", "HEURISTICS", "Heuristic", "Offline", "Rectangles", "offline"]

@@ -208,7 +208,8 @@ def _from_peak(rectangles: Rectangles, *, key: str) -> Column | None:
         return None
     at_peak = here[(start[here] <= peak) & (until[here] > peak)]
     keys = {"birth": start, "death": -until, "life": start - until}
-    at_peak = at_peak[np.argsort(keys[key][at_peak], kind="stable")]
+    align = them.align[owner[at_peak]].astype(np.int64)
+    at_peak = at_peak[np.lexsort((keys[key][at_peak], -align))]  # the most aligned first, with few gaps
     address = np.full(len(them), UNPLACED, np.uint64)
     _pile(owner[at_peak], them, address)
     after = here[until[here] > peak]
@@ -236,14 +237,15 @@ def _from_peak(rectangles: Rectangles, *, key: str) -> Column | None:
 
 
 def _pile(blocks: Column, rectangles: Rectangles, address: Column) -> None:
-    """Place blocks one above the other."""
-    size, align = rectangles.size[blocks], rectangles.align[blocks]
-    ends = np.cumsum(size)
-    address[blocks] = ends - size
-    for at in np.flatnonzero(align > lib.HL_GRANULE).tolist():  # moves all above it up
-        gap = -int(address[blocks[at]]) % int(align[at])
-        if gap:
-            address[blocks[at:]] += np.uint64(gap)
+    """Place blocks one above the other; those that are aligned to more than a granule come first."""
+    size, align = rectangles.size[blocks].astype(np.int64), rectangles.align[blocks]
+    strict, top = int(np.count_nonzero(align > lib.HL_GRANULE)), 0
+    for at in range(strict):
+        top += -top % int(align[at])
+        address[blocks[at]] = top
+        top += int(size[at])
+    ends = top + np.cumsum(size[strict:])
+    address[blocks[strict:]] = ends - size[strict:]
 
 
 _EVERY = [
