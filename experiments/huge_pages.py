@@ -3,23 +3,24 @@
     python experiments/huge_pages.py                        a million blocks of 64 bytes, and the corpus
     python experiments/huge_pages.py --objects 100000 --long 0.001,0.01,0.1
 
-**The closed form.**  Blocks of 64 bytes lie side by side, and a share p of them lives on after all others have
-been freed.  If nothing is known about who lives long, the long-lived blocks are scattered at random.  A page of
-P bytes has P / 64 blocks; it is free of long-lived ones with probability (1 - p)^(P / 64).  With p = 1 % that
-is 0.99^64 = 53 % for pages of 4 KiB, and 0.99^32768, about 10^-143, for pages of 2 MiB: no huge page would ever be
-free.  This is where LLAMA starts (Maas and others 2020), an allocator that predicts lifetimes.
+**The closed form.** Blocks of 64 bytes lie side by side, and a share p of them lives on after all others
+have been freed. If nothing is known about who lives long, the long-lived blocks are scattered at random. A
+page of P bytes has P / 64 blocks; it is free of long-lived ones with probability (1 - p)^(P / 64). With p =
+1 % that is 0.99^64 = 53 % for pages of 4 KiB, and 0.99^32768, about 10^-143, for pages of 2 MiB: no huge
+page would ever be free. This is where LLAMA starts (Maas and others 2020), an allocator that predicts
+lifetimes.
 
-**Here.**  The blocks are allocated by designs, which put them where they will; then the short-lived ones are freed,
-and the free pages are counted for pages from 4 KiB to 2 MiB.  Size classes keep the long-lived blocks apart from others
-no better than boundary tags do: for a page with k blocks the law is the same, with k blocks fewer in a page where
-each has a header.
+**Here.** The blocks are allocated by designs, which put them where they will; then the short-lived ones are
+freed, and the free pages are counted for pages from 4 KiB to 2 MiB. Size classes keep the long-lived blocks
+apart from others no better than boundary tags do: for a page with k blocks the law is the same, with k
+blocks fewer in a page where each has a header.
 
-**What would help.**  Whoever knows lifetimes puts the long-lived blocks together.  "By lifetime" is the placement of
-`lab.offline` that piles the blocks at the bottom which die last.
+**What would help.** Whoever knows lifetimes puts the long-lived blocks together. "By lifetime" is the
+placement of `lab.offline` that piles the blocks at the bottom which die last.
 
-**Programs.**  Their blocks are of many sizes and die in groups.  For each trace of the corpus: when live bytes are
-lowest in the second half of the trace (after the peak, where there is such a moment), which share of the pages that
-blocks were in at the peak holds no block?
+**Programs.** Their blocks are of many sizes and die in groups. For each trace of the corpus: when live
+bytes are lowest in the second half of the trace (after the peak, where there is such a moment), which share
+of the pages that blocks were in at the peak holds no block?
 """
 
 from collections.abc import Iterator, Sequence
@@ -52,8 +53,8 @@ CLOSED_FORM = "closed form"
 class Freed:
     """The share of pages without a block, by page size.
 
-    of: "objects" or a trace.  where: a design, BY_LIFETIME or CLOSED_FORM.  long: share of objects that live on.
-    shares, pages: of each of PAGES; how many pages blocks were in before.
+    of: "objects" or a trace.  where: a design, BY_LIFETIME or CLOSED_FORM.  long: share of objects that live
+    on.  shares, pages: of each of PAGES; nan where there is none; how many pages blocks filled before.
     """
 
     of: str
@@ -102,8 +103,9 @@ def places(
 
 
 def shares(address: Any, size: Any, before: Any, after: Any) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """Return which share of the pages that the blocks `before` fill has none of the blocks `after`; and the number
-    of those pages.  For each of PAGES.
+    """Return which share of the pages that the blocks `before` fill has none of the blocks `after`.
+
+    And the number of those pages; both for each of PAGES.
 
     A page less than half full is left out: it is the edge of something, and no test of the law.
     """
@@ -127,8 +129,10 @@ def _pages(address: Any, size: Any, page: int) -> tuple[Any, Any]:
 
 
 def lowest_after_peak(trace: Trace, rows: Lives) -> tuple[int, int]:
-    """Return after how many events live bytes are highest, and lowest from there on but for the last 2 %, where
-    programs free all."""
+    """Return after how many events live bytes are highest, and lowest from there on.
+
+    The last 2 %, where programs free all, do not count.
+    """
     events = trace.header.events
     change = np.zeros(events + 2)
     np.add.at(change, rows.born.astype(int) + 1, rows.size.astype(float))
@@ -210,7 +214,7 @@ def tables(found: Sequence[Freed], objects: int) -> list[Table]:
 def claims(found: Sequence[Freed]) -> list[Claim]:
     """What LLAMA says, and ours."""
     made = []
-    its = [each for each in found if each.of == "objects" and each.long == 0.01]  # noqa: PLR2004
+    its = [each for each in found if each.of == "objects" and each.long == 0.01]
     closed = next((each for each in its if each.where == CLOSED_FORM), None)
     if closed is None:
         return made
@@ -220,17 +224,6 @@ def claims(found: Sequence[Freed]) -> list[Claim]:
     for each in its:
         if each.where in (CLOSED_FORM, BY_LIFETIME):
             continue
-        made.append(
-            Claim.near(
-                f"{each.where}, simulated: free pages of 4 KiB, %", 53, 100 * each.shares[0], within=0.05
-            )
-            if each.where == "slab"
-            else Claim.between(
-                f"{each.where}, simulated: free pages of 4 KiB, %; with headers fewer blocks share a page, so more",
-                *(100 * 0.99 ** (4096 / size) for size in (SIZE - 3, SIZE + 16)),
-                100 * each.shares[0],
-            )
-        )
         if each.where == "slab":  # no headers: as many blocks in a page as in the closed form
             made.append(
                 Claim.near("slab, simulated: free pages of 4 KiB, %", 53, 100 * each.shares[0], within=0.05)
@@ -246,8 +239,8 @@ def claims(found: Sequence[Freed]) -> list[Claim]:
         Claim.shape(
             "who knows lifetimes frees nearly all, of any size",
             "long-lived blocks lie together",
-            f"{100 * together.shares[0]:.1f} % of 4 KiB, {100 * together.shares[5]:.1f} % of {PAGES[5] >> 10} KiB",
-            holds=together.shares[0] > 0.98,  # noqa: PLR2004
+            f"{100 * together.shares[0]:.1f} % of 4 KiB, {100 * together.shares[5]:.1f} % of 128 KiB",
+            holds=together.shares[0] > 0.98,
             rule="98 % of the pages of 4 KiB, of 99 % that could be free at most",
         )
     )
@@ -264,9 +257,9 @@ def remarks(found: Sequence[Freed]) -> list[str]:
     known = [each for each in programs if each.where == BY_LIFETIME]
     mean = [float(np.mean([each.shares[at] for each in its])) for its in (plain, known) for at in (0, step)]
     return [
-        f"After the peak of {len(plain)} programs, {100 * mean[0]:.0f} % of the pages of 4 KiB that were in use are free on "
-        f"{plain[0].where}, and {100 * mean[1]:.0f} % of 64 KiB; placed by lifetime {100 * mean[2]:.0f} % and {100 * mean[3]:.0f} %.  "
-        f"Their heaps are too small for pages of 2 MiB."
+        f"After the peak of {len(plain)} programs {100 * mean[0]:.0f} % of the pages of 4 KiB that were used "
+        f"are free on {plain[0].where}, and {100 * mean[1]:.0f} % of 64 KiB; placed by lifetime "
+        f"{100 * mean[2]:.0f} % and {100 * mean[3]:.0f} %.  Their heaps are too small for pages of 2 MiB."
     ]
 
 
@@ -274,7 +267,7 @@ def draw(findings: Findings) -> Any:
     """Two panels: the law, over page sizes; and programs."""
     found: Sequence[Freed] = findings.drawn
     programs = [each for each in found if each.of != "objects"]
-    figure = style.figure(7.2 if programs else 4.0, 3.2)
+    figure = style.figure(7.2 if programs else 4.0, 3.6)
     law, *more = np.atleast_1d(figure.subplots(1, 2 if programs else 1, sharey=True)).tolist()
     kib = [page / 1024 for page in PAGES]
     shown = list(dict.fromkeys(each.long for each in found if each.of == "objects"))
@@ -300,7 +293,7 @@ def draw(findings: Findings) -> Any:
                     f"p = {100 * share:g} %", (kib[at] * 1.08, values[at] + 1), fontsize=7, color=style.BLACK
                 )
                 continue
-            if each.where == BY_LIFETIME and share != 0.01:  # noqa: PLR2004 - they would lie on one another
+            if each.where == BY_LIFETIME and share != 0.01:
                 continue
             colour, marker = style.SERIES[names.index(each.where)]
             law.plot(
@@ -314,14 +307,13 @@ def draw(findings: Findings) -> Any:
             )
     law.set(ylabel="pages without a live block, %", ylim=(-3, 104))
     law.set_title(f"{SIZE}-byte objects, p of them long-lived", fontsize=9)
-    law.legend(fontsize=7, frameon=False, loc="upper right", bbox_to_anchor=(1, 0.93))
     if programs:
         [axes] = more
         traces = list(dict.fromkeys(each.of for each in programs))
         for each in programs:
             colour, marker = style.SERIES[traces.index(each.of) % len(style.SERIES)]
             known = each.where == BY_LIFETIME
-            shown_pages = [at for at, count in enumerate(each.pages) if count >= 8]  # noqa: PLR2004 - of fewer a share says nothing
+            shown_pages = [at for at, count in enumerate(each.pages) if count >= 8]
             axes.plot(
                 [kib[at] for at in shown_pages],
                 [100 * each.shares[at] for at in shown_pages],
@@ -336,8 +328,8 @@ def draw(findings: Findings) -> Any:
         axes.set_title(
             f"programs after their peak, on {programs[0].where.removeprefix('freelist:')}", fontsize=9
         )
-        axes.legend(fontsize=7, frameon=False, loc="upper right")
     for axes in (law, *more):
+        axes.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
         axes.set_xscale("log", base=2)
         axes.set_xticks(kib, [f"{size:g}" if size < 1024 else f"{size / 1024:g}M" for size in kib])
         axes.set_xlabel("page size P, KiB")
@@ -350,8 +342,8 @@ def draw(findings: Findings) -> Any:
 
 EXPERIMENT = Experiment(
     question="How many pages can be given back when most blocks are dead, and does a page's size matter?",
-    source="Maas, Andersen, Isard, Javanmard, McKinley, Raffel, Learning-based Memory Allocation for C++ Server "
-    "Workloads, ASPLOS 2020 (LLAMA), section 2",
+    source="Maas, Andersen, Isard, Javanmard, McKinley, Raffel, Learning-based Memory Allocation for C++ "
+    "Server Workloads, ASPLOS 2020 (LLAMA)",
     parameters=(
         Parameter("objects", 1_000_000, 40_000, "Blocks of 64 bytes.", least=1000),
         Parameter("long", (0.0001, 0.001, 0.01, 0.1), (0.01,), "Shares of the blocks that live on.", least=0),

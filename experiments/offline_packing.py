@@ -3,21 +3,20 @@
     python experiments/offline_packing.py                      the corpus, six designs and glibc, two minutes
     python experiments/offline_packing.py --traces lua,gcc --real ""
 
-**The question.**  A trace's blocks are rectangles of time and bytes.  To place them with all births and deaths
-known is two-dimensional packing; an allocator has to place each block when it is born.  Lamprakos and others packed
-28 programs offline, and compared with the peak resident memory of four allocators.  They found three things:
-the packing's height and resident memory are correlated (Spearman's rank correlation above 0.65 in half of the
-cases), GNU's malloc needs at least the packing's height in 87.5 % of the cases, and 93.75 % stay below Robson's
-bound.
+**The question.** A trace's blocks are rectangles of time and bytes. To place them with all births and
+deaths known is two-dimensional packing; an allocator has to place each block when it is born. Lamprakos and
+others packed 28 programs offline, and compared with the peak resident memory of four allocators. They found
+three things: the packing's height and resident memory are correlated (Spearman's rank correlation above
+0.65 in half of the cases), GNU's malloc needs at least the packing's height in 87.5 % of the cases, and
+93.75 % stay below Robson's bound.
 
-**Here.**  Each trace is packed by every heuristic of `heaplab.lab.offline`; designs run on the model, real allocators
-on Linux.  Memory is the peak of resident memory.  Height differs between programs by a factor of thirty, so a
-correlation over programs of bytes with bytes says little: any two measures of memory would be close.  So it
-is also taken of what is wasted, the bytes above the peak of live payload as a share of it.
+**Here.** Each trace is packed by heuristics of `heaplab.lab.offline`; designs run on the model, real
+allocators on Linux. Memory is the peak of resident memory. Height differs between programs by a factor of
+thirty, so a correlation over programs of bytes with bytes says little: any two measures of memory would be
+close. So it is also taken of what is wasted, the bytes above the peak of live payload as a share of it.
 
-**Robson's bound.**  Blocks of powers of two up to n, at most M live: first fit may need
-M (1 + log2(n) / 2) - n + 1, in units of the smallest block.  Requests are rounded up to powers of two for it,
-from 16 bytes.
+**Robson's bound.** Blocks of powers of two up to n, at most M live: first fit may need M (1 + log2(n) / 2)
+- n + 1, in units of the smallest block. Requests are rounded up to powers of two for it, from 16 bytes.
 """
 
 from collections.abc import Sequence
@@ -37,8 +36,6 @@ from heaplab.traces import corpus, open_trace
 
 #: what Lamprakos and others found
 CORRELATED, AT_LEAST_OFFLINE, BELOW_ROBSON = 0.65, 87.5, 93.75
-#: a packing of these is what an allocator without headers could do, or a packing without looking for gaps
-NAIVE = ("first fit", "best fit", "stack by life")
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class Program:
 
 
 def robson(trace: str) -> float:
-    """Return Robson's lower bound for the worst program with the peak and the largest block of a trace, bytes."""
+    """Return Robson's lower bound for programs with the peak and the largest block of a trace, bytes."""
     rectangles = Rectangles.of(open_trace(trace))
     power = 2.0 ** np.ceil(np.log2(rectangles.size.astype(np.float64) / GRANULE))
     change = np.zeros(rectangles.ticks + 1)
@@ -69,22 +66,30 @@ def robson(trace: str) -> float:
 
 
 def measure(
-    *, traces: tuple[str, ...], designs: tuple[str, ...], real: tuple[str, ...], seed: int, tick: Tick
+    *,
+    traces: tuple[str, ...],
+    designs: tuple[str, ...],
+    real: tuple[str, ...],
+    every: int,
+    seed: int,
+    tick: Tick,
 ) -> Findings:
     """Pack and play every trace."""
     names = list(traces if traces != ("corpus",) else corpus.names())
-    if len(names) < 3:  # noqa: PLR2004
+    if len(names) < 3:
         raise UsageError("--traces: a rank correlation needs three traces at least")
     found = []
     for at, name in enumerate(names):
         tick(at, len(names), name)
-        packed = lab.offline(name, every=True, progress=lambda what, at=at: tick(at, len(names), what))
-        native = [each for each in real if each]
-        compared = lab.compare([name], designs, native=native, seed=seed, rounds=1, verify=False)
-        runs = [each for each in compared.runs if each.outcome == "finished"]
+        packed = lab.offline(name, every=bool(every), progress=lambda what, at=at: tick(at, len(names), what))
+        trace = open_trace(name)
+        runs = [lab.run(trace, design, seed=seed, verify=False) for design in designs]
+        if native := [each for each in real if each]:
+            runs += lab.compare([trace], [], native=native, seed=seed, rounds=1).runs
+        runs = [each for each in runs if each.outcome == "finished"]
         found.append(
             Program(
-                name,
+                trace.header.name,
                 runs[0].peak_live,
                 packed,
                 robson(name),
@@ -102,8 +107,11 @@ def allocators(found: Sequence[Program]) -> list[str]:
 
 
 def correlations(found: Sequence[Program]) -> dict[str, tuple[float, float, float]]:
-    """Spearman's correlation over programs by allocator: packing and resident memory in bytes, in waste; and first
-    fit without headers and resident memory in waste."""
+    """Return Spearman's correlations over programs, by allocator.
+
+    Of packing and resident memory in bytes, of both over live, and of best fit without headers and resident
+    memory over live.
+    """
     from scipy.stats import spearmanr  # noqa: PLC0415 - an extra, heaplab[lab]
 
     best = [each.packed.best for each in found]
@@ -112,7 +120,7 @@ def correlations(found: Sequence[Program]) -> dict[str, tuple[float, float, floa
         resident = [each.resident[name] for each in found]
         above = [each.resident[name] / each.live for each in found]
         rounding = [each.packed.best / each.live for each in found]
-        fit = [each.packed.placements["first fit"] / each.live for each in found]
+        fit = [each.packed.placements["best fit"] / each.live for each in found]
         pairs = ((best, resident), (rounding, above), (fit, above))
         of[name] = tuple(float(spearmanr(one, other).statistic) for one, other in pairs)
     return of
@@ -120,7 +128,7 @@ def correlations(found: Sequence[Program]) -> dict[str, tuple[float, float, floa
 
 def tables(found: Sequence[Program]) -> list[Table]:
     """Packings by trace, allocators by trace, correlations by allocator."""
-    shown = ("best fit", "first fit", "greedy by size", "peak by birth", "peak by death", "stack by life")
+    shown = [name for name in HEURISTICS if any(name in each.packed.placements for each in found)]
     packings = [
         [
             each.name,
@@ -154,7 +162,7 @@ def tables(found: Sequence[Program]) -> list[Table]:
         ),
         Table(
             "Spearman's correlation over the traces, of resident memory with",
-            ["allocator", "best packing, bytes", "best packing, over live", "first fit, over live"],
+            ["allocator", "best packing, bytes", "best packing, over live", "best fit, over live"],
             [[name, *of[name]] for name in names],
         ),
     ]
@@ -177,7 +185,7 @@ def claims(found: Sequence[Program]) -> list[Claim]:
             rule=f"above {CORRELATED} for at least half of the allocators",
         ),
         Claim.shape(
-            "the same of what is wasted, the better of best packing and first fit",
+            "the same of what is wasted, the better of best packing and best fit",
             f"above {CORRELATED} in half of the cases",
             f"{sum(value > CORRELATED for value in waste_with)} of {len(names)} allocators, "
             f"{min(waste_with):.2f} to {max(waste_with):.2f}",
@@ -212,12 +220,12 @@ def remarks(found: Sequence[Program]) -> list[str]:
     worst = max(found, key=lambda each: each.waste(each.packed.best))
     naive = max(found, key=lambda each: each.waste(each.packed.placements["best fit"]))
     return [
-        f"On {proven} of {len(found)} traces the best packing has the height of the lower bound, so none is better; "
-        f"at most it is {worst.waste(worst.packed.best):.2f} % above ({worst.name}).  A packing without "
-        f"waste says what is live and nothing else: what allocators waste, they waste because they do not know the "
-        f"future, and because of headers, size classes and pages that they keep.",
-        f"Best fit without headers, which knows no future, is at most {naive.waste(naive.packed.placements['best fit']):.1f} % "
-        f"above the lower bound ({naive.name}).",
+        f"On {proven} of {len(found)} traces the best packing has the height of the lower bound: none is "
+        f"better.  It is at most {worst.waste(worst.packed.best):.2f} % above ({worst.name}).  A packing "
+        "without waste says what is live and nothing else: what allocators waste, they waste because they do not know "
+        "the future, and because of headers, size classes and pages that they keep.",
+        "Best fit without headers, which knows no future, is at most "
+        f"{naive.waste(naive.packed.placements['best fit']):.1f} % above the lower bound ({naive.name}).",
     ]
 
 
@@ -230,15 +238,14 @@ def draw(findings: Findings) -> Any:
     order = sorted(found, key=lambda each: each.packed.best)
     for row, each in enumerate(order):
         left.axhline(row, color=style.LIGHT, linewidth=0.8, zorder=0)
-        for name, mark in (("best fit", "|"), ("stack by life", "x")):
-            left.plot(
-                max(each.waste(each.packed.placements[name]), 0.003),
-                row,
-                mark,
-                color=style.GREY,
-                markersize=7 if mark == "|" else 5,
-                label=f"packing: {name}" if not row else None,
-            )
+        left.plot(
+            max(each.waste(each.packed.placements["best fit"]), 0.003),
+            row,
+            "|",
+            color=style.BLACK,
+            markersize=8,
+            label="best fit without headers" if not row else None,
+        )
         left.plot(
             max(each.waste(each.packed.best), 0.003),
             row,
@@ -293,22 +300,18 @@ def draw(findings: Findings) -> Any:
 EXPERIMENT = Experiment(
     question="Does offline packing say how much memory an allocator will need?",
     source="Lamprakos, Xydis, Catthoor, Soudris, Viewing Allocators as Bin Packing Solvers Demystifies "
-    "Fragmentation (arXiv 2304.10862) and The Unexpected Efficiency of Bin Packing Algorithms for Dynamic Storage "
-    "Allocation in the Wild (arXiv 2305.01497), 2023; Robson, JACM 21 (1974)",
+    "Fragmentation (arXiv 2304.10862) and The Unexpected Efficiency of Bin Packing Algorithms for Dynamic "
+    "Storage Allocation in the Wild (arXiv 2305.01497), 2023; Robson, JACM 21 (1974)",
     parameters=(
-        Parameter(
-            "traces",
-            ("corpus",),
-            ("lua", "git-grep", "dot"),
-            "Names of traces; corpus: all that are bundled.",
-        ),
+        Parameter("traces", ("corpus",), SMALL, "Names of traces; corpus: all that are bundled."),
         Parameter(
             "designs",
             ("freelist:fit=first:order=address", "freelist:fit=best", "rbtree", "buddy", "slab", "spans"),
             ("freelist:fit=best", "buddy"),
             "Designs that run on the model.",
         ),
-        Parameter("real", ("glibc",), ("glibc",), "Real allocators; an empty name: none."),
+        Parameter("every", 0, 0, "1: try all heuristics, also when one is near to the lower bound."),
+        Parameter("real", ("glibc",), ("",), "Real allocators; an empty name: none."),
     ),
     measure=measure,
     draw=draw,

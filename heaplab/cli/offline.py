@@ -13,7 +13,11 @@ from heaplab.traces import open_trace
 
 @click.command()
 @click.argument("traces", nargs=-1, required=True, metavar="TRACE...")
-@click.option("--every", is_flag=True, help="Try all heuristics, also when none can be better any more.")
+@click.option(
+    "--every",
+    is_flag=True,
+    help="Try all heuristics, also when a placement is within a thousandth of the bound.",
+)
 @click.option("--json", "json_path", metavar="FILE", help="Write every figure as JSON.")
 @click.option("--lenient", is_flag=True, help="Skip what cannot be in a trace, and count it.")
 @click.option("--quiet", "-q", is_flag=True, help="Show no progress.")

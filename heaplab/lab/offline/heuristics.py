@@ -31,7 +31,9 @@ from heaplab.lab.offline.rectangles import Column, Rectangles
 UNPLACED = np.uint64(lib.HL_UNPLACED)
 #: the largest heap whose gaps are looked for in bitmaps: they take six times as much
 _MOST_GREEDY = 64 << 20
-#: greedy heuristics look for gaps so much above the lower bound
+#: the most words of bitmaps that blocks are looked for in, about: some ten seconds
+_MOST_WORDS = 4 << 30
+#: greedy heuristics look for gaps so much above the most live bytes of an address space
 _ROOM = 1.25
 
 
@@ -169,13 +171,23 @@ def _lives(rectangles: Rectangles) -> Column:
     return found
 
 
+def _load(rectangles: Rectangles) -> Column:
+    """The live bytes of the one address space that is there at each tick."""
+    change = np.zeros(rectangles.ticks + 1, np.int64)
+    size = rectangles.size.astype(np.int64)[rectangles.owner]
+    np.add.at(change, rectangles.start.astype(np.int64), size)
+    np.subtract.at(change, rectangles.until.astype(np.int64), size)
+    return np.cumsum(change)
+
+
 def _order(rectangles: Rectangles, key: str) -> Column:
     return np.argsort(_KEYS[key](rectangles), kind="stable")
 
 
 def _greedy(rectangles: Rectangles, *, key: str) -> Column | None:
-    limit = int(rectangles.live * _ROOM) + int(rectangles.align.max(initial=0)) + 65536
-    if limit > _MOST_GREEDY:
+    """None where the bitmaps, or the work on them, would be too large."""
+    limit = int(_load(rectangles).max() * _ROOM) + int(rectangles.align.max(initial=0)) + 65536
+    if limit > _MOST_GREEDY or len(rectangles.start) * (limit // 1024) > _MOST_WORDS:
         return None
     stays = _Stays.of(rectangles)
     why = stays.in_order(lib.hl_pack_greedy, _order(rectangles, key), limit)
@@ -196,18 +208,14 @@ def _from_peak(rectangles: Rectangles, *, key: str) -> Column | None:
     """
     them, owner = rectangles, rectangles.owner
     start, until = them.start.astype(np.int64), them.until.astype(np.int64)
-    change = np.zeros(them.ticks + 1, np.int64)
-    size = them.size.astype(np.int64)
-    np.add.at(change, start, size[owner])
-    np.subtract.at(change, until, size[owner])
-    peak = int(np.cumsum(change).argmax())
+    peak = int(_load(them).argmax())
     space = int(np.searchsorted(them.spaces, peak, side="right")) - 1
     low, high = int(them.spaces[space]), int(them.spaces[space + 1])
     here = np.flatnonzero((start >= low) & (until <= high))
     if np.any(here != them.stays[:-1][owner[here]].astype(np.int64)):  # it is not the block's first
         return None
     at_peak = here[(start[here] <= peak) & (until[here] > peak)]
-    keys = {"birth": start, "death": -until, "life": start - until}
+    keys = {"birth": start, "death": -them.death[owner], "life": start - until}
     align = them.align[owner[at_peak]].astype(np.int64)
     at_peak = at_peak[np.lexsort((keys[key][at_peak], -align))]  # the most aligned first, with few gaps
     address = np.full(len(them), UNPLACED, np.uint64)

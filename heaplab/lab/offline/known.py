@@ -22,6 +22,8 @@ from heaplab.machine import USUAL_PAGE
 from heaplab.shown import text
 from heaplab.traces import Trace, open_trace
 
+#: a placement so near to the lower bound is good enough
+_NEAR = 1.001
 _COLUMNS = ("op", "id", "size", "align", "process")
 
 
@@ -92,8 +94,8 @@ def offline(
 ) -> Offline:
     """Return the bounds of a trace and the best placement known.
 
-    every: try all heuristics; without it no more are tried when a placement is as small as the lower bound,
-    for none can be smaller.  progress: called with a sentence before each.
+    every: try all heuristics; without it no more are tried when a placement is within a thousandth of the
+    lower bound.  progress: called with a sentence before each.
     What was found is kept by the trace's content in ~/.cache/heaplab.
     Cost: some seconds for 300,000 blocks the first time; then reading the trace.
     Raises: UsageError for a trace that cannot be read or placed.
@@ -163,18 +165,22 @@ class _Known:
         self.needs[name] = needed
 
     def placements(self, every: bool) -> dict[str, int]:
-        """What heuristics need, in their order; unless `every`, up to the first that nothing can better."""
+        """What heuristics need, in their order; unless `every`, up to the first that is good enough."""
         found: dict[str, int] = {}
         for name in HEURISTICS:
             needed = self.needs.get(name)
             if needed is not None:
                 found[name] = needed
-            if needed == self.lower_bound and not every:
+            if not every and needed is not None and self.near(needed):
                 break
         return found
 
     def enough(self, every: bool) -> bool:
-        return len(self.needs) == len(HEURISTICS) or (not every and self.lower_bound in self.needs.values())
+        known = [needed for needed in self.needs.values() if needed is not None]
+        return len(self.needs) == len(HEURISTICS) or (not every and any(map(self.near, known)))
+
+    def near(self, needed: int) -> bool:
+        return needed <= self.lower_bound * _NEAR
 
     def offline(self, trace: Trace, every: bool) -> Offline:
         header, placements = trace.header, self.placements(every)

@@ -35,7 +35,7 @@ _MOST_BYTES = 1 << 60
 class Rectangles:
     """The blocks of a trace, and their stays: those of block k are stays[k] up to stays[k + 1].
 
-    size, align: of each block, bytes.  block: the block of each row of the trace's `Lives`.
+    size, align: of each block, bytes.  death: of each block, the event that ended the last copy of it.  block: the block of each row of the trace's `Lives`.
     start, until: of each stay, ticks: it is there from the first, and no more at the second.
     spaces: the first tick of each address space, and the end of the last.  moment: of each tick, so many
     events of the trace were carried out.  events: of the trace.
@@ -50,6 +50,7 @@ class Rectangles:
 
     size: Column
     align: Column
+    death: Column
     block: Column
     stays: Column
     start: Column
@@ -121,6 +122,7 @@ def _rectangles(rows: Lives, op: Column, process: Column, align: Column, trace: 
     return Rectangles(
         size=size[heads].astype(np.uint64),
         align=np.maximum(align[born[heads]] if events else heads, GRANULE).astype(np.uint64),
+        death=last,
         block=block,
         stays=np.concatenate(([0], np.cumsum(np.bincount(block, minlength=len(heads))))).astype(np.uint64),
         start=start[by_block].astype(np.uint32),
