@@ -37,6 +37,17 @@ from heaplab.traces import corpus, open_trace
 #: what Lamprakos and others found
 CORRELATED, AT_LEAST_OFFLINE, BELOW_ROBSON = 0.65, 87.5, 93.75
 
+#: small programs, in place of the corpus
+SMALL = tuple(
+    f"workload:events=4000:sizes={sizes}:lifetimes={lifetimes}:name={sizes.split(',')[0]}"
+    for sizes, lifetimes in (
+        ("uniform,16,9000", "exponential,900"),
+        ("exponential,3000", "uniform,10,1500"),
+        ("powers,16,16384", "hyperexponential,800,3"),
+        ("lognormal,2000,1", "exponential,400"),
+    )
+)
+
 
 @dataclass(frozen=True)
 class Program:
@@ -222,8 +233,8 @@ def remarks(found: Sequence[Program]) -> list[str]:
     return [
         f"On {proven} of {len(found)} traces the best packing has the height of the lower bound: none is "
         f"better.  It is at most {worst.waste(worst.packed.best):.2f} % above ({worst.name}).  A packing "
-        "without waste says what is live and nothing else: what allocators waste, they waste because they do not know "
-        "the future, and because of headers, size classes and pages that they keep.",
+        "without waste says what is live and nothing else: what allocators waste, they waste because they do not "
+        "know the future, and because of headers, size classes and pages that they keep.",
         "Best fit without headers, which knows no future, is at most "
         f"{naive.waste(naive.packed.placements['best fit']):.1f} % above the lower bound ({naive.name}).",
     ]

@@ -35,7 +35,8 @@ _MOST_BYTES = 1 << 60
 class Rectangles:
     """The blocks of a trace, and their stays: those of block k are stays[k] up to stays[k + 1].
 
-    size, align: of each block, bytes.  death: of each block, the event that ended the last copy of it.  block: the block of each row of the trace's `Lives`.
+    size, align: of each block, bytes.  death: the event that ended the last copy of it.
+    block: of each row of the trace's `Lives`, its block.
     start, until: of each stay, ticks: it is there from the first, and no more at the second.
     spaces: the first tick of each address space, and the end of the last.  moment: of each tick, so many
     events of the trace were carried out.  events: of the trace.
