@@ -233,8 +233,8 @@ def remarks(found: Sequence[Program]) -> list[str]:
     return [
         f"On {proven} of {len(found)} traces the best packing has the height of the lower bound: none is "
         f"better.  It is at most {worst.waste(worst.packed.best):.2f} % above ({worst.name}).  A packing "
-        "without waste says what is live and nothing else: what allocators waste, they waste because they do not "
-        "know the future, and because of headers, size classes and pages that they keep.",
+        "without waste says what is live, and nothing else.  What allocators waste, they waste because they do "
+        "not know the future, and because of headers, size classes and pages that they keep.",
         "Best fit without headers, which knows no future, is at most "
         f"{naive.waste(naive.packed.placements['best fit']):.1f} % above the lower bound ({naive.name}).",
     ]
