@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 import hypothesis.errors
@@ -64,14 +65,21 @@ def assert_found(machine: type[KernelMachine] = KernelMachine) -> None:
 # ---- flushes
 
 
+FLUSHES = {"flush_range", "flush_all"}
+
+
+@cache
 def flush_sites() -> list[str]:
     """The functions of the kernel that flush, found in its source."""
     sites = []
     for path in sorted(Path(kernel_room.__file__).parent.glob("*.py")):
-        for function in ast.walk(ast.parse(path.read_text())):
+        text = path.read_text()
+        if not any(name in text for name in FLUSHES):
+            continue  # parsing takes a while, and every worker collects
+        for function in ast.walk(ast.parse(text)):
             if isinstance(function, ast.FunctionDef) and not function.name.startswith("flush"):
                 calls = {node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute)}
-                if calls & {"flush_range", "flush_all"}:
+                if calls & FLUSHES:
                     sites.append(function.name)
     return sites
 
