@@ -83,7 +83,7 @@ class Sixth(FreeList):
 
 
 def test_what_only_repeated_sizes_show_is_found_and_made_minimal():
-    found = fuzz(Sixth, seconds=100, seed=1, shrink_seconds=6)
+    found = fuzz(Sixth, seconds=100, seed=1, shrink_seconds=60)
     assert found.minimal is not None
     assert len(found.minimal.failure.steps) <= 8
     assert {step.size for step in found.minimal.failure.steps if isinstance(step, Malloc)} <= {0, 31}
