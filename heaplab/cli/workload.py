@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from time import monotonic
 
 import click
 
@@ -132,11 +133,17 @@ def _plain(value: float) -> str:
 @_SEED
 def make(text: str, output: str, seed: int | None) -> None:
     """Write the trace of WORKLOAD as .hlt."""
+    from heaplab.cli._progress import status_line  # noqa: PLC0415 - it needs the laboratory
+
     demand_writable_file("-o", output)
     made = _read(text, seed).trace()
-    with TraceWriter.create(output, made.header.provenance()) as writer:
+    total, began, done = made.header.events, monotonic(), 0
+    with TraceWriter.create(output, made.header.provenance()) as writer, status_line("writing") as show:
         for block in made:
             writer.write(block)
+            done += len(block)
+            left = (monotonic() - began) * (total - done) / done
+            show(f"{done:,} of {total:,} events, {left:.0f} s left")
     peak = format_size(made.header.peak_live)
     click.echo(f"{output}: {made.header.events:,} events, peak live {peak}")
 
@@ -147,19 +154,24 @@ def make(text: str, output: str, seed: int | None) -> None:
 @click.option("--windows", type=click.IntRange(min=1), default=WINDOWS, show_default=True, help="Phases.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="How like it is as JSON, for programs.")
-def fit_(trace: str, output: str | None, windows: int, seed: int, *, as_json: bool) -> None:
+@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+def fit_(trace: str, output: str | None, windows: int, seed: int, *, as_json: bool, quiet: bool) -> None:
     """Learn a workload from TRACE, and say how far its own trace is from TRACE.
 
     workload:like=TRACE is the same workload, wherever a trace is taken.
     """
-    from heaplab.workload import fit  # noqa: PLC0415 - the laboratory is needed here alone
+    from heaplab.cli._progress import progress_bar  # noqa: PLC0415 - the laboratory is needed here alone
+    from heaplab.workload import fit  # noqa: PLC0415
+    from heaplab.workload import likeness as how_like  # noqa: PLC0415
 
     if output is not None:
         demand_writable_file("-o", output)
         if Path(output).suffix != ".toml":
             raise UsageError(f"-o {output}: a workload is a .toml file: end the name in .toml")
     learned = fit(open_trace(trace), windows=windows, seed=seed)
-    likeness = learned.likeness
+    assert learned.original is not None
+    with progress_bar(quiet) as show_progress:
+        likeness = how_like(learned.original, learned.trace(), progress=show_progress)
     if as_json:
         click.echo(json.dumps([asdict(each) for each in likeness.measures], indent=2))
     else:

@@ -1,13 +1,13 @@
 """How like two traces are, in what matters to an allocator."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from heaplab.errors import UsageError
-from heaplab.lab import run
+from heaplab.lab import Progress, Run, run
 from heaplab.traces import Ledger, Trace
 from heaplab.traces.lives import lives
 from heaplab.units import format_size
@@ -83,16 +83,25 @@ class Likeness:
         )
 
 
-def likeness(original: Trace, made: Trace, designs: Sequence[str] = DESIGNS) -> Likeness:
+def likeness(
+    original: Trace,
+    made: Trace,
+    designs: Sequence[str] = DESIGNS,
+    progress: Callable[[Progress], None] = lambda progress: None,
+) -> Likeness:
     """Return how far a made-up trace is from the original.
 
-    designs: specs of allocators; both traces are run on each.
+    designs: specs of allocators; both traces are run on each.  progress: told how far these runs are.
     Cost: 1 us an event, and two runs on each design.
+    Raises: UsageError when a design cannot run one of them.
     """
-    return Likeness(original.header.name, made.header.name, tuple(_measures(original, made, designs)))
+    measures = _measures(original, made, designs, progress)
+    return Likeness(original.header.name, made.header.name, tuple(measures))
 
 
-def _measures(original: Trace, made: Trace, designs: Sequence[str]) -> Iterator[Measure]:
+def _measures(
+    original: Trace, made: Trace, designs: Sequence[str], progress: Callable[[Progress], None]
+) -> Iterator[Measure]:
     ours, its = original.header, made.header
     for what, kind in (("events", ""), ("requested", "bytes"), ("peak live", "bytes"), ("slots", "")):
         name = what.replace(" ", "_")
@@ -109,12 +118,22 @@ def _measures(original: Trace, made: Trace, designs: Sequence[str]) -> Iterator[
     gap = np.abs(_course(original) - _course(made)) / max(ours.peak_live, 1)
     yield Measure("live over time, mean", None, None, float(gap.mean()), "distance")
     yield Measure("live over time, most", None, None, float(gap.max()), "distance")
-    for design in designs:
-        yield from _on(design, original, made)
+    runs = [(design, trace) for design in designs for trace in (original, made)]
+    total = len(designs) * (ours.events + its.events)
+    records: list[Run] = []
+    begun = 0
+    for design, trace in runs:
+
+        def tell(done: int, begun: int = begun) -> None:
+            progress(Progress(begun + done, total, len(records), len(runs), None))
+
+        records.append(run(trace, design, verify=False, progress=tell))
+        begun += trace.header.events
+    for design, first, second in zip(designs, records[::2], records[1::2], strict=True):
+        yield from _on(design, original, first, made, second)
 
 
-def _on(design: str, original: Trace, made: Trace) -> Iterator[Measure]:
-    one, other = (run(trace, design, verify=False) for trace in (original, made))
+def _on(design: str, original: Trace, one: Run, made: Trace, other: Run) -> Iterator[Measure]:
     for record, trace in ((one, original), (other, made)):
         if record.fragmentation is None or record.mems.mean is None:
             raise UsageError(f"{design}: cannot run {trace.header.name}: {record.reason or 'it has no heap'}")

@@ -121,7 +121,10 @@ class Workload:
         provenance = Provenance(
             self.name or "workload", program="heaplab.traces.workload", command=text[:_LONGEST_COMMAND]
         )
-        made = Trace.lazy(seeded.blocks, provenance)
+        try:
+            made = Trace.lazy(seeded.blocks, provenance)
+        except UsageError as error:  # the one rule that parameters can break
+            raise UsageError(f"{error}: lower sizes, lifetimes or events") from None
         return replace(made, source=text)
 
     def blocks(self) -> Iterator[Block]:

@@ -386,7 +386,7 @@ def test_a_mistake_names_the_key_and_the_mend(text, message):
 
 
 def test_too_much_live_is_one_sentence():
-    with pytest.raises(UsageError, match="live payload above"):
+    with pytest.raises(UsageError, match="live payload above .*: lower sizes, lifetimes or events"):
         Workload(events=2000, sizes=Constant(1 << 40), lifetimes=NEVER).trace()
 
 
