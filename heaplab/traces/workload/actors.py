@@ -56,6 +56,8 @@ class Actors:
 
     def played(self, events: Played) -> Iterator[Block]:
         """The events as blocks, with all that is added between them."""
+        if not len(events.op):  # reallocs of blocks that were dead
+            return
         births = _BIRTHS[events.op]
         born = self._born + np.cumsum(births) - births
         columns: dict[str, Any] = {

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from heaplab.errors import UsageError
@@ -104,6 +104,17 @@ WORKLOADS = st.builds(
 
 @settings(max_examples=40, deadline=None)
 @given(WORKLOADS, JOINT)
+@example(  # the last realloc is of a block that another one's death has killed
+    Workload(
+        events=450,
+        sizes=Constant(1),
+        arrival="bytes",
+        deaths="lifo",
+        kinds=(Kind(1, None, Uniform(0, 50)),),
+        realloc=Realloc("multiply", 0.2, 1, 0.5),
+    ),
+    None,
+)
 def test_any_workload_makes_a_valid_trace_and_has_a_text(workload, joint):
     assert str(Workload.parse(str(workload))) == str(workload)
     made = replace(workload, joint=joint).trace()
@@ -386,7 +397,7 @@ def test_a_mistake_names_the_key_and_the_mend(text, message):
 
 
 def test_too_much_live_is_one_sentence():
-    with pytest.raises(UsageError, match="live payload above .*: lower sizes, lifetimes or events"):
+    with pytest.raises(UsageError, match=r"live payload above .*: lower sizes, lifetimes or events"):
         Workload(events=2000, sizes=Constant(1 << 40), lifetimes=NEVER).trace()
 
 
