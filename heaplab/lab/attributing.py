@@ -6,6 +6,7 @@ payload first, and what is left of the frames is free.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -51,6 +52,20 @@ class Walked:
     slots: Array
     born: Array
 
+    @cached_property
+    def live(self) -> Array:
+        """The live payloads: rows (address, bytes, slot) by address."""
+        return live_blocks(self.slots)
+
+    def payloads_in(self, spans: Array) -> tuple[Array, Array]:
+        """Return the bytes of the payload in each of these blocks, and its slot; -1 where none lives."""
+        live = self.live
+        if not len(live):
+            return np.full(len(spans), _NOBODY), np.full(len(spans), _NOBODY)
+        at = np.minimum(np.searchsorted(live[:, 0], spans[:, 0]), len(live) - 1)
+        there = (live[at, 0] >= spans[:, 0]) & (live[at, 0] < spans[:, 1])
+        return np.where(there, live[at, 1], _NOBODY), np.where(there, live[at, 2], _NOBODY)
+
 
 def attribute(
     machine: Machine,
@@ -70,7 +85,8 @@ def attribute(
     frames = _Frames.of(machine, [walked.heap for walked in heaps])
     payload, blocks, metadata = [], [], []
     for number, walked in enumerate(heaps):
-        payload.append(frames.place(number, census.payload_rows(walked.slots)))
+        start, size, _ = walked.live.T
+        payload.append(frames.place(number, np.stack((start, start + size), axis=1)))
         blocks.append(frames.place(number, walked.census.blocks))
         metadata.append(frames.place(number, walked.census.metadata))
     alone = len(heaps) < 2
@@ -188,22 +204,38 @@ def _rounding(
     heaps: Sequence[Walked], payload: Sequence[Array], blocks: Sequence[Array]
 ) -> tuple[Rounding, ...]:
     """Return what the blocks have around their payload, by its size; what processes share counts once."""
-    codes = len(_SIZES)
-    around, count = np.zeros(codes, np.int64), np.zeros(codes, np.int64)
-    seen = [np.empty(0, np.int64), np.empty(0, np.int64)]
+    of_blocks, of_payload = [], []
     for walked, its_payload, its_blocks in zip(heaps, payload, blocks, strict=True):
-        size, _ = census.payloads_of(walked.slots, walked.census.blocks)
-        of_block, _ = _by_size(size)
-        of_payload, _ = _by_size(live_blocks(walked.slots)[:, 1])
-        for at, (rows, code, sign) in enumerate(((its_blocks, of_block, 1), (its_payload, of_payload, -1))):
-            new = ~np.isin(rows[:, 0], seen[at])
-            start, end, row = rows[new].T
-            np.add.at(around, code[row], sign * (end - start))
-            seen[at] = np.concatenate((seen[at], start))
-            if sign > 0:
-                count += np.bincount(code[np.unique(row)], minlength=codes)
+        size, _ = walked.payloads_in(walked.census.blocks)
+        of_blocks.append(_sized(its_blocks, _by_size(size)[0]))
+        of_payload.append(_sized(its_payload, _by_size(walked.live[:, 1])[0]))
+    whole, count = _by_code(of_blocks)
+    inside, _ = _by_code(of_payload)
+    around = whole - inside
     order = np.argsort(-around, kind="stable")
     return tuple(Rounding(_SIZES[at], int(count[at]), int(around[at])) for at in order.tolist() if around[at])
+
+
+def _sized(rows: Array, code: Array) -> Array:
+    """Rows of `_Frames.place` as (place, bytes, code of the span, whether it is the span's first piece)."""
+    start, end, row = rows.T
+    first = np.ones(len(row), np.int64)
+    first[1:] = row[1:] != row[:-1]
+    return np.stack((start, end - start, code[row], first), axis=1)
+
+
+def _by_code(parts: Sequence[Array]) -> tuple[Array, Array]:
+    """Return bytes and spans of each code, of parts as `_sized` gives them; one place counts once."""
+    every = np.concatenate([np.empty((0, 4), np.int64), *parts])
+    if len(parts) > 1:
+        every = every[np.argsort(every[:, 0], kind="stable")]
+        every = every[np.concatenate(([True], every[1:, 0] != every[:-1, 0]))[: len(every)]]
+    _, size, code, first = every.T
+    codes = len(_SIZES)
+    return (
+        np.bincount(code, size, codes).astype(np.int64),
+        np.bincount(code, first, codes).astype(np.int64),
+    )
 
 
 # ---- pins ----
@@ -255,7 +287,7 @@ def _pieces(
         within = rows[sparse[rows[:, 0] // page]]
         row = within[:, 2]
         spans = walked.census.blocks[row]
-        payload, slot = census.payloads_of(walked.slots, spans)
+        payload, slot = walked.payloads_in(spans)
         born = np.where(slot == _NOBODY, _NOBODY, walked.born[slot]) if len(walked.born) else slot
         frames.append(within[:, 0] // page)
         # a block is known by its event, which all have who share it; one that is none of the trace's, by its

@@ -104,7 +104,7 @@ def take(heap: Allocator, slots: Array) -> Census:
         np.stack(page_runs(every[:, 0], every[:, 1], heap.process.page_size), axis=1),
         *(every[state == kind, 1] - every[state == kind, 0] for kind in (State.FREE, State.CACHED)),
     )
-    payloads = payload_rows(slots)
+    payloads = _payloads(slots)
     some = payloads[:, 0] < payloads[:, 1]
     _demand_inside("the live block", payloads[some], census.blocks, "the walk's blocks")
     _demand_usable(heap, payloads, census.blocks, end[live])
@@ -195,7 +195,7 @@ def draw(census: Census, slots: Array, *, process: int, event: int) -> HeapMap:
 
     slots: of the replay: the payloads that live in it.  process, event: as HeapMap says.
     """
-    return _map(census, payload_rows(slots), process, event)
+    return _map(census, _payloads(slots), process, event)
 
 
 def draw_payloads(payloads: Array, start: int, size: int, *, event: int) -> HeapMap:
@@ -240,7 +240,7 @@ def excess(heap: Allocator, census: Census, slots: Array) -> metrics.Excess:
     for start, end in places.tolist():
         entries = _entries(process, start, end)
         backed.append(start + process.page_size * np.flatnonzero(_present(entries)))
-    payloads = payload_rows(slots)
+    payloads = _payloads(slots)
     return metrics.Excess.of(
         live=_bytes(payloads),
         blocks=census.blocks,
@@ -282,16 +282,6 @@ def _present(entries: Array) -> Array:
     return present
 
 
-def payloads_of(slots: Array, spans: Array) -> tuple[Array, Array]:
-    """Return the bytes of the payload in each of these blocks, and its slot; -1 where none lives."""
-    blocks = live_blocks(slots)
-    if not len(blocks):
-        return np.full(len(spans), -1), np.full(len(spans), -1)
-    at = np.minimum(np.searchsorted(blocks[:, 0], spans[:, 0]), len(blocks) - 1)
-    there = (blocks[at, 0] >= spans[:, 0]) & (blocks[at, 0] < spans[:, 1])
-    return np.where(there, blocks[at, 1], -1), np.where(there, blocks[at, 2], -1)
-
-
 def live_addresses(slots: Array) -> list[int]:
     """Return the addresses of the blocks that live in `slots`, in the order of slots."""
     blocks = live_blocks(slots)
@@ -299,7 +289,7 @@ def live_addresses(slots: Array) -> list[int]:
     return found
 
 
-def payload_rows(slots: Array) -> Array:
+def _payloads(slots: Array) -> Array:
     """Return where the payloads lie: rows (start, end) in address order."""
     blocks = live_blocks(slots)
     return np.stack((blocks[:, 0], blocks[:, 0] + blocks[:, 1]), axis=1)
