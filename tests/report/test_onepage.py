@@ -17,6 +17,7 @@ from heaplab.lab.columns import shown_columns
 from heaplab.report.maps import Grid, pixels, png, shares
 from heaplab.report.onepage import page_text
 from heaplab.report.verdict import verdict
+from heaplab.units import format_size
 
 VOID = {"meta", "link", "img", "input", "br"}
 
@@ -190,8 +191,20 @@ def test_real_allocators_alone_have_curves_and_no_walk(with_real):
     real = [run for run in with_real.runs if run.language == "native"]
     page = Parsed(page_text(left_with(with_real, *real)))
     assert page.images == []
-    assert page.text.count("glibc: nobody can walk a real allocator's heap") == 4
+    assert (
+        page.text.count("glibc: nobody can walk a real allocator's heap") == 6
+    )  # two kinds of bars, and maps
     assert [len(trace["runs"]) for trace in page.report["traces"]] == [2, 1]
+
+
+def test_resident_bytes_have_bars_of_their_own(comparison):
+    run = comparison.runs[0]
+    forked = dataclasses.replace(run.attribution, copied=run.attribution.payload)
+    page = page_text(left_with(comparison, dataclasses.replace(run, attribution=forked)))
+    assert "Where the resident bytes are at the peak of live" in page
+    assert f"copied by writes after a fork: {format_size(forked.copied)}" in page
+    wrong = dataclasses.replace(run, attribution=dataclasses.replace(forked, vacant=-1))
+    assert Parsed(page_text(left_with(comparison, wrong))).text.count("its walk adds up to no heap") == 1
 
 
 def test_many_runs_stay_small(comparison):
@@ -229,16 +242,19 @@ def test_nothing_is_drawn_of_a_broken_heap_and_the_reason_is_told(comparison, ou
         )
     page = Parsed(page_text(left_with(comparison, broken, *comparison.runs[2:4])))
     assert len(page.images) == 2
-    assert page.text.count(f"{broken.allocator}: {outcome}: {broken.reason}") == 2  # bars and maps
+    assert (
+        page.text.count(f"{broken.allocator}: {outcome}: {broken.reason}") == 3
+    )  # two kinds of bars, and maps
 
 
 def test_a_heap_that_was_stopped_is_drawn_and_labelled(comparison):
     stopped = comparison.runs[1]
     page = Parsed(page_text(left_with(comparison, stopped)))
     assert f"{stopped.allocator} (stopped)" in page.images[0]["alt"]
-    between = dataclasses.replace(stopped, excess=None, heap_map=None, fragmentation=None)
+    nothing = dict.fromkeys(("excess", "attribution", "heap_map", "fragmentation"))
+    between = dataclasses.replace(stopped, **nothing)
     page = Parsed(page_text(left_with(comparison, between)))
-    assert page.text.count("its heap could not be walked where the run was stopped") == 2
+    assert page.text.count("its heap could not be walked where the run was stopped") == 3
 
 
 def test_a_map_that_no_heap_can_have_costs_no_other(comparison):
