@@ -286,11 +286,11 @@ def _pinning(found: Attribution) -> str:
         f"{_share(found.falls, pages)} of them"
     )
     groups = [
-        *(pin for pin in found.by("age") if pin.what == OLD and pin.blocks < found.pin_blocks),
+        *(pin for pin in found.by("age") if pin.what == OLD),
         *found.by("size")[:1],
         *found.by("site")[:1],
     ]
-    alone = [_alone(pin) for pin in groups if pin.falls]
+    alone = [_alone(pin) for pin in groups if pin.falls and pin.blocks < found.pin_blocks]
     return f"{text}; {_listed(alone)}." if alone else f"{text}."
 
 
@@ -341,7 +341,7 @@ def _advise(
             f"{name} needs {mean.form(value)} x live; "
             f"{best} would need {less} less, {mean.form(least)} x live"
         ]
-    said.append(_fault(parts) if parts else _left(summary, name, grounds))
+    said.append(_fault(name, parts) if parts else _left(summary, name, grounds))
     said += _elsewhen(summary, name, parts)
     if not parts and (its := _attributions(summary, best)) and (loss := _losses(its)):
         kind, share = next(iter(loss.items()))
@@ -367,13 +367,13 @@ def _losses(parts: Sequence[Attribution]) -> dict[str, float]:
     return {kind: share for kind, share in _shares(parts).items() if kind != "payload" and share}
 
 
-def _fault(parts: Sequence[Attribution]) -> str:
+def _fault(name: str, parts: Sequence[Attribution]) -> str:
     """Say what most of an allocator's resident memory beyond payload is, and what would make it less."""
     loss = _losses(parts)
     if not loss:
-        return "all of its resident memory is live payload"
+        return f"all of {name}'s resident memory is live payload"
     kind, share = next(iter(loss.items()))
-    text = f"its loss is mostly {_PARTS[kind]}, {_share(share, 1)} of its resident memory"
+    text = f"{name}'s loss is mostly {_PARTS[kind]}, {_share(share, 1)} of its resident memory"
     if len(parts) > 1:
         return text
     [found] = parts
@@ -393,13 +393,12 @@ def _left(summary: Summary, name: str, grounds: list[Ground]) -> str:
     runs = [summary.finished[name][trace] for trace in summary.common]
     kept = [run.freed_resident for run in runs if run.freed_resident is not None]
     if len(kept) < len(runs) or not all(run.peak_resident for run in runs):
-        return "its heap cannot be walked"
+        return f"{name}'s heap cannot be walked"
     share = fmean([left / (run.peak_resident or 1) for left, run in zip(kept, runs, strict=True)])
     grounds.append(Ground(name, "resident when all is freed, share of the peak", share))
     over = f", mean over {len(runs)} traces" if len(runs) > 1 else ""
-    return (
-        f"its heap cannot be walked; when all is freed, {_share(share, 1)} of its peak stays resident{over}"
-    )
+    said = f"when all is freed, {_share(share, 1)} of the peak stays resident"
+    return f"{name}'s heap cannot be walked; {said}{over}"
 
 
 def _is_native(summary: Summary, name: str) -> bool:

@@ -6,8 +6,9 @@ import re
 import pytest
 
 from heaplab.lab import HeapMap, Timeline
-from heaplab.lab.columns import COLUMNS
+from heaplab.lab.columns import COLUMNS, MORE
 from heaplab.report import plain
+from heaplab.units import format_size
 
 
 def test_a_comparison_prints_as_its_tables(with_real):
@@ -37,9 +38,20 @@ def test_a_run_prints_in_a_few_lines(with_real):
         assert len(lines) < 12
         told = " ".join(text.split())
         for column in COLUMNS:
-            if (value := column.of(run)) is not None:
+            if column.group != MORE and (value := column.of(run)) is not None:
                 assert column.form(value) in told, column.key
+        assert ("resident at the peak of live" in told) == (run.attribution is not None)
         assert ("resident " in text) == bool(run.timeline.event) or not run.measured
+
+
+def test_an_attribution_prints_its_parts_and_pins(comparison):
+    found = comparison.runs[0].attribution
+    text = str(found)
+    assert text.startswith(f"{format_size(found.resident)} resident after {found.event:,} events")
+    for name, size in found.parts.items():
+        assert re.search(rf"^  {name} +\d.*% +{size:,} B$", text, re.MULTILINE)
+    assert text.count(" would fall") == len(found.pins) + bool(found.sparse_pages)
+    assert f"{found.falls:,} would fall without them" in text
 
 
 @pytest.fixture

@@ -245,7 +245,7 @@ def other(run, name, resident, **changes):
 
 def test_rounding_is_named_with_the_sizes_that_lose_most(comparison, run):
     assert advice(comparison, standing(run, "a"), other(run, "b", 330_000)) == (
-        "Advice: a needs 1.37 x live; b would need 19 % less, 1.10 x live; its loss is "
+        "Advice: a needs 1.37 x live; b would need 19 % less, 1.10 x live; a's loss is "
         "mostly headers and rounding "
         "inside blocks, 15 % of its resident memory, 75 % of that in blocks of 33 to 64 bytes."
     )
@@ -270,9 +270,9 @@ def test_vacant_pages_could_go_back(comparison, run):
 def test_of_a_real_allocator_it_is_said_what_is_known(comparison, run):
     real_one = other(run, "glibc", 450_000, language="native", freed_resident=90_000)
     assert advice(comparison, real_one, standing(run, "a")) == (
-        "Advice: glibc needs 1.50 x live; a would need 9 % less, 1.37 x live; its heap "
+        "Advice: glibc needs 1.50 x live; a would need 9 % less, 1.37 x live; glibc's heap "
         "cannot be walked; when all is "
-        "freed, 20 % of its peak stays resident; of a's own resident memory 15 % is "
+        "freed, 20 % of the peak stays resident; of a's own resident memory 15 % is "
         "headers and rounding inside "
         "blocks, its largest loss."
     )
@@ -282,9 +282,9 @@ def test_who_needs_the_least_is_not_advised_to_change(comparison, run):
     real_one = other(run, "glibc", 410_000, language="native", freed_resident=410_000)
     text = advice(comparison, real_one, standing(run, "a"))
     assert text.startswith(
-        "Advice: nobody in this table needs less than glibc, 1.37 x live; its heap cannot be walked"
+        "Advice: nobody in this table needs less than glibc, 1.37 x live; glibc's heap cannot be walked"
     )
-    assert "all of its peak stays resident" in text
+    assert "all of the peak stays resident" in text
 
 
 def test_a_peak_of_resident_memory_at_another_moment_is_said(comparison, run):
