@@ -35,7 +35,7 @@ def test_a_run_prints_in_a_few_lines(with_real):
         text = str(run)
         lines = text.splitlines()
         assert lines[0].startswith(f"{run.trace} on {run.allocator} in {run.language}: {run.outcome}")
-        assert len(lines) < 12
+        assert len(lines) < 14
         told = " ".join(text.split())
         for column in COLUMNS:
             if column.group != MORE and (value := column.of(run)) is not None:

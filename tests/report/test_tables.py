@@ -104,6 +104,7 @@ def test_what_was_not_measured_is_a_dash(comparison):
     assert tabled - {column.key for column in shown_columns(comparison)} == {
         *("native_ns_per_op", "native_ns_spread", "latency_p50_ns", "latency_p99_ns", "latency_p999_ns"),
         *("latency_p9999_ns", "lines_mean", "lines_p99", "lines_max"),
+        *("heap_over_best", "resident_over_best"),
     }
 
 
