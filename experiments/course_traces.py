@@ -360,9 +360,9 @@ PUBLISHED = {"freelist:fit=best": 78, "freelist:fit=first:order=lifo": 74, "budd
 
 #: why the claims about ranks do not hold
 AS_GOOD = (
-    "course traces agree with real programs about as well as half of the real programs with the other half, so "
-    "in space and in mems a course loses little by its traces; the statement is about times of production "
-    "allocators, and of these it is true (below); single designs do move"
+    "course traces agree with real programs about as well as half of the real programs with the other "
+    "half, so in space and in mems a course loses little by its traces; the statement is about times of "
+    "production allocators, and of these it is true (below); single designs do move"
 )
 
 
