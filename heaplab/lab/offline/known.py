@@ -107,13 +107,15 @@ def offline(
     if not known.lower_bound or not known.enough(every):
         rectangles = Rectangles.of(opened)
         known.bound(rectangles)
-        for wish, heuristic in HEURISTICS.items():
-            if known.enough(every):
-                break
-            if wish not in known.needs:
-                progress(f"{name}: {wish}")
-                known.add(wish, rectangles, heuristic.place(rectangles))
-        known.write()
+        try:
+            for wish, heuristic in HEURISTICS.items():
+                if known.enough(every):
+                    break
+                if wish not in known.needs:
+                    progress(f"{name}: {wish}")
+                    known.add(wish, rectangles, heuristic.place(rectangles))
+        finally:  # what was found before Ctrl-C is not lost
+            known.write()
     return known.offline(opened, every)
 
 
@@ -138,7 +140,8 @@ class _Known:
             file = cache() / "offline" / f"{_key(trace)}.npz"
         except UsageError:  # no home directory: nothing is kept
             return cls(None)
-        with suppress(OSError, ValueError, KeyError, BadZipFile), np.load(file, allow_pickle=False) as kept:
+        broken = (OSError, ValueError, KeyError, TypeError, BadZipFile)
+        with suppress(*broken), np.load(file, allow_pickle=False) as kept:
             return cls(file, address=kept["address"], **json.loads(str(kept["figures"])))
         return cls(file)
 

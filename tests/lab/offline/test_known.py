@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from heaplab import lab
-from heaplab.lab.offline import HEURISTICS, Rectangles
+from heaplab.lab.offline import HEURISTICS, Heuristic, Rectangles
 from heaplab.lab.offline.heuristics import height
 from heaplab.report.verdict import verdict
 from heaplab.traces import Event, Op, Trace, synthetic
@@ -39,6 +39,22 @@ def test_the_same_events_are_placed_once(monkeypatch):
     assert again.address.tolist() == first.address.tolist()
     lab.offline(synthetic(2000, seed=2))
     assert done
+
+
+def test_what_was_found_before_an_interrupt_is_kept(monkeypatch):
+    trace = synthetic(2000, seed=7)
+    done = placed(monkeypatch)
+
+    def interrupted(rectangles):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setitem(HEURISTICS, "first fit", Heuristic("first fit", interrupted))
+        with pytest.raises(KeyboardInterrupt):
+            lab.offline(trace, every=True)
+    assert done == ["best fit"]
+    lab.offline(trace, every=True)
+    assert done == list(HEURISTICS)
 
 
 def test_every_tries_what_was_left_out(monkeypatch):
