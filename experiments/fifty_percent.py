@@ -6,14 +6,15 @@
 **The rule.**  N blocks are live, F blocks are free, neighbouring free blocks are merged at once.  p is the
 share of requests that do not fit exactly: they split a free block, and its rest stays free.  An exact fit
 takes one free block away, so an allocation changes F by -(1 - p) on the average.  A free changes F by 1 - q,
-where q is the average number of free neighbours of a block that is freed: 0, 1 or 2.  When F neither rises nor
-falls, q = p.  Each free block has two live neighbours, so the average live block has 2 F / N free neighbours.
-If the blocks that die are like all live blocks, 2 F / N = q = p, and F = p N / 2.
+where q is the average number of free neighbours (0, 1 or 2) of a block that is freed.  When F neither rises
+nor falls, q = p.  Each free block has two live neighbours, so the average live block has 2 F / N free
+neighbours.  If the blocks that die are like all live blocks, 2 F / N = q = p, and F = p N / 2.
 
-**Where it fails.**  The step "blocks that die are like all live blocks" is an assumption.  Shore found that it
-fails when two things come together.  An allocator puts each block at the same end of the free block that it
-took, so neighbours were allocated one after the other.  And lifetimes decide in which order blocks die: equal
-lifetimes free them in the order of their allocation, so a block that dies has a neighbour that has just died.
+**Where it fails.**  The step "blocks that die are like all live blocks" is an assumption.  Shore found that
+it fails when two things come together.  An allocator puts each block at the same end of the free block that
+it took, so neighbours were allocated one after the other.  And lifetimes decide in which order blocks die:
+equal lifetimes free them in the order of their allocation, so a block that dies has a neighbour that has just
+died.
 Here the coefficient of variation (cv) of lifetimes runs from 0 (all equal) over 1 (exponential: every live
 block is as likely to die next as any other) to 4 (most die young, a few live long).
 
@@ -24,6 +25,7 @@ and the walk must count the same free blocks.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -398,7 +400,7 @@ def _rises(its: Sequence[Point]) -> Claim:
         "Shore: the deviation goes with the cv of lifetimes",
         "less order, the larger the cv",
         "mean of designs " + ", ".join(f"{ratio:.2f}" for ratio in by_cv),
-        holds=all(low < high for low, high in zip(by_cv, by_cv[1:], strict=False)),
+        holds=all(low < high for low, high in pairwise(by_cv)),
         rule="the mean of all designs rises with the cv",
     )
 
@@ -438,7 +440,7 @@ def _efficiency(its: Sequence[Point]) -> Claim:
         "Shore: efficiency falls as the cv of lifetimes rises",
         "it falls strongly",
         ", ".join(f"cv {cv:g}: {share:.3f}" for cv, share in zip(cvs, used, strict=True)),
-        holds=all(low < high for high, low in zip(falls, falls[1:], strict=False)),
+        holds=all(low < high for high, low in pairwise(falls)),
         rule="live bytes over used bytes, mean of designs, fall from each cv to the next up to 1",
     )
 
@@ -527,8 +529,8 @@ def draw(findings: Findings) -> Any:
 
 EXPERIMENT = Experiment(
     question="Are half as many blocks free as are live?",
-    source="Knuth, The Art of Computer Programming 1, 2.5 (the fifty-percent rule); Shore, Anomalous Behavior "
-    "of the Fifty-Percent Rule in Dynamic Memory Allocation, CACM 20 (1977) 812-820",
+    source="Knuth, The Art of Computer Programming 1, 2.5 (the fifty-percent rule); Shore, Anomalous "
+    "Behavior of the Fifty-Percent Rule in Dynamic Memory Allocation, CACM 20 (1977) 812-820",
     parameters=(
         Parameter("blocks", 1000, 150, "Blocks that are live, on the average.", least=10),
         Parameter("allocations", 60_000, 6000, "Requests; the second half is looked at.", least=100),

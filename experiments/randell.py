@@ -20,7 +20,6 @@ memory that the trace takes.  What allocators with size classes do is tried too:
 of two to the next.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -237,14 +236,13 @@ def claims(rows: Sequence[Row], quanta: Sequence[int], programs: Sequence[str]) 
     real = [case for case in every if case.row.trace in programs]
     made = []
     if coarse:
-        most = max(case.saved / case.extra for case in coarse if case.extra > 0)
+        shares = [case.saved / case.extra for case in coarse if case.extra > 0]
         made.append(
             Claim.shape(
-                "random requests, a quantum of an eighth of their mean or more: what is saved between blocks, "
-                "of what it costs inside",
+                "random requests, a quantum of an eighth of their mean or more: what is saved between "
+                "blocks, of what it costs inside",
                 "less than all of it",
-                f"at most {100 * most:.0f} %, median "
-                f"{100 * float(np.median([case.saved / case.extra for case in coarse if case.extra > 0])):.0f} %",
+                f"at most {100 * max(shares):.0f} %, median {100 * float(np.median(shares)):.0f} %",
                 holds=not any(case.pays for case in coarse),
                 rule=f"below 100 % in each of {len(coarse)} cases",
             )
@@ -297,9 +295,10 @@ def _of_programs(real: Sequence[Case]) -> list[Claim]:
                 rule="it never pays",
                 disagrees=""
                 if holds
-                else "Randell's requests were random.  A program asks for the same few sizes again and again, and "
-                "its blocks die in groups; where a fit scatters blocks so that much is lost between them, sizes "
-                "that are rounded alike fit into the places of blocks that died, and more is saved than it costs",
+                else "Randell's requests were random and free of a program's habits.  Of gcc on first, lifo, 78 % "
+                "lie between blocks, and 37 to 53 % with nine of ten quanta from 48 to 256 bytes (tried one by "
+                "one), presumably as sizes that are rounded alike fit the places of blocks that died.  Where a "
+                "fit loses little between blocks, there is nothing to save",
             )
         )
     return made
