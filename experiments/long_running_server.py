@@ -488,8 +488,8 @@ def _like_theirs(proxies: dict[str, Result], editors: dict[str, Result], fits: F
             editors["buddy"].fragmentation,
             within=0.5,
             disagrees=f"the same: {LISP_BLOCK} bytes and a header take 2048; {HEADER} bytes smaller they "
-            f"take 1024, and it has {fits.editor.fragmentation:.1f} %.  The published figure lies between: so do "
-            "sizes of a real Emacs, which we do not know in full",
+            f"take 1024, and it has {fits.editor.fragmentation:.1f} %.  The published figure lies between: so "
+            "do sizes of a real Emacs, which we do not know in full",
         ),
     ]
 

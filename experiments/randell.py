@@ -44,6 +44,12 @@ WHOLE = "mmap_threshold=64GiB:trim_threshold=64GiB:top_pad=0:checks=none"
 HEADER = 8
 #: what every design rounds to
 LEAST = 16
+#: why rounding pays for some programs, on fits that waste much
+WHY_IT_PAYS = (
+    "Randell's requests were random, without a program's habits.  Of gcc on first, lifo, 78 % lie between blocks, "
+    "and 37 to 53 % with nine of ten quanta from 48 to 256 bytes (tried one by one), presumably as sizes that are "
+    "rounded alike fit the places of blocks that died.  Where a fit loses little, there is nothing to save"
+)
 #: lost between blocks, of the bytes asked for: from here on a fit wastes much
 WASTEFUL = 0.4
 
@@ -293,12 +299,7 @@ def _of_programs(real: Sequence[Case]) -> list[Claim]:
                 f"{100 * (best.saved - best.extra):.1f} % of the bytes asked for",
                 holds=holds,
                 rule="it never pays",
-                disagrees=""
-                if holds
-                else "Randell's requests were random and free of a program's habits.  Of gcc on first, lifo, 78 % "
-                "lie between blocks, and 37 to 53 % with nine of ten quanta from 48 to 256 bytes (tried one by "
-                "one), presumably as sizes that are rounded alike fit the places of blocks that died.  Where a "
-                "fit loses little between blocks, there is nothing to save",
+                disagrees="" if holds else WHY_IT_PAYS,
             )
         )
     return made
