@@ -488,8 +488,8 @@ def _like_theirs(proxies: dict[str, Result], editors: dict[str, Result], fits: F
             editors["buddy"].fragmentation,
             within=0.5,
             disagrees=f"the same: {LISP_BLOCK} bytes and a header take 2048; {HEADER} bytes smaller they "
-            f"take 1024, and it has {fits.editor.fragmentation:.1f} %.  The published figure lies between: so "
-            "do sizes of a real Emacs, which we do not know in full",
+            f"take 1024, and it has {fits.editor.fragmentation:.1f} %.  The published figure lies between: "
+            "so do sizes of a real Emacs, which we do not know in full",
         ),
     ]
 
@@ -515,7 +515,7 @@ def draw(findings: Findings) -> Any:
             [heap / MIB for heap in line.heap],
             color=colour,
             linewidth=1.2,
-            linestyle="-" if names.index(row.allocator) < len(style.SERIES) else "--",
+            linestyle=_dash(names, row.allocator),
             label=short(row.allocator),
         )
     line = its[0].first.course
@@ -523,13 +523,13 @@ def draw(findings: Findings) -> Any:
         [event / line.event[-1] * DAYS for event in line.event],
         [live / MIB for live in line.live],
         color=style.LIGHT,
-        label="live",
     )
+    course.text(0.15, 1.2, "live", fontsize=7.5)
     course.set_yscale("log")
     style.log_counts(course.yaxis)
     course.set(xlabel="days", ylabel="heap, MiB", xlim=(0, DAYS), ylim=(1, None))
     course.set_title("The proxy's heap", fontsize=9)
-    course.legend(fontsize=6.5, frameon=False, loc="lower right", ncols=2)
+    course.legend(fontsize=6.5, frameon=False, loc="lower right", ncols=2, bbox_to_anchor=(1, 0.02))
     top = 2000.0
     for name, values in PUBLISHED.items():
         ranking.plot(
@@ -540,6 +540,7 @@ def draw(findings: Findings) -> Any:
                 name, (1, values[1]), textcoords="offset points", xytext=(4, -2), fontsize=6, color=style.GREY
             )
     for allocator in names:
+        dash = _dash(names, allocator)
         colour, marker = style.SERIES[names.index(allocator) % len(style.SERIES)]
         pair = [
             row.fragmentation
@@ -550,7 +551,7 @@ def draw(findings: Findings) -> Any:
         ranking.plot(
             [2.2, 3.2],
             [min(each, top) for each in pair],
-            f"{marker}-",
+            f"{marker}{dash}",
             color=colour,
             markersize=4,
             linewidth=1.2,
@@ -559,12 +560,17 @@ def draw(findings: Findings) -> Any:
     ranking.set_xticks([0, 1, 2.2, 3.2], ["Hummingbird", "Emacs", "proxy", "editor"], fontsize=7.5)
     ranking.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     ranking.set(ylabel="fragmentation at the end, %", xlim=(-0.3, 3.5))
-    ranking.set_title("Published (grey) and ours", fontsize=9)
+    ranking.set_title("Published (grey), and ours as on the left", fontsize=9)
     for axes in (course, ranking):
         style.plain(axes)
         axes.xaxis.label.set_size(8.5)
         axes.yaxis.label.set_size(8.5)
     return figure
+
+
+def _dash(names: Sequence[str], allocator: str) -> str:
+    """How its line is drawn: there are more allocators than colours."""
+    return "-" if names.index(allocator) < len(style.SERIES) else "--"
 
 
 EXPERIMENT = Experiment(

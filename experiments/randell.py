@@ -46,9 +46,10 @@ HEADER = 8
 LEAST = 16
 #: why rounding pays for some programs, on fits that waste much
 WHY_IT_PAYS = (
-    "Randell's requests were random, without a program's habits.  Of gcc on first, lifo, 78 % lie between blocks, "
-    "and 37 to 53 % with nine of ten quanta from 48 to 256 bytes (tried one by one), presumably as sizes that are "
-    "rounded alike fit the places of blocks that died.  Where a fit loses little, there is nothing to save"
+    "Randell's requests were random, without a program's habits.  Of gcc on first, lifo, 78 % lie between "
+    "blocks, and 37 to 53 % with nine of ten quanta from 48 to 256 bytes (tried one by one), presumably as "
+    "sizes that are rounded alike fit the places of blocks that died.  Where a fit loses little, there is "
+    "nothing to save"
 )
 #: lost between blocks, of the bytes asked for: from here on a fit wastes much
 WASTEFUL = 0.4
