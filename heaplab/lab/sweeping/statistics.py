@@ -97,16 +97,22 @@ class Paired:
 
 
 def value_of(row: Row, metric: str) -> float | None:
-    """Return a figure of a row, or the ratio of two: `peak_heap_bytes/peak_live_bytes`.
+    """Return a figure of a row, a sum, or a ratio: `faults+brk_calls`, `peak_heap_bytes/peak_live_bytes`.
 
     None when there is none.  Raises: UsageError for a name that no figure has.
     """
     above, slash, below = metric.partition("/")
-    value = _figure(row, above)
+    value = _sum(row, above)
     if not slash:
         return value
-    divisor = _figure(row, below)
+    divisor = _sum(row, below)
     return value / divisor if value is not None and divisor else None
+
+
+def _sum(row: Row, names: str) -> float | None:
+    found = [_figure(row, name) for name in names.split("+")]
+    numbers = [value for value in found if value is not None]
+    return math.fsum(numbers) if len(numbers) == len(found) else None
 
 
 def _figure(row: Row, name: str) -> float | None:

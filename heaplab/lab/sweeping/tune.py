@@ -33,6 +33,7 @@ GOALS = {
     "mean-resident": "resident_over_live_mean",
     "mems": "mems_mean",
     "faults": "faults",
+    "entries": "faults+brk_calls+mmap_calls",  # how often the kernel is entered
     "seconds-native": "native_ns_per_op",
 }
 _NATIVE = "native_ns_per_op"
