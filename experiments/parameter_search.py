@@ -155,8 +155,8 @@ def _remarks(found: Found, costs: dict[str, float]) -> list[str]:
     own = _saved(geometric_mean(found.alone.values()))
     at_no_loss = min(trial.ratios[0] for trial in found.tuning.finished if trial.ratios[1] <= 1)
     return [
-        f"At no more entries a spec of its own saves a program {own:.1f} % on the average, and one spec for all "
-        f"of them {_saved(at_no_loss):.1f} %.",
+        f"At no more entries a spec of its own saves a program {own:.1f} % on the average, and one spec for "
+        f"all of them {_saved(at_no_loss):.1f} %.",
         f"The spec with the least heap costs {_percent(found.chosen.ratios[1]):+.0f} % entries; on all "
         f"programs it changes {others}.",
     ]
