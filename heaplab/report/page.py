@@ -181,7 +181,7 @@ def _figure(draw: Callable[[], Figure], folder: Path, name: str, caption: str) -
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of layouts that had no room
             # what savefig does, but drawn once: it draws twice, to lay out what `draw` lays out anyway
-            FigureCanvasAgg(draw()).print_png(image)
+            FigureCanvasAgg(draw()).print_png(image)  # type: ignore[no-untyped-call]
     except Exception as error:
         why = escape(
             f"The figure {name} is left out, for it cannot be drawn: {type(error).__name__}: {error}"

@@ -136,6 +136,8 @@ def samples(
     for row in rows:
         if row.figures["outcome"] == FINISHED and (value := value_of(row, metric)) is not None:
             group = tuple(row.parameters.get(name, row.figures.get(name)) for name in by)
+            if None in group:  # it has no such parameter
+                continue
             unit = tuple(_rest(row, name, by) for name in ("trace", "allocator"))
             found.setdefault(group, {}).setdefault(unit, {})[row.figures["seed"]] = value
     units = {unit for group in found.values() for unit in group}
@@ -201,17 +203,17 @@ def paired(rows: Iterable[Row], metric: str, first: Any, second: Any, by: str) -
 
 
 def mean_frame(found: Mapping[tuple[Any, ...], Mean], by: Sequence[str]) -> "pd.DataFrame":
-    """Return means as a DataFrame: a row a group."""
+    """Return means as a DataFrame: a row a group; the mean is called value."""
     import pandas as pd  # noqa: PLC0415 - slow, and an extra
 
     rows = [
         {
             **dict(zip(by, group, strict=True)),
-            "mean": it.value,
+            "value": it.value,
             "low": it.low,
             "high": it.high,
             "count": it.count,
         }
         for group, it in found.items()
     ]
-    return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "count"])
+    return pd.DataFrame(rows, columns=[*by, "value", "low", "high", "count"])

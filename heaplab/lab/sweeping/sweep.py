@@ -72,6 +72,7 @@ class Sweep:
     ) -> "pd.DataFrame":
         """Return a DataFrame of means of a figure, with the intervals in which they lie in 95 of 100 cases.
 
+        Its columns are those of `by`, value (the mean), low, high, and count: of how many numbers.
         metric: a column of the frame, or the ratio of two: "peak_heap_bytes/peak_live_bytes".
         by: whose values have a row each: a column, or several.  The means are over the traces that all of
         them finished, each the mean over its seeds; over the seeds, if there is one trace.

@@ -16,7 +16,11 @@ BASE = dict(language="c", outcome="finished", reason="", peak_heap_bytes=1000, u
 
 
 def row(trace="t", allocator="x", seed=1, **figures):
-    return Row(f"{trace}{allocator}{seed}", {}, {**BASE, **dict(trace=trace, allocator=allocator, seed=seed), **figures})
+    return Row(
+        f"{trace}{allocator}{seed}",
+        {},
+        {**BASE, **dict(trace=trace, allocator=allocator, seed=seed), **figures},
+    )
 
 
 def verdicts(before, after, *metrics):
@@ -32,7 +36,9 @@ def test_exact_figures_differ_at_once_and_in_their_direction():
 
 def test_a_time_differs_where_intervals_do_not_meet():
     def times(values, spread=None):
-        return [row(seed=at, native_ns_per_op=value, native_ns_spread=spread) for at, value in enumerate(values)]
+        return [
+            row(seed=at, native_ns_per_op=value, native_ns_spread=spread) for at, value in enumerate(values)
+        ]
 
     name = "native_ns_per_op"
     assert verdicts(times([10.0]), times([12.0]), name) == [NOISE]  # one time, and no spread
@@ -55,7 +61,9 @@ def test_one_allocator_against_another_and_what_is_alone():
     assert found.alone == ((), ("u on x -> y",))
     with pytest.raises(UsageError, match="have no cell in common"):
         diff([row(allocator="x"), row(allocator="y")], [row(allocator="z")])
-    with pytest.raises(UsageError, match="'speed' is no figure that can be better or worse: there are peak_heap"):
+    with pytest.raises(
+        UsageError, match="'speed' is no figure that can be better or worse: there are peak_heap"
+    ):
         diff([row()], [row()], ["speed"])
 
 

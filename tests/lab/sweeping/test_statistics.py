@@ -50,7 +50,10 @@ def test_a_trace_counts_once_however_many_seeds_it_has():
 def test_means_are_over_the_traces_that_all_have_finished():
     rows = [row("a", "x", 1), row("b", "x", 3), row("a", "y", 5), row("b", "y", 0, outcome="failed")]
     found = means(rows, "heap", ["allocator"])
-    assert {group: (mean.value, mean.count) for group, mean in found.items()} == {("x",): (1, 1), ("y",): (5, 1)}
+    assert {group: (mean.value, mean.count) for group, mean in found.items()} == {
+        ("x",): (1, 1),
+        ("y",): (5, 1),
+    }
 
 
 def test_pairs_are_alike_in_all_else():

@@ -138,7 +138,9 @@ def test_a_store_of_another_version_is_not_touched(tmp_path):
     pq.write_table(other, tmp_path / CELLS)
     before = (tmp_path / CELLS).read_bytes()
     for deed in (lambda: read_store(tmp_path), lambda: Store(tmp_path).__enter__()):
-        with pytest.raises(UsageError, match=r"version 99, and this heaplab writes 1: name another directory"):
+        with pytest.raises(
+            UsageError, match=r"version 99, and this heaplab writes 1: name another directory"
+        ):
             deed()
     assert (tmp_path / CELLS).read_bytes() == before
     assert os.listdir(tmp_path) == [CELLS]

@@ -75,7 +75,11 @@ def test_cells_are_runs_and_finished_ones_are_never_run_again(tmp_path, trace):
     wanted = {name: value for name, value in row_of(run).items() if name not in TIMES}
     assert exact([first.rows[4]]) == [wanted | {"heaplab": first.rows[4].figures["heaplab"]}]
     one, other = first.rows[6], first.rows[9]  # a workload has the cell's seed
-    assert (one.figures["trace"], one.figures["seed"], other.figures["seed"]) == (other.figures["trace"], 1, 2)
+    assert (one.figures["trace"], one.figures["seed"], other.figures["seed"]) == (
+        other.figures["trace"],
+        1,
+        2,
+    )
     assert one.figures["mems_mean"] != other.figures["mems_mean"]
 
     frame = first.frame()
@@ -110,7 +114,9 @@ def test_what_fails_hangs_or_is_killed_is_a_row_and_is_kept(tmp_path, trace, des
     cells = swept()
     ended = [(row.figures["outcome"], row.figures["reason"]) for row in cells.rows]
     assert [outcome for outcome, _ in ended] == ["failed", "hung", "crashed", "finished"]
-    for (_, reason), said in zip(ended, ("lost", "no end after 0.3 s", "was ended by SIGKILL", ""), strict=True):
+    for (_, reason), said in zip(
+        ended, ("lost", "no end after 0.3 s", "was ended by SIGKILL", ""), strict=True
+    ):
         assert said in reason
     assert cells.rows[1].figures["peak_heap_bytes"] is None
     assert mark.exists()
@@ -149,14 +155,14 @@ def test_traces_of_all_kinds_and_real_allocators(tmp_path, trace):
     broken = tmp_path / "broken.rep"
     broken.write_text("100\n1\n1\n1\nf 0\n")
     traces = [workload, tmp_path / "mine.toml", broken]
-    swept = lab.sweep(traces, ["rbtree"], native=["glibc"], seeds=[3, 4], rounds=1, jobs=1, store=tmp_path / "c")
+    swept = lab.sweep(
+        traces, ["rbtree"], native=["glibc"], seeds=[3, 4], rounds=1, jobs=1, store=tmp_path / "c"
+    )
     assert list(swept.unread) == [str(broken)]
     model, real, later, _ = [row.figures for row in swept.rows[:4]]
     assert model["trace"] == later["trace"] == str(workload).replace(":seed=9", "")
     assert model["mems_mean"] != later["mems_mean"]
-    assert exact(swept.rows[0:4:2]) == [
-        {**row, "trace": model["trace"]} for row in exact(swept.rows[4:8:2])
-    ]
+    assert exact(swept.rows[0:4:2]) == [{**row, "trace": model["trace"]} for row in exact(swept.rows[4:8:2])]
     assert (real["language"], real["outcome"]) == ("native", "finished")
     assert real["native_ns_per_op"] > 0
     assert real["peak_live_bytes"] == model["peak_live_bytes"]
@@ -170,7 +176,10 @@ def test_traces_of_all_kinds_and_real_allocators(tmp_path, trace):
         (dict(allocators=["freelst"]), "there is no allocator 'freelst'"),
         (dict(allocators=["rbtree"], rounds=0), "a time needs one round"),
         (dict(allocators=["rbtree"], max_seconds=0), "is no time to wait"),
-        (dict(allocators=["rbtree"], cluster="tcp://127.0.0.1:1"), "there is no Dask scheduler at tcp://127.0.0.1:1"),
+        (
+            dict(allocators=["rbtree"], cluster="tcp://127.0.0.1:1"),
+            "there is no Dask scheduler at tcp://127.0.0.1:1",
+        ),
     ],
 )
 def test_mistakes_are_one_sentence(trace, what, sentence, monkeypatch):

@@ -22,7 +22,17 @@ def test_the_ranges_are_those_that_make_sense():
     assert axes["top_pad"][:3] == ("0", "4096", "8192")
     assert axes["top_pad"][-1] == str(8 << 20)
     assert axes["trim_threshold"][0] == "dynamic"
-    assert axes_of(parse("slab", "c"), {})["idle_chunks"] == ("0", "1", "2", "4", "8", "16", "32", "64", "128")
+    assert axes_of(parse("slab", "c"), {})["idle_chunks"] == (
+        "0",
+        "1",
+        "2",
+        "4",
+        "8",
+        "16",
+        "32",
+        "64",
+        "128",
+    )
     assert axes_of(parse("buddy", "c"), {"checks": "none,all"})["checks"] == ("none", "all")
 
 
@@ -44,7 +54,8 @@ def test_a_search_is_the_same_twice_keeps_its_cells_and_finds_a_front(traces, tm
     assert len({trial.spec for trial in found.trials}) == 12
     for trial in found.front:
         assert not any(
-            other.ratios != trial.ratios and all(a <= b for a, b in zip(other.ratios, trial.ratios, strict=True))
+            other.ratios != trial.ratios
+            and all(a <= b for a, b in zip(other.ratios, trial.ratios, strict=True))
             for other in found.finished
         )
     assert found.best.ratios[0] * found.best.ratios[1] <= 1
@@ -57,8 +68,13 @@ def test_a_search_is_the_same_twice_keeps_its_cells_and_finds_a_front(traces, tm
 
 
 def test_few_specs_are_all_tried_and_one_that_fails_says_why(traces):
-    found = tune("slab", traces[:1], ranges={"chunk": "4KiB,64KiB", "keep": "0", "idle_chunks": "2",
-                 "mmap_threshold": "dynamic"}, trials=5, jobs=1)
+    found = tune(
+        "slab",
+        traces[:1],
+        ranges={"chunk": "4KiB,64KiB", "keep": "0", "idle_chunks": "2", "mmap_threshold": "dynamic"},
+        trials=5,
+        jobs=1,
+    )
     assert [trial.spec for trial in found.trials][0] == "slab"
     assert len(found.trials) == 3
     for trial in found.trials:
