@@ -448,9 +448,9 @@ def _efficiency(its: Sequence[Point]) -> Claim:
 def remarks(found: Sequence[Point]) -> list[str]:
     """What else is to be seen."""
     made = [
-        "Efficiency: above a cv of 1 ours hardly changes any more, and Shore's went on falling.  His memory had one "
-        "size and was always full, for requests waited; ours grows to what is needed.  Whether that is the cause "
-        "was not tried."
+        "Efficiency: above a cv of 1 ours hardly changes any more, and Shore's went on falling.  His memory "
+        "had one size and was always full, for requests waited; ours grows to what is needed.  Whether that "
+        "is the cause was not tried."
     ]
     its = [each for each in found if each.of == "programs"]
     if not its:
