@@ -176,12 +176,12 @@ def sweep(
     files, a full disk, a cluster that goes away; cells that were finished are in the store then.
 
     >>> from heaplab.traces import synthetic
-    >>> found = sweep([synthetic(500)], ["freelist:fit={fit}", "rbtree"], fit=["first", "best"])
-    >>> found.frame()[["allocator", "fit", "peak_live_bytes", "outcome"]]
-                allocator    fit  peak_live_bytes   outcome
-    0  freelist:fit=first  first            ...  finished
-    1   freelist:fit=best   best            ...  finished
-    2              rbtree   None            ...  finished
+    >>> found = sweep([synthetic(300)], ["freelist:fit={fit}", "rbtree"], fit=["first", "best"], jobs=1)
+    >>> found.frame()[["allocator", "fit", "seed", "outcome"]]
+                allocator    fit  seed   outcome
+    0  freelist:fit=first  first     1  finished
+    1   freelist:fit=best   best     1  finished
+    2              rbtree    NaN     1  finished
     """
     if rounds < 1:
         raise UsageError(f"rounds={rounds}: a time needs one round at least")

@@ -200,10 +200,10 @@ def tune(
     Raises: UsageError as `sweep`; for an unknown goal; when the given spec finishes no trace.
 
     >>> from heaplab.traces import synthetic
-    >>> found = tune("freelist:order=address", [synthetic(500)], ranges={"fit": "first,best"}, trials=2,
-    ...     minimise=["mems"])
+    >>> found = tune("spans:mmap_threshold=dynamic", [synthetic(300)], ranges={"delay": "0,2MiB"}, trials=2,
+    ...     minimise=["mems"], jobs=1)
     >>> [trial.spec for trial in found.trials]
-    ['freelist:order=address', 'freelist:order=address:fit=best']
+    ['spans:mmap_threshold=dynamic', 'spans:mmap_threshold=dynamic:delay=0']
     """
     start = parse(spec, language)
     metrics = _metrics(minimise)
