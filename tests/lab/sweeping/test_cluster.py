@@ -61,7 +61,7 @@ def test_a_worker_that_is_killed_has_its_cells_run_elsewhere(tmp_path, cluster):
     killer.start()
     traces = [synthetic(200, slots=20), "workload:events=200:sizes=constant,40"]
     news = []
-    args = dict(language="python", store=tmp_path / "cells")
+    args = {"language": "python", "store": tmp_path / "cells"}
     swept = lab.sweep(
         traces, [str(path), "buddy"], cluster=cluster.scheduler_address, progress=news.append, **args
     )

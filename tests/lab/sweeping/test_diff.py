@@ -12,14 +12,14 @@ from heaplab.lab.sweeping.diff import BETTER, NOISE, SAME, WORSE, diff, read_row
 from heaplab.lab.sweeping.store import Row, Store
 from heaplab.traces import synthetic
 
-BASE = dict(language="c", outcome="finished", reason="", peak_heap_bytes=1000, utilisation=0.5)
+BASE = {"language": "c", "outcome": "finished", "reason": "", "peak_heap_bytes": 1000, "utilisation": 0.5}
 
 
 def row(trace="t", allocator="x", seed=1, **figures):
     return Row(
         f"{trace}{allocator}{seed}",
         {},
-        {**BASE, **dict(trace=trace, allocator=allocator, seed=seed), **figures},
+        {**BASE, **{"trace": trace, "allocator": allocator, "seed": seed}, **figures},
     )
 
 

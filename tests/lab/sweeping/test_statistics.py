@@ -12,7 +12,7 @@ from heaplab.lab.sweeping.store import Row
 
 
 def row(trace, allocator, value, seed=1, fit=None, outcome="finished"):
-    figures = dict(trace=trace, allocator=allocator, language="c", seed=seed, outcome=outcome)
+    figures = {"trace": trace, "allocator": allocator, "language": "c", "seed": seed, "outcome": outcome}
     parameters = {} if fit is None else {"fit": fit}
     template = allocator if fit is None else allocator.replace(fit, "{fit}")
     templates = {"trace": Template(trace), "allocator": Template(template)}

@@ -119,8 +119,8 @@ def test_a_full_disk_is_one_sentence_and_what_was_kept_stays(tmp_path):
     sentence = told.read_text()
     kept = read_store(folder)
     assert sentence == (
-        f"{folder}: {os.strerror(errno.EFBIG)}: {len(kept)} finished cells stay there; make room, and the same "
-        "command goes on from them"
+        f"{folder}: {os.strerror(errno.EFBIG)}: {len(kept)} finished cells stay there; make room, and the "
+        "same command goes on from them"
     )
     assert kept == [row(number) for number in range(len(kept))]
     assert 5 < len(kept) < 30

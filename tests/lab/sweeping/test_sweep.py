@@ -169,12 +169,12 @@ def test_traces_of_all_kinds_and_real_allocators(tmp_path, trace):
 @pytest.mark.parametrize(
     ("what", "sentence"),
     [
-        (dict(allocators=["rbtree", "rbtree"]), "the cell of .* on rbtree is given twice"),
-        (dict(allocators=["freelst"]), "there is no allocator 'freelst'"),
-        (dict(allocators=["rbtree"], rounds=0), "a time needs one round"),
-        (dict(allocators=["rbtree"], max_seconds=0), "is no time to wait"),
+        ({"allocators": ["rbtree", "rbtree"]}, "the cell of .* on rbtree is given twice"),
+        ({"allocators": ["freelst"]}, "there is no allocator 'freelst'"),
+        ({"allocators": ["rbtree"], "rounds": 0}, "a time needs one round"),
+        ({"allocators": ["rbtree"], "max_seconds": 0}, "is no time to wait"),
         (
-            dict(allocators=["rbtree"], cluster="tcp://127.0.0.1:1"),
+            {"allocators": ["rbtree"], "cluster": "tcp://127.0.0.1:1"},
             "there is no Dask scheduler at tcp://127.0.0.1:1",
         ),
     ],
@@ -186,6 +186,6 @@ def test_mistakes_are_one_sentence(trace, what, sentence, monkeypatch):
 
 
 def test_no_trace_that_is_missing_makes_a_store(tmp_path):
-    with pytest.raises(UsageError, match="nowhere.hlt: cannot be read: No such file"):
+    with pytest.raises(UsageError, match=r"nowhere\.hlt: cannot be read: No such file"):
         lab.sweep([tmp_path / "nowhere.hlt"], ["rbtree"], store=tmp_path / "cells")
     assert not (tmp_path / "cells").exists()

@@ -75,7 +75,7 @@ def test_few_specs_are_all_tried_and_one_that_fails_says_why(traces):
         trials=5,
         jobs=1,
     )
-    assert [trial.spec for trial in found.trials][0] == "slab"
+    assert next(trial.spec for trial in found.trials) == "slab"
     assert len(found.trials) == 3
     for trial in found.trials:
         assert bool(trial.ratios) is not bool(trial.reason)
@@ -89,13 +89,13 @@ def test_a_front_has_no_spec_twice():
 @pytest.mark.parametrize(
     ("what", "sentence"),
     [
-        (dict(spec="slb"), "there is no allocator 'slb'"),
-        (dict(minimise=["beauty"]), "there is no goal 'beauty': there are heap, mean-heap"),
-        (dict(minimise=["heap", "heap"]), "one goal, or two different ones"),
-        (dict(trials=0), "trials=0: give a number above 0"),
-        (dict(ranges={"colour": "red"}), "freelist has no parameter 'colour': there are fit"),
-        (dict(ranges={"fit": "tight"}), "freelist has no fit 'tight'"),
-        (dict(ranges={"top_pad": "8k..4k"}), "a range goes up, from above 0"),
+        ({"spec": "slb"}, "there is no allocator 'slb'"),
+        ({"minimise": ["beauty"]}, "there is no goal 'beauty': there are heap, mean-heap"),
+        ({"minimise": ["heap", "heap"]}, "one goal, or two different ones"),
+        ({"trials": 0}, "trials=0: give a number above 0"),
+        ({"ranges": {"colour": "red"}}, "freelist has no parameter 'colour': there are fit"),
+        ({"ranges": {"fit": "tight"}}, "freelist has no fit 'tight'"),
+        ({"ranges": {"top_pad": "8k..4k"}}, "a range goes up, from above 0"),
     ],
 )
 def test_mistakes_are_one_sentence(traces, what, sentence):
