@@ -6,8 +6,9 @@ from collections import Counter
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import find, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import NoSuchExample
 
 from heaplab.allocators.designs.freelist import FreeList
 from heaplab.testing.authors import Author
@@ -16,7 +17,7 @@ from heaplab.testing.fuzz import fuzz
 from heaplab.testing.registration import register
 from heaplab.testing.renumbering import renumbered
 from heaplab.testing.steps import Aligned, Calloc, Fork, Free, Malloc, Realloc, requested
-from heaplab.testing.strategies import steps, traces
+from heaplab.testing.strategies import sizes, steps, traces
 from heaplab.traces import Trace
 
 
@@ -159,3 +160,12 @@ def test_hypothesis_goes_on_where_the_core_is_not_built():
     command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout == "goes on\n", done.stderr
+
+
+def test_no_size_that_is_drawn_is_negative():
+    with pytest.raises(NoSuchExample):
+        find(
+            sizes(),
+            lambda size: not 0 <= size <= 1 << 20,
+            settings=settings(max_examples=2000, database=None),
+        )
