@@ -77,7 +77,7 @@ def legend(comparison: Comparison) -> str:
 
 
 def show(comparison: Comparison, console: Console | None = None, *, explain: bool = True) -> None:
-    """Print the tables of every trace, the summary over them, the verdict, and the legend.
+    """Print the tables of every trace, the summary over them, the legend, and last the verdict.
 
     explain: False leaves the legend out.
     console: where to; by default standard output.  On a terminal no line is wider than it: a table that would
@@ -99,8 +99,6 @@ def show(comparison: Comparison, console: Console | None = None, *, explain: boo
         summary = Summary(comparison)
         console.print(Text(summary.title), style="bold")
         print_sheet(console, _summary_sheet(summary), summary.notes())
-    if len({run.allocator for run in comparison.runs}) > 1:
-        console.print(Text(f"{verdict(comparison)}\n"))
     below = remarks(comparison)
     for sentence in below:
         console.print(Text(sentence))
@@ -108,6 +106,10 @@ def show(comparison: Comparison, console: Console | None = None, *, explain: boo
         console.print()
     if explain:
         console.print(folded_legend(legend(comparison), console.width), style="dim", highlight=False)
+    if len({run.allocator for run in comparison.runs}) > 1:
+        if explain:
+            console.print()
+        console.print(Text(str(verdict(comparison))))
 
 
 def remarks(comparison: Comparison) -> list[str]:

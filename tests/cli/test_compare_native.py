@@ -27,7 +27,7 @@ def test_real_allocators_are_rows_of_the_one_table(tmp_path):
     assert (result.exit_code, result.stderr) == (0, "")
     head, titles, *rows = result.stdout.splitlines()[1:6]
     assert "p99.9" in titles
-    assert head.split()[-5:] == ["native", "ns/op", "ns", "ns", "ns"]
+    assert head.split()[-6:] == ["native", "ns/op", "ns", "ns", "ns", "ns"]
     assert [row.split()[0] for row in rows] == ["rbtree", "glibc", "heaplab:rbtree"]
     assert rows[0].split()[1:3] == rows[1].split()[1:3] == ["69.7k", "354"]
     assert "native ns/op processor time" in result.stdout
