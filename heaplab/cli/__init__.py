@@ -25,6 +25,8 @@ import click
 from heaplab import __version__
 from heaplab.errors import HeaplabError, UsageError
 
+#: exit statuses, see above
+OK, FOUND_WRONG, INTERRUPTED = 0, 1, 130
 #: what setup.py builds of csrc, and everything but the help needs
 _EXTENSION = "heaplab._core._heaplab"
 
@@ -53,7 +55,7 @@ class Ending(click.Command):
             click.echo(error.format_message(), err=True)
             status = 2
         except click.Abort:
-            status = 130
+            status = INTERRUPTED
         except SystemExit as end:  # click and rich end so, with 1, when standard output is closed early
             status = 141 if end.code == 1 else end.code
         except (click.ClickException, HeaplabError, OSError, MemoryError) as error:

@@ -7,6 +7,7 @@ import click
 
 from heaplab import lab, report
 from heaplab.allocators.registry import LANGUAGES
+from heaplab.cli import FOUND_WRONG, INTERRUPTED, OK
 from heaplab.cli._moments import moments_at_peaks
 from heaplab.cli._outputs import demand_writable_file, demand_writable_folder
 from heaplab.cli._progress import progress_bar
@@ -21,7 +22,6 @@ from heaplab.units import parse_size
 
 #: moments at which heaps are walked for the fragmentation over time in a page
 REPORT_WALKS = 24
-OK, FOUND_WRONG, INTERRUPTED = 0, 1, 130
 
 
 @click.command()

@@ -9,11 +9,10 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from heaplab.cli import FOUND_WRONG, INTERRUPTED, OK
 from heaplab.errors import UsageError
 from heaplab.testing import conform as judge
 from heaplab.testing.conform import mutants
-
-OK, DIFFERENT, INTERRUPTED = 0, 1, 130
 
 
 @click.command()
@@ -67,7 +66,7 @@ def conform(
     if interrupted:
         click.echo("heaplab: interrupted", err=True)
         click.get_current_context().exit(INTERRUPTED)
-    click.get_current_context().exit(DIFFERENT if report.found else OK)
+    click.get_current_context().exit(FOUND_WRONG if report.found else OK)
 
 
 def _replay(path: Path) -> int:
@@ -84,7 +83,7 @@ def _replay(path: Path) -> int:
         click.echo(f"# left out, for its task was not there to take it, or would have ended pid 1: {step}")
     if not played.differences:
         click.echo(f"{len(played.steps)} of {len(steps)} steps, no difference")
-    return DIFFERENT if played.differences else OK
+    return FOUND_WRONG if played.differences else OK
 
 
 def _show_found(found: judge.Found, interrupted: bool) -> None:
@@ -134,7 +133,7 @@ def _judge_mutants(chosen: list[mutants.Mutant], steps: int, length: int, seed: 
     if len(verdicts) < len(chosen):
         click.echo(f"heaplab: interrupted after {len(verdicts)} of {len(chosen)} mutants", err=True)
         return INTERRUPTED
-    return OK if all(verdict.outcome == mutants.CAUGHT for verdict in verdicts) else DIFFERENT
+    return OK if all(verdict.outcome == mutants.CAUGHT for verdict in verdicts) else FOUND_WRONG
 
 
 @contextmanager

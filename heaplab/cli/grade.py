@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from heaplab.cli import FOUND_WRONG, INTERRUPTED, OK
 from heaplab.cli._outputs import demand_writable_file
 from heaplab.cli._progress import status_line
 from heaplab.files import replacing
@@ -12,8 +13,6 @@ from heaplab.lab.grading import MEMS_PER_OPERATION, Step, Throughput
 from heaplab.lab.grading import grade as grade_all
 from heaplab.native.playing import MAX_SECONDS, ROUNDS
 from heaplab.report.grades import grades_to_csv, grades_to_json, show_grades
-
-OK, FOUND_WRONG, INTERRUPTED = 0, 1, 130
 
 
 @click.command()

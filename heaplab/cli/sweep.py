@@ -8,6 +8,7 @@ import click
 
 from heaplab import lab, report
 from heaplab.allocators.registry import LANGUAGES
+from heaplab.cli import FOUND_WRONG, INTERRUPTED, OK
 from heaplab.cli._outputs import demand_writable_file
 from heaplab.cli._progress import progress_bar
 from heaplab.errors import UsageError
@@ -17,7 +18,6 @@ from heaplab.native.peers import NAMES, parse_peers
 from heaplab.native.playing import CRASHED, FAILED, HUNG, ROUNDS
 from heaplab.units import parse_size
 
-OK, FOUND_WRONG, INTERRUPTED = 0, 1, 130
 #: more seeds than these are a mistake
 _MOST_SEEDS = 100_000
 

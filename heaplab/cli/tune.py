@@ -4,6 +4,7 @@ import click
 
 from heaplab import report
 from heaplab.allocators.registry import LANGUAGES
+from heaplab.cli import INTERRUPTED, OK
 from heaplab.cli._outputs import demand_writable_file
 from heaplab.cli._progress import status_line
 from heaplab.errors import UsageError
@@ -11,8 +12,6 @@ from heaplab.files import replacing
 from heaplab.lab.sweeping.tune import GOALS
 from heaplab.lab.sweeping.tune import tune as searched
 from heaplab.native.playing import ROUNDS
-
-OK, INTERRUPTED = 0, 130
 
 
 @click.command()

@@ -28,21 +28,27 @@ def workload() -> None:
 
     \b
     events=100000              the most events
-    sizes=lognormal,48,1       constant,V  uniform,A,B  normal,M,D  exponential,M  hyperexponential,M,CV
-                               lognormal,MEDIAN,S  powers,A,B[,RATIO]  empirical,FILE  values,VxW,VxW
+    sizes=lognormal,48,1       lognormal,MEDIAN,S  constant,V  uniform,A,B
+                               normal,M,D  exponential,M  hyperexponential,M,CV
+                               powers,A,B[,RATIO]  empirical,FILE  values,VxW,VxW
                                or a mixture, W*D+W*D
-    lifetimes=exponential,1000 the same, in ticks; never; D@256@D: another one above 256 bytes
-    arrival=constant,1         ticks between allocations; bytes: as many ticks as the block has bytes
-    deaths=drawn               or lifo, fifo, random: who dies when a lifetime is over
-    phases=ramp,1/plateau,3    shape,share[,teeth][(sizes=D;lifetimes=D;arrival=D)]/...
+    lifetimes=exponential,1000 the same, in ticks; never;
+                               D@256@D: another one above 256 bytes
+    arrival=constant,1         ticks between allocations;
+                               bytes: as many ticks as the block has bytes
+    deaths=drawn               or lifo, fifo, random: who dies at a lifetime's end
+    phases=ramp,1/plateau,3    shape,share[,teeth][(sizes=D;lifetimes=D;...)]
                                plateau, ramp, peak, sawtooth, drain
-    kinds=9(sizes=D)/1(...)    a mixture: weight(sizes=D;lifetimes=D;realloc=R)/...
-    joint=FILE                 sizes with lifetimes, from a file with these columns
-    realloc=multiply,0.05,4,2  multiply or add, share, times, amount; draw, share, times
-    threads=private,4,0.3      larson,4,1000: allocations each;  producer,2,3: producers and consumers
-    fork=20000,5000,100        events between snapshots, events a child lives, its requests
-    calloc=0 aligned=0 nulls=0 parts of the allocations; free(NULL) for each event
-    like=TRACE windows=64      learned from a trace;  from=FILE: as in a .toml file
+    kinds=9(sizes=D)/1(...)    a mixture: weight(sizes=D;lifetimes=D;realloc=R)
+    joint=FILE                 sizes with lifetimes: a file with these columns
+    realloc=multiply,0.05,4,2  multiply or add, share, times, amount;
+                               draw, share, times
+    threads=private,4,0.3      larson,4,1000: allocations each;
+                               producer,2,3: producers and consumers
+    fork=20000,5000,100        events between snapshots, events a child lives,
+                               its requests
+    calloc=0 aligned=0 nulls=0 parts of the allocations; free(NULL) per event
+    like=TRACE windows=64      learned from a trace; from=FILE: as in a .toml file
     seed=0 name=TEXT
     """
 
@@ -52,7 +58,7 @@ _SEED = click.option("--seed", type=click.IntRange(min=0), help="In place of the
 
 
 def _read(text: str, seed: int | None) -> Workload:
-    if text.endswith(".toml") and Path(text).exists() and "=" not in text:
+    if text.endswith(".toml") and "=" not in text:
         made = Workload.load(text)
     elif "=" in text or text.startswith(PREFIX):
         made = Workload.parse(text)

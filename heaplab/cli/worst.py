@@ -5,6 +5,7 @@ import time
 import click
 
 from heaplab.allocators.registry import LANGUAGES
+from heaplab.cli import INTERRUPTED
 from heaplab.cli._outputs import demand_writable_file
 from heaplab.cli._progress import status_line
 from heaplab.errors import UsageError
@@ -13,7 +14,7 @@ from heaplab.testing.worst import BUDGET, GOALS, LEAST, Progress
 from heaplab.testing.worst import worst as search
 from heaplab.testing.worst.methods import METHODS
 from heaplab.traces import TraceWriter
-from heaplab.units import parse_size
+from heaplab.units import counted, parse_size
 
 
 @click.command()
@@ -92,7 +93,9 @@ def worst(
         with TraceWriter.create(output, found.trace.header.provenance()) as writer:
             for block in found.trace:
                 writer.write(block)
-        click.echo(f"saved: {output}, {found.trace.header.events:,} events")
+        click.echo(f"saved: {output}, {counted(found.trace.header.events, 'event')}")
+    if found.interrupted:
+        click.get_current_context().exit(INTERRUPTED)
 
 
 def _part(done: float, whole: float | None) -> float:

@@ -86,7 +86,7 @@ def test_compare_takes_workloads():
             ["show", "gcc"],
             "gcc: is no workload: write key=value, as in sizes=lognormal,48,1, or a .toml file",
         ),
-        (["show", "none.toml"], "none.toml: is no workload"),
+        (["show", "none.toml"], "none.toml: cannot be read: No such file or directory"),
         (
             ["show", "sizes=lognormal,48"],
             "sizes=lognormal,48: lognormal takes median,spread: write lognormal,48,1",

@@ -106,8 +106,8 @@ def test_an_allocator_that_fails_is_no_worst(tmp_path):
         ({"goal": "time"}, "none of heap"),
         ({"method": "luck"}, "none of hypothesis"),
         ({"tolerance": 1}, "tolerance"),
-        ({"largest": 3000}, "powers of two"),
-        ({"live": 1024, "largest": 4096}, "least <= largest <= live"),
+        ({"largest": 3000}, "largest=3000: is no power of two"),
+        ({"live": 1024, "largest": 4096}, "largest=4096 is more than live=1024"),
     ],
 )
 def test_what_cannot_be_searched(wrong, why):

@@ -68,7 +68,12 @@ class Diff:
             said = f"nothing differs beyond noise in {figures}"
         else:
             said = f"of {figures} {better:,} became better and {worse:,} worse"
-        return said + (f"; {noise:,} differ within noise" if noise else "")
+        if noise:
+            said += f"; {noise:,} {'differs' if noise == 1 else 'differ'} within noise"
+        equal = len(self.changes) - better - worse - noise
+        if equal and (better or worse):
+            said += f"; {equal:,} {'is' if equal == 1 else 'are'} equal"
+        return said
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[Row]:

@@ -101,7 +101,10 @@ class Grid:
         for template in (*grid.traces, *grid.allocators, *grid.native):
             for name in template.names:
                 if name not in grid.values and name != SEED:
-                    raise UsageError(f"{template.text}: {{{name}}} has no values{_near(name, grid.values)}")
+                    raise UsageError(
+                        f"{template.text}: {{{name}}} has no values{_near(name, grid.values)}; "
+                        f"on the command line --param {name}=1,2 gives some"
+                    )
             used.update(template.names)
         for name in grid.values:
             if name in _TAKEN:

@@ -1,5 +1,6 @@
 """What a cell's result depends on, as hashes: a trace's content, an allocator's code, and heaplab's own."""
 
+import errno
 import hashlib
 import json
 import os
@@ -101,7 +102,8 @@ def _hash_of(files: list[Path]) -> str:
         try:
             data = _digest_of(str(file), file.stat().st_mtime_ns, file.stat().st_size)
         except OSError as error:
-            raise UsageError(f"{file}: cannot be read: {error.strerror or error}") from None
+            hint = ": `heaplab trace list` names the bundled traces" if error.errno == errno.ENOENT else ""
+            raise UsageError(f"{file}: cannot be read: {error.strerror or error}{hint}") from None
         digest.update(data)
     return digest.hexdigest()[:32]
 

@@ -8,6 +8,7 @@ opens the store next moves its whole lines into the Parquet file.  So a reader r
 the Parquet file, and misses nothing.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -142,7 +143,8 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             others = [name for name in sorted(os.listdir(self.folder)) if not name.startswith(".")]
         except OSError as error:
-            raise UsageError(f"{self.folder}: cannot be a store: {error.strerror}") from None
+            why = "there is a file of that name" if error.errno == errno.EEXIST else error.strerror
+            raise UsageError(f"{self.folder}: cannot be a store: {why}: name a new directory") from None
         if others and not is_store(self.folder):
             raise UsageError(
                 f"{self.folder}: has other files ({others[0]}): name a new directory, or an empty one"

@@ -16,6 +16,7 @@ from heaplab.testing.worst.methods import METHODS, SHARES, Spent
 from heaplab.testing.worst.programs import Program
 from heaplab.testing.worst.shrinking import smaller
 from heaplab.traces import Trace
+from heaplab.units import counted
 
 #: programs that are tried
 BUDGET = 600
@@ -84,8 +85,8 @@ class Worst:
     def __str__(self) -> str:
         live = f"{self.live:,}"
         rows = [
-            (f"best found, {self.trace.header.events:,} events", self.ratio),
-            *((f"  by {best.method}, {best.tried} programs", best.ratio) for best in self.methods),
+            (f"best found, {counted(self.trace.header.events, 'event')}", self.ratio),
+            *((f"  by {best.method}, {counted(best.tried, 'program')}", best.ratio) for best in self.methods),
             ("Robson's program", self.robson),
             ("Robson's bound: every allocator needs, for some program", self.bound),
             ("  first fit by address needs at most", self._upper(bounds.first_fit)),
@@ -99,8 +100,22 @@ class Worst:
                 *(f"  {name.ljust(width)}  {ratio:6.2f}" for name, ratio in rows),
                 "the program of the best:",
                 *(f"  {line}" for line in str(self.program).splitlines()),
+                *self._remarks(),
             ]
         )
+
+    def _remarks(self) -> list[str]:
+        """What must be known to read the figures."""
+        said = []
+        live = self.trace.header.peak_live
+        if 2 * live < self.live:
+            said.append(
+                f"of the {self.live:,} bytes it has {live:,} live at most: what a heap takes at once is more "
+                "than what a program can force; give more with --live"
+            )
+        if self.ratio < self.robson:
+            said.append("Robson's program is worse than all that was found: try more programs")
+        return said
 
     def _upper(self, bound: Callable[[float, float, float], float]) -> float:
         return bound(self.live, self.largest, self.least) / self.live
@@ -332,8 +347,9 @@ def _demand(
         raise UsageError(f"{method!r} is none of {', '.join(METHODS)}, all")
     if not 0 <= tolerance < 1:
         raise UsageError(f"tolerance={tolerance}: give a part of the ratio, from 0 to below 1")
-    if any(size & (size - 1) or size < 32 for size in (largest, least)) or not least <= largest <= live:
-        raise UsageError(
-            f"live={live}, largest={largest}, least={least}: largest and least are powers of two from 32 on, "
-            "and least <= largest <= live"
-        )
+    for name, size in (("largest", largest), ("least", least)):
+        if size & (size - 1) or size < 32:
+            raise UsageError(f"{name}={size}: is no power of two from 32 on: give one")
+    for less, more in ((f"least={least}", f"largest={largest}"), (f"largest={largest}", f"live={live}")):
+        if int(less.partition("=")[2]) > int(more.partition("=")[2]):
+            raise UsageError(f"{less} is more than {more}: give less of it")

@@ -87,7 +87,7 @@ class Actors:
 
     def _thread(self, events: Played, born: Column) -> Column | int:
         threads = self._threads
-        if threads.total == 1:
+        if threads.total == 1 and threads.pattern != "larson":
             return 0
         chance = _scrambled(events.number + self._salt)
         lane = chance % np.uint64(threads.number)
@@ -97,7 +97,9 @@ class Actors:
             consumer = threads.number + other % np.uint64(int(threads.other))
             return np.where(frees, consumer, lane)
         if threads.pattern == "larson":
-            return (lane + (born // self._round()).astype(np.uint64)) % np.uint64(threads.number)
+            generation = (born // self._round()).astype(np.uint64)
+            heir = (lane + generation) % np.uint64(threads.number)
+            return heir + np.uint64(threads.number) * (generation % np.uint64(2))
         away = frees & ((other >> np.uint64(11)) * 2.0**-53 < threads.other)
         step = 1 + _scrambled(other) % np.uint64(threads.number - 1)
         return np.where(away, (lane + step) % np.uint64(threads.number), lane)
@@ -140,7 +142,9 @@ class Actors:
         fresh = births & (born % self._round() == 0) & (born > 0)
         places, rows = [], []
         for at in np.flatnonzero(fresh).tolist():
-            for thread in range(self._threads.number):
+            # heirs begin before the others end, so two generations in turn have numbers of their own
+            first = self._threads.number * ((int(born[at]) // self._round() - 1) % 2)
+            for thread in range(first, first + self._threads.number):
                 places.append(at)
                 rows.append((int(Op.THREAD_EXIT), 0, 0, 0, thread, int(events.time[at]), 0))
         return places, rows

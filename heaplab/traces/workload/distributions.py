@@ -86,7 +86,7 @@ class Constant(_Formula):
     value: float
 
     def __post_init__(self) -> None:
-        self._demand(self.value >= 0, "the value must not be negative: write constant,64")
+        self._demand(self.value >= 0, "the value must be a number from 0 on: write constant,64")
 
     def __str__(self) -> str:
         return "never" if math.isinf(self.value) else super().__str__()

@@ -200,6 +200,12 @@ class Workload:
         given = dict(pairs)
         if base is None and (origin := {"like", "from"} & given.keys()):
             base = _origin(given, origin.pop())
+        told = sorted({"sizes", "lifetimes"} & given.keys())
+        if told and ("joint" in given or (base is not None and base._has_tables())):
+            raise UsageError(
+                f"{told[0]}={given[told[0]]}: a table has sizes and lifetimes together already: leave out "
+                "one of them"
+            )
         values = {key: _read(key, value) for key, value in given.items()}
         return replace(base or cls(), **values)
 

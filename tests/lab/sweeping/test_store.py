@@ -172,7 +172,7 @@ def test_what_is_no_store_is_refused_and_left_alone(tmp_path, name, content, sen
 
 def test_where_nobody_may_write_and_where_nothing_is(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="file: cannot be a store: File exists"):
+    with pytest.raises(UsageError, match="file: cannot be a store: there is a file of that name"):
         Store(tmp_path / "file").__enter__()
     with pytest.raises(UsageError, match="is no store of cells"):
         read_store(tmp_path / "nowhere")

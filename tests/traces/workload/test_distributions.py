@@ -80,7 +80,7 @@ def test_a_normal_of_mean_zero_is_half_a_bell():
         ("powers,3,16", "sizes=powers,3,16: needs two powers of two"),
         ("powers,16", "sizes=powers,16: powers takes low,high,ratio: write powers,16,4096"),
         ("hyperexponential,64,0.5", "sizes=hyperexponential,64,0.5: needs a mean above 0"),
-        ("constant,-1", "sizes=constant,-1: the value must not be negative"),
+        ("constant,-1", "sizes=constant,-1: the value must be a number from 0 on"),
         ("2*constant,1+constant,3", "sizes=2*constant,1+constant,3: 'constant,3' is no part of a mixture"),
         ("0*constant,1", "0*constant,1: weights must be finite"),
         ("values,16xa", "sizes=values,16xa: '16xa' is no value with a weight: write values,16x3,24x1"),

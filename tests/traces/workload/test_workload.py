@@ -326,6 +326,18 @@ def test_larson_s_threads_hand_their_blocks_on():
     assert header.remote_frees / header.ops["free"] > 0.4  # as long as a round, or longer
 
 
+def test_the_heir_of_a_single_thread_is_another():
+    made = Workload(events=20_000, lifetimes=Exponential(2000), threads=Threads("larson", 1, 500))
+    header = made.trace().header
+    assert header.remote_frees / header.ops["free"] > 0.4
+
+
+@pytest.mark.parametrize("text", ["like=lua:sizes=constant,4", "joint=x.csv:lifetimes=constant,9"])
+def test_what_a_table_says_is_not_said_again(text):
+    with pytest.raises(UsageError, match="a table has sizes and lifetimes together already"):
+        Workload.parse(text)
+
+
 def test_a_server_forks_and_its_children_end():
     made = Workload(events=10_000, fork=Snapshots(2000, 500, 3))
     header = made.trace().header
