@@ -106,7 +106,7 @@ COUNTS: Final = (
         "fs/proc/task_mmu.c, smaps_account: divided by how often it is mapped",
         (
             Edit(
-                "procfs.memory._smaps_fields",
+                "procfs.memory._resident",
                 "// mappers[counted]",
                 "// np.uint64(1)",
             ),
