@@ -4,6 +4,7 @@ from click.testing import CliRunner
 
 from heaplab.cli import main
 from heaplab.traces import open_trace
+from heaplab.units import counted
 
 
 def heaplab(*args):
@@ -20,7 +21,7 @@ def test_it_shows_the_worst_and_saves_it(tmp_path):
     assert "slab (c): peak heap over 32,768 live bytes" in shown.output
     assert "Robson's program" in shown.output
     events = open_trace(path).header.events
-    assert f"saved: {path}, {events:,} events" in shown.output
+    assert f"saved: {path}, {counted(events, 'event')}" in shown.output
     assert heaplab("worst", "slab", *SMALL, "-o", path).output == shown.output
 
 
@@ -29,7 +30,7 @@ def test_mistakes_are_told_in_a_line(tmp_path):
         (("buddi",), "did you mean 'buddy'"),
         (("buddy", "-o", "x.txt"), "FILE.hlt"),
         (("buddy", "-o", tmp_path / "none" / "x.hlt"), "make it first"),
-        (("buddy", "--largest", "3000"), "powers of two"),
+        (("buddy", "--largest", "3000"), "largest=3000: is no power of two"),
     ):
         done = heaplab("worst", *args)
         assert done.exit_code == 2, args
