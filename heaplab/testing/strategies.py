@@ -37,7 +37,9 @@ def sizes(most: int = 1 << 20) -> st.SearchStrategy[int]:
     >>> sizes().example() <= 1 << 20    # doctest: +SKIP
     True
     """
-    powers = st.builds(lambda bits, more: (1 << bits) + more, st.integers(4, 20), st.integers(-16, 16))
+    powers = st.builds(
+        lambda bits, more: max((1 << bits) + more, 0), st.integers(4, 20), st.integers(-17, 16)
+    )
     usual = st.sampled_from([size for size in SIZES if size <= most] or [most])
     return st.one_of(usual, st.integers(0, min(most, 300)), powers.filter(lambda size: size <= most))
 
