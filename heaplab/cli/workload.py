@@ -13,9 +13,9 @@ from heaplab.cli._outputs import demand_writable_file
 from heaplab.errors import UsageError
 from heaplab.traces import TraceWriter, open_trace
 from heaplab.traces.described import facts
+from heaplab.traces.opening import WORKLOAD
 from heaplab.traces.workload import BySize, Distribution, Workload
 from heaplab.traces.workload.learning import WINDOWS
-from heaplab.traces.workload.workload import PREFIX
 from heaplab.units import format_size
 
 
@@ -60,7 +60,7 @@ _SEED = click.option("--seed", type=click.IntRange(min=0), help="In place of the
 def _read(text: str, seed: int | None) -> Workload:
     if text.endswith(".toml") and "=" not in text:
         made = Workload.load(text)
-    elif "=" in text or text.startswith(PREFIX):
+    elif "=" in text or text.startswith(WORKLOAD):
         made = Workload.parse(text)
     else:
         raise UsageError(

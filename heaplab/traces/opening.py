@@ -15,7 +15,9 @@ from heaplab.traces.reading import Reading
 from heaplab.traces.spool import spooled
 from heaplab.traces.streams import Stream, unpacked
 from heaplab.traces.trace import Provenance, Trace
-from heaplab.traces.workload.workload import PREFIX, Workload
+
+#: what the text of a workload begins with, where a trace is expected
+WORKLOAD = "workload:"
 
 _SNIFF = 1 << 16
 _BOM = b"\xef\xbb\xbf"
@@ -42,11 +44,9 @@ def open_trace(source: str | os.PathLike[str], *, lenient: bool = False) -> Trac
         if sys.stdin is None:
             raise UsageError("standard input: is closed: name a trace")
         return _open_stream("standard input", "stdin", sys.stdin.buffer, lenient)
-    if shown.startswith(PREFIX):
-        return replace(Workload.parse(shown).trace(), source=shown)
     path = Path(source)
-    if path.suffix == ".toml" and path.is_file():
-        return replace(Workload.load(path).trace(), source=shown)
+    if shown.startswith(WORKLOAD) or (path.suffix == ".toml" and path.is_file()):
+        return _made_up(shown)
     if shown in corpus.names():
         path = corpus.path(path.name)
     if not path.exists():
@@ -62,6 +62,14 @@ def open_trace(source: str | os.PathLike[str], *, lenient: bool = False) -> Trac
             return open_hlt(shown, lambda: path.open("rb"))
         file.seek(0)
         return _open_stream(shown, name, file, lenient)
+
+
+def _made_up(shown: str) -> Trace:
+    """The trace of a workload: of its text, or of a .toml file."""
+    from heaplab.traces.workload.workload import Workload  # noqa: PLC0415 - it opens traces, and few ask for it
+
+    made = Workload.parse(shown) if shown.startswith(WORKLOAD) else Workload.load(shown)
+    return replace(made.trace(), source=shown)
 
 
 def _open_stream(shown: str, name: str, file: BinaryIO, lenient: bool) -> Trace:

@@ -157,3 +157,13 @@ def test_a_worker_that_cannot_start_later_on_costs_one_run(monkeypatch, tmp_path
         "its process ended with status 3: out of  ideas",
         "its worker cannot start: its process ended with status 1",
     ]
+
+
+def test_a_worker_starts_without_what_no_run_needs():
+    code = (
+        "import sys, heaplab.lab.worker; "
+        "print(*(name for name in sys.modules if name.startswith(('heaplab.lab.adversaries', "
+        "'heaplab.lab.sweeping', 'heaplab.lab.forking', 'heaplab.traces.workload'))))"
+    )
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "\n"

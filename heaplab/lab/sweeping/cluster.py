@@ -22,7 +22,7 @@ from heaplab.lab.sweeping.identity import own_code
 from heaplab.lab.worker import Job
 from heaplab.native.playing import CRASHED
 from heaplab.traces import corpus
-from heaplab.traces.workload.workload import PREFIX
+from heaplab.traces.opening import WORKLOAD
 
 #: seconds that a scheduler, and its first worker, have to answer
 _PATIENCE = 20
@@ -93,7 +93,7 @@ def _submitted(client: Any, plan: Sequence[Planned], placing: Placing) -> dict[A
 def _sent(client: Any, source: Source, placing: Placing) -> Any:
     """What a worker opens the trace with: None for a name; else a task that holds the file's content."""
     name = source.trace.source if source.trace else ""
-    if name in corpus.names() or (name.startswith(PREFIX) and isinstance(source.given, str)):
+    if name in corpus.names() or (name.startswith(WORKLOAD) and isinstance(source.given, str)):
         return None
     placing.place(source)
     if source.unread:

@@ -19,6 +19,7 @@ from heaplab.csrc import c_sources
 from heaplab.errors import UsageError
 from heaplab.native.peers import Peer
 from heaplab.traces import Trace, corpus
+from heaplab.traces.opening import WORKLOAD
 
 #: of the rows that are stored and of how keys are made; a store of another one is not touched
 SCHEMA = 1
@@ -86,7 +87,7 @@ def content_of(trace: str | os.PathLike[str] | Trace) -> str:
                 digest.update(column.tobytes())
         return digest.hexdigest()[:32]
     text = os.fspath(trace)
-    if text.startswith("workload:"):
+    if text.startswith(WORKLOAD):
         files = [Path(name) for name in _FILE.findall(text)]
         return text + _hash_of([file for file in files if file.is_file()])
     if text in corpus.names():

@@ -30,8 +30,8 @@ from heaplab.native.playing import ROUNDS
 from heaplab.outside import find_allocator, find_outside
 from heaplab.shown import text
 from heaplab.traces import Trace
+from heaplab.traces.opening import WORKLOAD
 from heaplab.traces.workload import Workload
-from heaplab.traces.workload.workload import PREFIX
 from heaplab.units import counted
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ def _seeded(given: Given, label: str, seed: int) -> Trace | str:
     text = label.replace("{seed}", str(seed))
     if text.endswith(".toml") and Path(text).is_file():
         return Workload.load(text).trace(seed)
-    return f"{text}:seed={seed}" if text.startswith(PREFIX) and not _SEED.search(text) else text
+    return f"{text}:seed={seed}" if text.startswith(WORKLOAD) and not _SEED.search(text) else text
 
 
 def _renamed(cells: Iterable[_Cell], known: Mapping[str, Row]) -> list[Row]:
@@ -298,7 +298,7 @@ class _Setting:
         """The trace of a point, not opened yet, and its content; points that differ in no more share it."""
         given = self.given[point.place]
         made = isinstance(given, Workload) or point.trace.endswith(".toml")
-        of_seed = point.seed if made or point.trace.startswith(PREFIX) or "{seed}" in point.trace else 0
+        of_seed = point.seed if made or point.trace.startswith(WORKLOAD) or "{seed}" in point.trace else 0
         at = (point.place, point.trace, of_seed)
         if at not in self._sources:
             what = _seeded(given, point.trace, point.seed)

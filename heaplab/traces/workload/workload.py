@@ -10,6 +10,7 @@ from typing import Any
 
 from heaplab.errors import UsageError
 from heaplab.traces.event import Block
+from heaplab.traces.opening import WORKLOAD, open_trace
 from heaplab.traces.trace import Provenance, Trace
 from heaplab.traces.workload.distributions import (
     Constant,
@@ -21,9 +22,6 @@ from heaplab.traces.workload.distributions import (
 from heaplab.traces.workload.generating import Maker
 from heaplab.traces.workload.joint import BySize, Joint, lifetimes
 from heaplab.traces.workload.shapes import ORDERS, Kind, Phase, Realloc, Snapshots, Threads, split
-
-PREFIX = "workload:"
-"""What the text of a workload begins with, where a trace is expected."""
 
 _MOST_EVENTS = 1 << 40
 _MOST_CHILDREN = 0xFFFF
@@ -155,14 +153,14 @@ class Workload:
     def __str__(self) -> str:
         """The text that names the workload, and that `open_trace` takes."""
         if self.origin and self._has_tables():
-            return f"{PREFIX}{self.origin}:events={self.events}:seed={self.seed}"
+            return f"{WORKLOAD}{self.origin}:events={self.events}:seed={self.seed}"
         usual = Workload()
         said = []
         for each in fields(usual):
             value = getattr(self, each.name)
             if each.name in _ALWAYS or (value != getattr(usual, each.name) and each.name != "origin"):
                 said.append(f"{each.name}={_text(value)}")
-        return PREFIX + ":".join(said)
+        return WORKLOAD + ":".join(said)
 
     def _has_tables(self) -> bool:
         joints = [self.joint, *(phase.joint for phase in self.phases), *(kind.joint for kind in self.kinds)]
@@ -178,7 +176,7 @@ class Workload:
         Phase(shape='plateau', share=3.0, ...)
         """
         pairs: dict[str, Any] = {}
-        for pair in split(text.strip().removeprefix(PREFIX), ":"):
+        for pair in split(text.strip().removeprefix(WORKLOAD), ":"):
             if not pair:
                 continue
             key, equals, value = pair.partition("=")
@@ -412,7 +410,6 @@ def _origin(given: dict[str, Any], key: str) -> Workload:
     source = _string(key, given.pop(key))
     if key == "from":
         return Workload.load(source)
-    from heaplab.traces.opening import open_trace  # noqa: PLC0415 - it opens workloads
     from heaplab.traces.workload.learning import learn  # noqa: PLC0415
 
     windows = _whole("windows", given.pop("windows")) if "windows" in given else None
