@@ -164,12 +164,8 @@ class _Frames:
         spans: rows (start, end) by address, of the heap at that place in the list.
         """
         page, pages, numbers = self.page, self.pages[process], self.numbers[process]
-        some = np.flatnonzero(spans[:, 0] < spans[:, 1])
-        first = spans[some, 0] // page
-        count = (spans[some, 1] - 1) // page - first + 1
-        row = np.repeat(some, count)
-        step = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
-        base = (np.repeat(first, count) + step) * page
+        row, number = census.pages_of(spans[:, 0], spans[:, 1], page)
+        base = number * page
         at = np.minimum(np.searchsorted(pages, base), max(len(pages) - 1, 0))
         there = (
             (pages[at] == base) & (numbers[at] != _NO_FRAME) if len(pages) else np.zeros(len(row), np.bool_)

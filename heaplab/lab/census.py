@@ -123,6 +123,22 @@ def page_runs(start: Array, end: Array, page: int) -> tuple[Array, Array]:
     return first[opens], np.maximum.reduceat(last, np.flatnonzero(opens)) if len(last) else last
 
 
+def pages_of(start: Array, end: Array, page: int) -> tuple[Array, Array]:
+    """Return the pages that spans of bytes lie on: for each, the row of the span and the number of the page.
+
+    A span without a byte lies on no page.  The order is that of the spans, and of the pages of each.
+
+    >>> row, number = pages_of(np.array([4000, 9000, 9000]), np.array([4100, 9000, 9001]), 4096)
+    >>> row.tolist(), number.tolist()
+    ([0, 0, 2], [0, 1, 2])
+    """
+    some = np.flatnonzero(start < end)
+    first = start[some] // page
+    count = (end[some] - 1) // page - first + 1
+    place = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    return np.repeat(some, count), np.repeat(first, count) + place
+
+
 def _demand_usable(heap: Allocator, payloads: Array, blocks: Array, ends: Array) -> None:
     """Ask for the usable size of some live blocks: it ends where the walk says, at `ends`."""
     for p, _ in payloads[:: max(len(payloads) // _ASKED, 1)].tolist():

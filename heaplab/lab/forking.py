@@ -31,6 +31,7 @@ from heaplab.allocators import Allocator, Spec, State, parse
 from heaplab.allocators.core import SPAN, CAllocator
 from heaplab.errors import HeaplabError, UsageError
 from heaplab.kernel import Kernel
+from heaplab.lab import census
 from heaplab.lab.copied import CopyWatch
 from heaplab.lab.replay import Replay
 from heaplab.lab.room import host_memory, host_refusal
@@ -473,13 +474,8 @@ class _OnPages:
     """
 
     def __init__(self, start: Column, end: Column, process: Column, page: int) -> None:
-        some = np.flatnonzero(start < end)
-        first, last = start[some] // np.uint64(page), (end[some] - np.uint64(1)) // np.uint64(page)
-        count = (last - first).astype(np.int64) + 1
-        row = np.repeat(some, count)
-        within = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
-        keys = process[row].astype(np.uint64) << np.uint64(48)
-        keys |= np.repeat(first, count) + within.astype(np.uint64)
+        row, number = census.pages_of(start.astype(np.int64), end.astype(np.int64), page)
+        keys = process[row].astype(np.uint64) << np.uint64(48) | number.astype(np.uint64)
         order = np.argsort(keys, kind="stable")
         self._page, self._keys, self._rows = page, keys[order], row[order]
 
