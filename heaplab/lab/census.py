@@ -75,10 +75,30 @@ def take(heap: Allocator, slots: Array) -> Census:
     """Walk the heap.
 
     slots: of the replay: the payloads that live in it.
+    Raises: as `walked`; BrokenWalk also when a live payload is not in a block, or when usable_size says other
+    than the walk.  Cost: as `walked`.
+    """
+    every, state, end = walked(heap)
+    live = is_block(state)
+    census = Census(
+        every[live],
+        every[state == State.METADATA],
+        np.stack(page_runs(every[:, 0], every[:, 1], heap.process.page_size), axis=1),
+        *(every[state == kind, 1] - every[state == kind, 0] for kind in (State.FREE, State.CACHED)),
+    )
+    payloads = live_payloads(slots)
+    some = payloads[:, 0] < payloads[:, 1]
+    _demand_inside("the live block", payloads[some], census.blocks, "the walk's blocks")
+    _demand_usable(heap, payloads, census.blocks, end[live])
+    return census
+
+
+def walked(heap: Allocator) -> tuple[Array, Array, Array]:
+    """Return the spans of a heap: rows (start, end) in address order, the `State` of each, its payload's end.
+
     Cost: one walk; 24 bytes of memory for each span.
-    Raises: HeapCorruption when the walk breaks off; BrokenWalk when it does not end, when two of its spans
-    overlap, when one lies outside of the process's memory, when a live payload is not in a block, or when
-    usable_size says other than the walk.
+    Raises: HeapCorruption when the walk breaks off; BrokenWalk when the walk does not end, when two of its
+    spans overlap, or when a span lies outside of the process's memory.
     """
     memory = _memory(heap.process)
     left = _bytes(memory)
@@ -97,18 +117,13 @@ def take(heap: Allocator, slots: Array) -> Census:
     every, state, end = every[order], state[order], end[order]
     _demand_apart(every)
     _demand_inside("the walk's span", every, memory, "the process's memory")
-    live = (state == State.ALLOCATED) | (state == State.LARGE)
-    census = Census(
-        every[live],
-        every[state == State.METADATA],
-        np.stack(page_runs(every[:, 0], every[:, 1], heap.process.page_size), axis=1),
-        *(every[state == kind, 1] - every[state == kind, 0] for kind in (State.FREE, State.CACHED)),
-    )
-    payloads = _payloads(slots)
-    some = payloads[:, 0] < payloads[:, 1]
-    _demand_inside("the live block", payloads[some], census.blocks, "the walk's blocks")
-    _demand_usable(heap, payloads, census.blocks, end[live])
-    return census
+    return every, state, end
+
+
+def is_block(state: Array) -> Array:
+    """Whether each span is a block that a program has."""
+    found: Array = (state == State.ALLOCATED) | (state == State.LARGE)
+    return found
 
 
 def page_runs(start: Array, end: Array, page: int) -> tuple[Array, Array]:
@@ -211,7 +226,7 @@ def draw(census: Census, slots: Array, *, process: int, event: int) -> HeapMap:
 
     slots: of the replay: the payloads that live in it.  process, event: as HeapMap says.
     """
-    return _map(census, _payloads(slots), process, event)
+    return _map(census, live_payloads(slots), process, event)
 
 
 def draw_payloads(payloads: Array, start: int, size: int, *, event: int) -> HeapMap:
@@ -256,7 +271,7 @@ def excess(heap: Allocator, census: Census, slots: Array) -> metrics.Excess:
     for start, end in places.tolist():
         entries = _entries(process, start, end)
         backed.append(start + process.page_size * np.flatnonzero(_present(entries)))
-    payloads = _payloads(slots)
+    payloads = live_payloads(slots)
     return metrics.Excess.of(
         live=_bytes(payloads),
         blocks=census.blocks,
@@ -305,7 +320,7 @@ def live_addresses(slots: Array) -> list[int]:
     return found
 
 
-def _payloads(slots: Array) -> Array:
+def live_payloads(slots: Array) -> Array:
     """Return where the payloads lie: rows (start, end) in address order."""
     blocks = live_blocks(slots)
     return np.stack((blocks[:, 0], blocks[:, 0] + blocks[:, 1]), axis=1)

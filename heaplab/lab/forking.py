@@ -28,7 +28,6 @@ import numpy.typing as npt
 
 from heaplab._core import ffi, lib
 from heaplab.allocators import Allocator, Spec, State, parse
-from heaplab.allocators.core import SPAN, CAllocator
 from heaplab.errors import HeaplabError, UsageError
 from heaplab.kernel import Kernel
 from heaplab.lab import census
@@ -37,7 +36,6 @@ from heaplab.lab.replay import Replay
 from heaplab.lab.room import host_memory, host_refusal
 from heaplab.lab.run import RAM
 from heaplab.machine import FrameKind, Pte
-from heaplab.native.stage import live_blocks
 from heaplab.process import Process
 from heaplab.traces import Block, Event, Op, Trace
 from heaplab.traces.lives import Lives, lives
@@ -45,7 +43,6 @@ from heaplab.units import counted
 
 #: events between two reports of progress
 _REPORT_EVERY = 32_768
-_AT_ONCE = 65_536
 
 Column = npt.NDArray[Any]
 
@@ -392,20 +389,9 @@ class _Layout:
     @classmethod
     def of(cls, heap: Allocator, slots: Column) -> "_Layout":
         """Walk the heap.  slots: of the replay: the payloads that live in it."""
-        walked = [np.empty(0, SPAN)]
-        if isinstance(heap, CAllocator):
-            walked += [rows.copy() for rows in heap.walk_rows(_AT_ONCE)]
-        else:
-            walked.append(np.array([(*span, 0) for span in heap.walk()], SPAN))
-        rows = np.concatenate(walked)
-        start, state = rows["start"].astype(np.int64), rows["state"]
-        every = np.stack((start, start + rows["size"].astype(np.int64)), axis=1)
-        every, state = every[order := np.argsort(start, kind="stable")], state[order]
-        live = (state == State.ALLOCATED) | (state == State.LARGE)
-        blocks = live_blocks(slots)
-        payload = np.stack((blocks[:, 0], blocks[:, 0] + blocks[:, 1]), axis=1).astype(np.int64)
-        own = state == State.METADATA
-        spans = [payload, every[live], every[~live & ~own], every[own]]
+        every, state, _ = census.walked(heap)
+        live, own = census.is_block(state), state == State.METADATA
+        spans = [census.live_payloads(slots), every[live], every[~live & ~own], every[own]]
         return cls(spans, [np.concatenate(([0], np.cumsum(each[:, 1] - each[:, 0]))) for each in spans])
 
     def place(self, va: int) -> int:
