@@ -484,9 +484,10 @@ class Replay:
             return None
         return metrics.Lines.of(int(tally.total), int(tally.most), _counts(tally))
 
-    def over_live(self, peak: Any, used: str, pages: int) -> metrics.OverLive:
-        """What was used for the live payload.  peak, pages: of `used` ("heap", "resident") on the C side."""
+    def over_live(self, used: str) -> metrics.OverLive:
+        """Return how much was used for the live payload.  used: "heap" or "resident"."""
         raw, page = self.raw, self.kernel.machine.page_size
+        peak, pages = getattr(raw, f"peak_{used}"), int(getattr(raw, f"sum_{used}_pages"))
         return metrics.OverLive.of(
             (int(peak.most), int(peak.live), int(peak.event)),
             (int(raw.peak_live.most), int(getattr(raw.peak_live, used))),

@@ -235,7 +235,7 @@ def _record(replay: Replay, seed: int, walk: _Walk | None) -> Run:
         excess=None if walk is None else walk.excess,
         attribution=None if walk is None else walk.attribution,
         free=None if walk is None else walk.free,
-        heap_over_live=replay.over_live(raw.peak_heap, "heap", int(raw.sum_heap_pages)),
-        resident_over_live=replay.over_live(raw.peak_resident, "resident", int(raw.sum_resident_pages)),
+        heap_over_live=replay.over_live("heap"),
+        resident_over_live=replay.over_live("resident"),
         lines=replay.lines(),
     )
