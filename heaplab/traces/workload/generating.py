@@ -315,7 +315,7 @@ class Maker:
 
     def _blocks(self, phase: Phase, kind: Kind, count: int) -> tuple[Column, Column, Column, _Store]:
         """Draw sizes, lifetimes, which lifetimes count from the phase's beginning, and reallocs."""
-        sizes_, lives_, joint = self._sources(phase, kind)
+        sizes_, lives_, joint = self._workload.sources(phase, kind)
         if joint is not None:
             if phase.ticks:
                 drawn = joint.rows(self._random, self._deal("joint", joint.weights, count))
@@ -335,17 +335,6 @@ class Maker:
         realloc = kind.realloc or self._workload.realloc
         resizes = _Store.empty() if realloc is None else self._reallocs(realloc, sizes, lives, sizes_, joint)
         return sizes, lives, fixed, resizes
-
-    def _sources(self, phase: Phase, kind: Kind) -> tuple[Any, Any, Joint | None]:
-        """What sizes and lifetimes are drawn from: the phase's, else the kind's, else the workload's."""
-        whole = self._workload
-        for part in (phase, kind, whole):
-            if part.joint is not None:
-                return whole.sizes, whole.lifetimes, part.joint
-            if part.sizes is not None or part.lifetimes is not None:
-                break
-        sizes = phase.sizes or kind.sizes or whole.sizes
-        return sizes, phase.lifetimes or kind.lifetimes or whole.lifetimes, None
 
     def _reallocs(
         self, realloc: Realloc, sizes: Column, lives: Column, source: Any, joint: Joint | None

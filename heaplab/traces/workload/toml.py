@@ -1,7 +1,7 @@
 """Workloads as .toml files: the same keys as in the text, and tables of sizes with lifetimes."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -30,26 +30,27 @@ def written(workload: Workload) -> str:
     share = 1.0
     <BLANKLINE>
     """
-    lines = list(
-        _lines(workload, usual=Workload(), always=("events", "sizes", "lifetimes", "arrival", "seed"))
-    )
+    lines = _lines(workload.said())
     for part in workload.phases:
-        lines += ["", "[[phases]]", *_lines(part, usual=Phase(), always=("shape", "share"))]
+        lines += ["", "[[phases]]", *_lines(_said(part, Phase(), ("shape", "share")))]
         lines += _joint(part.joint, "phases.joint")
     for kind in workload.kinds:
-        lines += ["", "[[kinds]]", *_lines(kind, usual=Kind(1.0), always=("weight",))]
+        lines += ["", "[[kinds]]", *_lines(_said(kind, Kind(1.0), ("weight",)))]
         lines += _joint(kind.joint, "kinds.joint")
     lines += _joint(workload.joint, "joint")
     return "\n".join([*lines, ""])
 
 
-def _lines(part: Any, usual: Any, always: tuple[str, ...]) -> Iterator[str]:
+def _said(part: Any, usual: Any, always: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     for each in fields(usual):
         value = getattr(part, each.name)
-        if each.name in ("phases", "kinds", "joint", "origin"):
-            continue
         if each.name in always or value != getattr(usual, each.name):
-            yield f"{each.name} = {_written(value)}"
+            yield each.name, value
+
+
+def _lines(said: Iterable[tuple[str, Any]]) -> list[str]:
+    tables = ("phases", "kinds", "joint")
+    return [f"{name} = {_written(value)}" for name, value in said if name not in tables]
 
 
 def _written(value: object) -> str:

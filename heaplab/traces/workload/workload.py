@@ -13,6 +13,7 @@ from heaplab.traces.event import Block
 from heaplab.traces.opening import WORKLOAD, open_trace
 from heaplab.traces.trace import Provenance, Trace
 from heaplab.traces.workload.distributions import (
+    NEVER,
     Constant,
     Distribution,
     Exponential,
@@ -138,15 +139,45 @@ class Workload:
     @property
     def mean_size(self) -> float:
         """Bytes of a block, before sizes are rounded."""
-        return _weighted((kind.weight, _mean_size(kind, self)) for kind in self._population())
+        return _weighted((kind.weight, _mean_size(kind, self)) for kind in self.population)
 
     @property
     def mean_lifetime(self) -> float:
         """Ticks."""
-        return _weighted((kind.weight, _mean_lifetime(kind, self)) for kind in self._population())
+        return _weighted((kind.weight, _mean_lifetime(kind, self)) for kind in self.population)
 
-    def _population(self) -> tuple[Kind, ...]:
+    @property
+    def population(self) -> tuple[Kind, ...]:
+        """The kinds of blocks: one that is as the workload says, if it has none."""
         return self.kinds or (Kind(1.0),)
+
+    def sources(self, phase: Phase, kind: Kind) -> tuple[Distribution, Distribution | BySize, Joint | None]:
+        """Return what sizes and lifetimes of blocks are drawn from; a joint table, if there is one, has both.
+
+        What the phase says goes before what the kind says, and that before what the workload says.
+        """
+        for part in (phase, kind, self):
+            if part.joint is not None:
+                return self.sizes, self.lifetimes, part.joint
+            if part.sizes is not None or part.lifetimes is not None:
+                break
+        sizes = phase.sizes or kind.sizes or self.sizes
+        return sizes, phase.lifetimes or kind.lifetimes or self.lifetimes, None
+
+    @property
+    def unused(self) -> frozenset[str]:
+        """Which of sizes, lifetimes and arrival make no difference: phases, kinds or tables say others."""
+        come = [phase for phase in self.phases or (Phase(),) if phase.shape != "drain"]
+        peopled = [phase for phase in come if (phase.arrival or self.arrival) != NEVER]
+        drawn = [(phase, kind) for phase in peopled for kind in self.population]
+        apart = [pair for pair in drawn if self.sources(*pair)[2] is None]
+        used = {
+            "sizes": any(phase.sizes is None and kind.sizes is None for phase, kind in apart)
+            or (self.fork is not None and self.fork.requests > 0),
+            "lifetimes": any(phase.lifetimes is None and kind.lifetimes is None for phase, kind in apart),
+            "arrival": any(phase.arrival is None for phase in come),
+        }
+        return frozenset(name for name, needed in used.items() if not needed)
 
     # ---- its texts ----
 
@@ -154,13 +185,16 @@ class Workload:
         """The text that names the workload, and that `open_trace` takes."""
         if self.origin and self._has_tables():
             return f"{WORKLOAD}{self.origin}:events={self.events}:seed={self.seed}"
+        return WORKLOAD + ":".join(f"{name}={_text(value)}" for name, value in self.said())
+
+    def said(self) -> Iterator[tuple[str, Any]]:
+        """Yield the parameters that a text or a file must name, in order: `unused` ones are left out."""
         usual = Workload()
-        said = []
         for each in fields(usual):
             value = getattr(self, each.name)
-            if each.name in _ALWAYS or (value != getattr(usual, each.name) and each.name != "origin"):
-                said.append(f"{each.name}={_text(value)}")
-        return WORKLOAD + ":".join(said)
+            told = each.name in _ALWAYS or value != getattr(usual, each.name)
+            if told and each.name not in (*self.unused, "origin"):
+                yield each.name, value
 
     def _has_tables(self) -> bool:
         joints = [self.joint, *(phase.joint for phase in self.phases), *(kind.joint for kind in self.kinds)]
@@ -198,14 +232,14 @@ class Workload:
         given = dict(pairs)
         if base is None and (origin := {"like", "from"} & given.keys()):
             base = _origin(given, origin.pop())
-        told = sorted({"sizes", "lifetimes"} & given.keys())
-        if told and ("joint" in given or (base is not None and base._has_tables())):
+        made = replace(base or cls(), **{key: _read(key, value) for key, value in given.items()})
+        told = sorted({"sizes", "lifetimes"} & given.keys() & made.unused)
+        if told and made._has_tables():
             raise UsageError(
                 f"{told[0]}={given[told[0]]}: a table has sizes and lifetimes together already: leave out "
                 "one of them"
             )
-        values = {key: _read(key, value) for key, value in given.items()}
-        return replace(base or cls(), **values)
+        return made
 
     @classmethod
     def load(cls, path: str | Path) -> "Workload":
@@ -249,18 +283,15 @@ def _weighted(parts: Iterator[tuple[float, float]]) -> float:
 
 
 def _mean_size(kind: Kind, whole: Workload) -> float:
-    joint = kind.joint or (None if kind.sizes else whole.joint)
-    return joint.mean_size if joint else (kind.sizes or whole.sizes).mean
+    sizes, _, joint = whole.sources(Phase(), kind)
+    return sizes.mean if joint is None else joint.mean_size
 
 
 def _mean_lifetime(kind: Kind, whole: Workload) -> float:
-    joint = kind.joint or (None if kind.lifetimes else whole.joint)
-    if joint:
+    sizes, lives, joint = whole.sources(Phase(), kind)
+    if joint is not None:
         return joint.mean_lifetime
-    lives = kind.lifetimes or whole.lifetimes
-    if isinstance(lives, BySize):
-        return lives.mean_with(kind.sizes or whole.sizes)
-    return lives.mean
+    return lives.mean_with(sizes) if isinstance(lives, BySize) else lives.mean
 
 
 def _demand_arrival(arrival: Distribution | str | None) -> None:

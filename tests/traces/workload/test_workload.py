@@ -203,6 +203,25 @@ def test_lifetimes_depend_on_sizes():
     assert set(births[done & ~small].tolist()) <= {49, 50}
 
 
+def test_what_no_block_is_drawn_from_is_unused_and_not_in_the_text():
+    both = Joint.of([(16, 3, 1)])
+    made = Workload(joint=both, phases=(Phase(arrival=Constant(2)),))
+    assert made.unused == {"sizes", "lifetimes", "arrival"}
+    assert replace(made, phases=()).unused == {"sizes", "lifetimes"}
+    assert replace(made, fork=Snapshots(100, 10, 1)).unused == {"lifetimes", "arrival"}
+    assert replace(made, kinds=(Kind(1), Kind(1, lifetimes=NEVER))).unused == {"lifetimes", "arrival"}
+    assert replace(made, phases=(Phase("ramp", sizes=Constant(8)), Phase("drain"))).unused == {"sizes"}
+    assert Workload(arrival=NEVER).unused == {"sizes", "lifetimes"}
+    assert str(made) == f"workload:events=100000:phases=plateau,1(arrival=constant,2):joint={both}:seed=0"
+
+
+def test_a_kind_with_lifetimes_of_its_own_leaves_the_joint_table():
+    made = Workload(events=9000, joint=Joint.of([(16, 5, 1)]), kinds=(Kind(1, lifetimes=Constant(9)),))
+    header = made.trace().header
+    assert made.mean_size == pytest.approx(header.requested / header.ops["malloc"], rel=0.1)
+    assert made.mean_lifetime == 9
+
+
 def test_a_joint_table_gives_both():
     both = Joint.of([(16, 3, 3), (4096, math.inf, 1)])
     found = lives(Workload(events=9000, joint=both).trace())
@@ -333,7 +352,9 @@ def test_the_heir_of_a_single_thread_is_another():
 
 
 @pytest.mark.parametrize("text", ["like=lua:sizes=constant,4", "joint=x.csv:lifetimes=constant,9"])
-def test_what_a_table_says_is_not_said_again(text):
+def test_what_a_table_says_is_not_said_again(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.csv").write_text("size,lifetime\n16,3\n")
     with pytest.raises(UsageError, match="a table has sizes and lifetimes together already"):
         Workload.parse(text)
 
@@ -477,6 +498,9 @@ def test_a_table_of_ones_own(tmp_path):
     assert made.joint.mean_lifetime == math.inf
     assert f"joint={path}" in str(made)
     assert open_trace(text).header.events == 500
+    assert str(Workload.parse(str(made))) == str(made)
+    made.save(tmp_path / "both.toml")
+    assert Workload.load(tmp_path / "both.toml").trace().header.counts() == made.trace().header.counts()
     path.write_text("size,weight\n16,3\n")
     with pytest.raises(UsageError, match="needs columns size and lifetime"):
         Workload.parse(text)
