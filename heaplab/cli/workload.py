@@ -96,6 +96,8 @@ def _parameters(made: Workload) -> Iterator[tuple[str, str]]:
     yield "workload", str(made)
     for each in fields(made):
         value = getattr(made, each.name)
+        if each.name in made.unused:
+            continue
         if each.name == "phases":
             for number, phase in enumerate(value[:_MOST_PHASES]):
                 yield ("" if number else "phases"), f"{phase}{_table(phase.joint)}"

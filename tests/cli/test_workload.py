@@ -36,6 +36,16 @@ def test_show_of_phases_and_kinds():
     assert "kinds       1(sizes=constant,8)\n            2(lifetimes=never)\n" in shown
 
 
+def test_show_leaves_out_what_a_table_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "both.csv").write_text("size,lifetime\n16,3\n")
+    shown = run("workload", "show", "events=90:joint=both.csv").output
+    names = [line.split()[0] for line in shown.splitlines() if line[:1].strip()]
+    assert names[:5] == ["workload", "events", "arrival", "deaths", "joint"]
+    assert not {"sizes", "lifetimes"} & {*names}
+    assert "mean size   16 B\n" in shown
+
+
 def test_show_for_programs():
     told = json.loads(run("workload", "show", SMALL, "--seed", "3", "--json").output)
     assert told["workload"].endswith("seed=3")
