@@ -41,6 +41,11 @@ def table(path: str | Path) -> dict[str, list[float]]:
         if names is None:
             if all(_is_name(cell) for cell in cells):
                 names = tuple(_MEANINGS.get(cell.lower(), "") for cell in cells)
+                if not any(names):
+                    raise UsageError(
+                        f"{path}: line {number} names no column that heaplab knows: name them size, lifetime "
+                        "and weight, or low, high and weight"
+                    )
                 continue
             if len(cells) not in _UNNAMED:
                 raise UsageError(
@@ -57,7 +62,7 @@ def table(path: str | Path) -> dict[str, list[float]]:
             if name:
                 columns.setdefault(name, []).append(value)
     if not columns:
-        raise UsageError(f"{path}: has no rows: write value,weight in each")
+        raise UsageError(f"{path}: has no rows of numbers: write for instance 16,3")
     return columns
 
 

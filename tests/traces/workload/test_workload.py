@@ -504,3 +504,6 @@ def test_a_table_of_ones_own(tmp_path):
     path.write_text("size,weight\n16,3\n")
     with pytest.raises(UsageError, match="needs columns size and lifetime"):
         Workload.parse(text)
+    path.write_text("a,b\n16,3\n")
+    with pytest.raises(UsageError, match="line 1 names no column that heaplab knows: name them"):
+        Workload.parse(text)
