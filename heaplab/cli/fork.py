@@ -18,8 +18,9 @@ from heaplab.units import counted, parse_size
 
 LEGEND = """\
 shared       pages with a frame that the forking processes had, at each fork
-copied by    pages copied afterwards, by the first write to each: to metadata
-             (a header, a link, a bitmap), or to the payload of a new block
+by metadata  pages copied afterwards, because the first write to each was to
+             metadata (a header, a link, a bitmap)
+by payload   because it was to the payload of a new block
 alone        of those by metadata, the ones to which no payload was written as
              long as they were copies: metadata elsewhere would have spared them"""
 
@@ -105,7 +106,7 @@ def _sheet(costs: list[lab.ForkCost]) -> Sheet:
         ("parents", [cost.parent for cost in costs]),
         ("children", [cost.child for cost in costs]),
     ):
-        values |= {f"{name}: by\n{cause}": each for cause, each in _causes(sides).items()}
+        values |= {f"{name}:\n{cause}": each for cause, each in _causes(sides).items()}
     columns = [
         Figures(title, [Text(f"{value:,}") for value in each], SPACE) for title, each in values.items()
     ]
@@ -114,7 +115,7 @@ def _sheet(costs: list[lab.ForkCost]) -> Sheet:
 
 def _causes(sides: list[Side]) -> dict[str, list[int]]:
     return {
-        "metadata": [side.metadata for side in sides],
-        "it alone": [side.alone for side in sides],
-        "payload": [side.payload for side in sides],
+        "by metadata": [side.metadata for side in sides],
+        "alone": [side.alone for side in sides],
+        "by payload": [side.payload for side in sides],
     }

@@ -1,12 +1,14 @@
 """`heaplab fork` from the command line."""
 
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
 
 from heaplab import lab
 from heaplab.cli import main
+from heaplab.cli.fork import LEGEND
 from heaplab.traces import Snapshot, open_trace, snapshotting
 
 
@@ -31,6 +33,14 @@ def test_a_snapshot_is_a_row_a_design_and_the_figures_are_those_of_python(tmp_pa
             for name in ("metadata", "alone", "payload")
         ),
     ]
+
+
+def test_the_legend_explains_each_heading_by_its_own_words():
+    shown = heaplab("lua", "--snapshot", "2000", "--allocators", "slab").stdout
+    headings = next(line for line in shown.splitlines() if line.startswith("allocator"))
+    words = re.findall(r"shared|(?:by )?metadata|alone|(?:by )?payload", headings)
+    assert words == ["shared", *["by metadata", "alone", "by payload"] * 2]
+    assert set(words) == {line[:12].strip() for line in LEGEND.splitlines()} - {""}
 
 
 @pytest.mark.parametrize(
