@@ -7,22 +7,33 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.status import Status
+from rich.text import Text
 
 from heaplab.lab import Progress
+
+#: columns of what turns before a sentence
+_SPINNER = 2
 
 
 @contextmanager
 def status_line(first: str, *, quiet: bool = False) -> Iterator[Callable[[str], None]]:
     """Give what shows a sentence in place of the one before; `first` is the first.
 
-    Nothing is shown with `quiet`, nor where standard error is no terminal.
+    A sentence longer than the line is cut.  Nothing is shown with `quiet`, nor where standard error is no
+    terminal.
     """
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
         yield lambda sentence: None
         return
-    with Status(first, console=console) as status:
-        yield status.update
+
+    def line(sentence: str) -> Text:
+        text = Text(sentence)
+        text.truncate(console.width - _SPINNER, overflow="ellipsis")
+        return text
+
+    with Status(line(first), console=console) as status:
+        yield lambda sentence: status.update(line(sentence))
 
 
 @contextmanager
