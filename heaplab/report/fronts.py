@@ -19,7 +19,7 @@ def front(tuning: Tuning) -> Figure:
         axes.plot(range(1, len(ratios) + 1), ratios, "o", color=style.SKY, markersize=4, label="a spec")
         axes.step(range(1, len(best) + 1), best, where="post", color=style.BLUE, label="the best so far")
         axes.set_xlabel("specs tried", fontsize=9)
-        axes.set_ylabel(f"{tuning.goals[0]}, by that of the spec as given", fontsize=9)
+        axes.set_ylabel(f"{tuning.goals[0]}, as a ratio to the spec as given", fontsize=9)
     else:
         kept = tuning.front
         axes.plot(
@@ -38,8 +38,8 @@ def front(tuning: Tuning) -> Figure:
             label="the front: none is better in both",
         )
         across, up = tuning.goals
-        axes.set_xlabel(f"{across}, by that of the spec as given", fontsize=9)
-        axes.set_ylabel(f"{up}, by that of the spec as given", fontsize=9)
+        axes.set_xlabel(f"{across}, as a ratio to the spec as given", fontsize=9)
+        axes.set_ylabel(f"{up}, as a ratio to the spec as given", fontsize=9)
         axes.loglog()
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7), numticks=12))

@@ -135,7 +135,7 @@ def show_tuning(tuning: Tuning, console: Console | None = None) -> None:
     """Print the front of a search, and in a sentence what the best spec gains."""
     console = console or make_console()
     tried, cut = counted(len(tuning.trials), "spec"), ", interrupted" if tuning.interrupted else ""
-    console.print(Text(f"{tried} tried{cut}; figures by those of {tuning.given}"), style="bold")
+    console.print(Text(f"{tried} tried{cut}; figures are ratios to those of {tuning.given}"), style="bold")
     if not tuning.finished:
         return
     front = tuning.front

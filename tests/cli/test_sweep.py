@@ -74,7 +74,7 @@ def test_a_sweep_a_diff_and_a_search(trace, tmp_path, monkeypatch):
         "tune", "freelist:order=address:top_pad=4k:trim_threshold=0:mmap_threshold=dynamic", trace, *options
     )
     assert status == 0
-    assert shown.startswith("2 specs tried; figures by those of freelist:order=address")
+    assert shown.startswith("2 specs tried; figures are ratios to those of freelist:order=address")
     assert shown.endswith("figure: front.svg\n")
     assert "<svg" in (tmp_path / "front.svg").read_text()
 

@@ -63,7 +63,7 @@ def test_a_search_is_the_same_twice_keeps_its_cells_and_finds_a_front(traces, tm
     before = len(read_store(tmp_path / "cells"))
     assert search() == found
     assert len(read_store(tmp_path / "cells")) == before
-    assert str(found).startswith("12 specs tried; figures by those of freelist:top_pad=4096")
+    assert str(found).startswith("12 specs tried; figures are ratios to those of freelist:top_pad=4096")
     assert len(front(found).axes[0].lines) >= 3
 
 
