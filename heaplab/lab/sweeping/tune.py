@@ -1,14 +1,15 @@
 """Parameters of a design, searched for a goal: less memory, fewer references, less time, or two of them.
 
 Each trial is a spec that runs on every trace, as cells of a sweep: with a store, none is run twice.  What is
-minimised is the geometric mean over the traces of a figure, by that of the spec as it was given; so 0.9 is a
-tenth less than that.
+minimised is a ratio: a figure of the trial to that of the spec as it was given, the geometric mean over the
+traces; so 0.9 is a tenth less.
 """
 
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from heaplab.allocators import Spec, parse
@@ -51,7 +52,7 @@ _BATCH = 8
 class Trial:
     """A spec that was tried.
 
-    ratios: of each goal, the geometric mean over the traces by that of the spec as given; empty if it did not
+    ratios: of each goal, to the spec as given, the geometric mean over the traces; empty if the spec did not
     finish them all, and `reason` says why.  by_trace: the ratios, by trace.
     """
 
@@ -341,9 +342,10 @@ class _Search:
         """Try the given spec, and then others."""
         own = {name: option.default for option in start.design.OPTIONS if (name := option.name) in self.axes}
         self._own = own
-        self.planned = min(trials, math.prod(map(len, self.axes.values())))
+        combinations = math.prod(map(len, self.axes.values()))
+        self.planned = min(trials, combinations)
         self._try([self.given])
-        if math.prod(map(len, self.axes.values())) <= trials:
+        if combinations <= trials:
             self._all()
         else:
             self._drawn(trials, seed)
@@ -369,10 +371,8 @@ class _Search:
         self.progress(len(self.trials), self.planned, new[-1])
 
     def _all(self) -> None:
-        specs = [self.given]
-        for name, values in self.axes.items():
-            specs = [f"{spec}\0{name}={value}" for spec in specs for value in values]
-        made = [self._spec(dict(pair.split("=", 1) for pair in spec.split("\0")[1:])) for spec in specs]
+        combined = product(*self.axes.values())
+        made = [self._spec(dict(zip(self.axes, values, strict=True))) for values in combined]
         for first in range(0, len(made), _BATCH):
             self._try(made[first : first + _BATCH])
 
