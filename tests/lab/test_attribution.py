@@ -1,5 +1,6 @@
 """Every resident byte is somewhere, and the sum is the resident size."""
 
+import numpy as np
 import pytest
 
 from heaplab.allocators import parse
@@ -7,7 +8,7 @@ from heaplab.errors import UsageError
 from heaplab.kernel import Kernel
 from heaplab.lab import run
 from heaplab.lab.attributing import Unaccounted, attribute
-from heaplab.lab.replay import Replay
+from heaplab.lab.replay import SAMPLES, Replay
 from heaplab.traces import Event, Op, Trace, open_trace, synthetic
 from heaplab.traces.sites import Sites, read_sites
 
@@ -48,12 +49,14 @@ def test_every_figure_of_a_tiny_heap(language):
 
 @pytest.mark.parametrize("spec", designs())
 def test_the_parts_add_up_to_what_the_replay_counts_at_every_moment(spec):
-    record = run(synthetic(3000, seed=5, slots=300, median=200), spec, walks=12)
+    moments = np.linspace(1, 3000, SAMPLES).astype(int).tolist()[40::40]  # of which the timeline has samples
+    record = run(synthetic(3000, seed=5, slots=300, median=200), spec, walks=moments)
     at = dict(zip(record.timeline.event, record.timeline.resident, strict=True))
+    assert [standing.event for standing in record.walks] == moments
     for standing in record.walks:
         assert adds_up(standing.attribution)
         assert standing.attribution.event == standing.event
-        assert at.get(standing.event, standing.resident) == standing.resident
+        assert standing.resident == at[standing.event]
     assert adds_up(record.attribution)
     assert record.attribution.resident == at[record.attribution.event]
 
