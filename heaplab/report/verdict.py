@@ -167,8 +167,8 @@ def _placement(summary: Summary) -> list[Sentence]:
             over[name] = geometric_mean(1 + share for share in shares if share is not None) - 1
     if not over:
         return []
-    ranks = _ranks(over, lambda one, other: f"{over[one]:.3f}" == f"{over[other]:.3f}")
     written = {name: f"{100 * share:.1f} %" for name, share in over.items()}
+    ranks = _ranks(over, lambda one, other: written[one] == written[other])
     first, *others = ranks
     near = f"{_listed(first)} {'is' if len(first) == 1 else 'are'} within {written[first[0]]}"
     text = f"Placement: {near} of the best placement known"
@@ -412,8 +412,8 @@ def _references(summary: Summary) -> list[Sentence]:
     values = _values(summary, MEMS)
     if len(values) < 2:
         return []
-    ranks = _ranks(values, lambda one, other: MEMS.form(values[one]) == MEMS.form(values[other]))
-    written = {name: f"{MEMS.form(value)}" for name, value in values.items()}
+    written = {name: MEMS.form(value) for name, value in values.items()}
+    ranks = _ranks(values, lambda one, other: written[one] == written[other])
     how = f"mean memory references of a call{_over(summary.traces_of(MEMS))}"
     first = _ranked(ranks, written, "makes the fewest references", "make the fewest references")
     text = f"Work: {first} ({how})."
