@@ -4,7 +4,7 @@ import io
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 
 from rich.console import Console
@@ -36,10 +36,15 @@ def width() -> int:
 
 def comparison_text(comparison: Comparison) -> str:
     """The tables of a comparison, folded where they are wider than `width`, without the legend."""
+    text = printed(lambda console: show(comparison, console, explain=False))
+    return "\n".join([*text.splitlines(), *(["interrupted"] if comparison.interrupted else [])])
+
+
+def printed(put: Callable[[Console], None]) -> str:
+    """Return what is printed to a console that is `width` wide, without colours and blanks at line ends."""
     out = io.StringIO()
-    show(comparison, Console(file=out, width=width(), highlight=False, color_system=None), explain=False)
-    lines = (line.rstrip() for line in out.getvalue().rstrip().splitlines())
-    return "\n".join([*lines, *(["interrupted"] if comparison.interrupted else [])])
+    put(Console(file=out, width=width(), highlight=False, color_system=None))
+    return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
 
 
 def run_text(run: Run) -> str:

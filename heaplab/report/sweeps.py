@@ -1,6 +1,5 @@
 """Sweeps as tables: means with intervals, what became better or worse, the front that was found."""
 
-import io
 import math
 from collections.abc import Callable, Sequence
 
@@ -14,7 +13,7 @@ from heaplab.lab.sweeping.statistics import Mean, means
 from heaplab.lab.sweeping.store import Row
 from heaplab.lab.sweeping.tune import Trial, Tuning
 from heaplab.native.playing import FINISHED
-from heaplab.report.plain import width
+from heaplab.report.plain import printed
 from heaplab.report.sheets import Figures, Sheet, make_console, print_sheet
 from heaplab.units import counted
 
@@ -45,7 +44,7 @@ def show_sweep(sweep: Sweep, console: Console | None = None) -> None:
 
 def sweep_text(sweep: Sweep) -> str:
     """The table of a sweep."""
-    return _told(lambda console: show_sweep(sweep, console))
+    return printed(lambda console: show_sweep(sweep, console))
 
 
 def _sheet(rows: Sequence[Row]) -> Sheet:
@@ -176,11 +175,4 @@ def _gain(tuning: Tuning) -> str:
 
 def tuning_text(tuning: Tuning) -> str:
     """The front of a search."""
-    return _told(lambda console: show_tuning(tuning, console))
-
-
-def _told(show: Callable[[Console], None]) -> str:
-    """What is printed, as text."""
-    out = io.StringIO()
-    show(Console(file=out, width=width(), highlight=False, color_system=None))
-    return "\n".join(line.rstrip() for line in out.getvalue().rstrip().splitlines())
+    return printed(lambda console: show_tuning(tuning, console))
