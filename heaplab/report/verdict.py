@@ -181,7 +181,7 @@ def _placement(summary: Summary) -> list[Sentence]:
 
 
 def _tie(summary: Summary, mean: Mean, values: Mapping[str, float]) -> Callable[[str, str], bool]:
-    """Return what tells of two, the one with the lower value first, whether it is open who needs less."""
+    """Return a function of two allocators, the lower value first: whether it is open which needs less."""
 
     def tied(one: str, other: str) -> bool:
         unsure = mean is RESIDENT and (_is_native(summary, one) or _is_native(summary, other))
@@ -196,7 +196,7 @@ def _has_payload(summary: Summary) -> bool:
 
 
 def _wins(summary: Summary, mean: Mean, traces: Sequence[str]) -> str:
-    """Say on how many traces who is best; a tie counts for each, and is named."""
+    """Say on how many traces each allocator is best.  A tie counts for all of its allocators."""
     wins: dict[str, int] = {}
     ties: dict[str, list[str]] = {}
     rows = summary.rows_of(mean)
