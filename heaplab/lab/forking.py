@@ -26,13 +26,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from heaplab._core import ffi, lib
+from heaplab._core import lib
 from heaplab.allocators import Allocator, Spec, State, parse
 from heaplab.errors import HeaplabError, UsageError
 from heaplab.kernel import Kernel
 from heaplab.lab import census
 from heaplab.lab.copied import CopyWatch
-from heaplab.lab.replay import Replay
+from heaplab.lab.replay import RawLog, Replay
 from heaplab.lab.room import host_memory, host_refusal
 from heaplab.lab.run import RAM
 from heaplab.machine import FrameKind, Pte
@@ -233,7 +233,7 @@ def fork_cost(
     allocator, language, seed, ram, progress: as of `lab.run`.
     A trace that never forks forks where `heaplab.traces.snapshotting` lets it.
     Cost: a replay whose first writes to pages all go to the kernel, about 5 us each; a walk at each fork;
-    memory for all events, 60 bytes each.
+    memory for all events, 150 bytes each.
     Raises: UsageError for an unknown allocator, a damaged trace, one without a fork, or one that this
     computer has no memory for; HeaplabError with what went wrong in the replay.
 
@@ -276,7 +276,6 @@ class _Watching(Replay):
     """
 
     def __init__(self, trace: Trace, spec: Spec, kernel: Kernel, whole: Block) -> None:
-        events = len(whole)
         self.shared = 0
         self._whole = whole
         self._layouts: dict[int, _Layout] = {}  # by process, as of the fork that it took part in last
@@ -284,19 +283,10 @@ class _Watching(Replay):
         self._watch = _Noting(lambda: self.done, self._look)
         self._watch.watch(kernel.system)
         self._left_to: list[list[int]] = []  # for each copy, who still has the frame
-        self._address = np.zeros(events, np.uint64)
-        wide = {name: np.zeros(events, np.uint64) for name in ("live", "heap", "resident")}
-        narrow = {name: np.zeros(events, np.uint32) for name in ("mems", "faults")}
-        self._log: dict[str, Column] = {"address": self._address, **wide, **narrow}
+        self._log = RawLog(len(whole))
+        self._address = self._log.columns["address"]
         super().__init__(trace, spec, kernel, verify=False, samples=1, block=whole)
-        self._raw_log = ffi.new(
-            "hl_log *",
-            {
-                name: ffi.cast(f"uint{8 * column.itemsize}_t *", column.ctypes.data)
-                for name, column in self._log.items()
-            },
-        )
-        lib.hl_replay_log(self.raw, self._raw_log)
+        lib.hl_replay_log(self.raw, self._log.raw)
 
     def _place(self, number: int, process: Process, heap: Allocator) -> tuple[Any, tuple[Any, ...]]:
         self._watch.begin(number, process)

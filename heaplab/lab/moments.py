@@ -35,7 +35,7 @@ from heaplab.allocators import Allocator, Spec, parse
 from heaplab.errors import UsageError
 from heaplab.kernel import Kernel
 from heaplab.kernel.task import Task
-from heaplab.lab.replay import End, Replay
+from heaplab.lab.replay import End, RawLog, Replay
 from heaplab.lab.room import host_memory, host_refusal
 from heaplab.lab.run import RAM
 from heaplab.lab.snapshots import Snapshots
@@ -56,15 +56,6 @@ _WORTH_COLLECTING: Final = 16_384
 #: references of one event that are kept
 _MOST_REFERENCES: Final = 1 << 22
 _UNKNOWN: Final = 2**64 - 1
-
-_LOG: Final[dict[str, np.dtype[Any]]] = {
-    "address": np.dtype("<u8"),
-    "mems": np.dtype("<u4"),
-    "faults": np.dtype("<u4"),
-    "live": np.dtype("<u8"),
-    "heap": np.dtype("<u8"),
-    "resident": np.dtype("<u8"),
-}
 
 Column = npt.NDArray[Any]
 
@@ -188,14 +179,8 @@ class Moments:
         self._blocks = iter(trace)
         self._loaded = 0
         # the log
-        self._rows: dict[str, Column] = {name: np.zeros(self.events, dtype) for name, dtype in _LOG.items()}
-        self._raw_log = ffi.new(
-            "hl_log *",
-            {
-                name: ffi.cast(f"uint{8 * column.itemsize}_t *", column.ctypes.data)
-                for name, column in self._rows.items()
-            },
-        )
+        self._log = RawLog(self.events)
+        self._rows = self._log.columns
         self._system_calls: list[Call] = []
         self._start = Start(0, 0, 0)
         self._logging: Replay | None = None
@@ -317,13 +302,13 @@ class Moments:
             * machine.page_size,
             machine.used(FrameKind.ANON) * machine.page_size,
         )
-        lib.hl_replay_log(replay.raw, self._raw_log)
+        lib.hl_replay_log(replay.raw, self._log.raw)
         return replay
 
     def _begin_again(self) -> Replay:
         """Return a replay at moment 0 that compares what it does with the log."""
         replay = self._new_replay(verify=False)
-        lib.hl_replay_compare(replay.raw, self._raw_log)
+        lib.hl_replay_compare(replay.raw, self._log.raw)
         return replay
 
     def _new_replay(self, **options: Any) -> Replay:

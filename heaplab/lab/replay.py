@@ -34,6 +34,7 @@ _FEW = 32
 #: points of the timeline
 SAMPLES = 500
 _NO_LIMIT = 2**64 - 1
+_LOG = {"address": "<u8", "mems": "<u4", "faults": "<u4", "live": "<u8", "heap": "<u8", "resident": "<u8"}
 _SAMPLE = np.dtype([(name, "<u8") for name in ("event", "live", "heap", "resident")])
 
 _NO_EVENTS = np.empty(0, np.int64)
@@ -96,6 +97,25 @@ class _Member:
     process: Process
     heap: Allocator
     handle: Any
+
+
+class RawLog:
+    """What each event of a replay did, one row an event: hl_log of csrc/replay.
+
+    columns: address (of the block that the event leaves), live, heap and resident (bytes), mems, faults.
+    raw: the same for the C side, good for as long as the log lives.
+    """
+
+    def __init__(self, events: int) -> None:
+        """Make room for so many events."""
+        self.columns: dict[str, census.Array] = {
+            name: np.zeros(events, dtype) for name, dtype in _LOG.items()
+        }
+        pointers = {
+            name: ffi.cast(f"uint{8 * column.itemsize}_t *", column.ctypes.data)
+            for name, column in self.columns.items()
+        }
+        self.raw = ffi.new("hl_log *", pointers)
 
 
 class Replay:
@@ -506,7 +526,7 @@ class Replay:
         return np.frombuffer(ffi.buffer(at, count[0] * SLOT.itemsize), SLOT)
 
     def born(self, number: int) -> census.Array:
-        """Of each slot of a process: the event that made its block, or moved it last."""
+        """For each slot of a process: the event that made its block, or last reallocated it."""
         count = len(self.slots(number))
         at = lib.hl_replay_born(self.raw, number)
         return np.frombuffer(ffi.buffer(at, 4 * count), np.uint32).astype(np.int64) if count else _NO_EVENTS
