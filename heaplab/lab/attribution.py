@@ -38,9 +38,10 @@ class Pin:
     """Blocks that keep sparse frames resident, grouped in one of several ways.
 
     by: "age", "size" or "site".  what: the group, in words.  blocks: how many; bytes: of them, headers
-    included. since: the first event that made, or moved, one of them.  pages: sparse frames that hold at
-    least a byte of one.  falls: of these, those that hold nothing but blocks of this group: they would fall
-    if the blocks lived elsewhere.
+    included.  since: the first event that made, or last reallocated, one of them.
+    pages: sparse frames that hold at least a byte of the group.
+    falls: of these pages, those that hold nothing but blocks of the group: if the blocks lived elsewhere, the
+    pages would fall.
     """
 
     by: str
@@ -68,14 +69,15 @@ class Rounding:
 class Attribution:
     """Where all resident bytes are after `event` events; exact.
 
-    resident == payload + internal + metadata + pinned + vacant + copied, as the module defines them, in
-    bytes. page: bytes.  sparse: what of pinned lies in sparse frames.  sparse_pages: how many there are.
-    pin_blocks, pin_bytes: the blocks that lie in them, headers included.  falls: sparse frames that hold
-    blocks alone, and no metadata: they would fall if the pins lived elsewhere, which takes pin_bytes there.
-    pins: the same blocks by age, by size and, if call sites are known, by site; of each kind those by which
-    most pages would fall, `MOST_PINS` at most.  rounding: internal by the size of the payload, the most
-    first; it adds up to internal unless processes share frames.  Where nobody looked closely, pins and
-    rounding are ().
+    resident == payload + internal + metadata + pinned + vacant + copied, in bytes: the module defines them.
+    page: bytes.  sparse: bytes of pinned that lie in sparse frames.  sparse_pages: their number.
+    pin_blocks, pin_bytes: the blocks that lie in sparse frames, headers included.
+    falls: sparse frames that hold blocks and no metadata.  They would fall if the pins lived elsewhere,
+    where the pins would take pin_bytes.
+    pins: the blocks of pin_blocks by age, by size and, if call sites are known, by site.  Of each kind there
+    are at most `MOST_PINS` groups: those by which most pages would fall.
+    rounding: internal by the size of the payload, the most first.  It adds up to internal unless processes
+    share frames.  pins and rounding are () where nobody looked closely.
 
     >>> found = Attribution(
     ...     event=9,

@@ -101,7 +101,7 @@ def run(
 
 
 def _site_of(trace: Trace, sites: Sites | str | os.PathLike[str]) -> Callable[[Any], list[str]]:
-    """Return what tells who asked for the blocks that events of the trace made.
+    """Return a function: from the events that made blocks to the names of the call sites that asked for them.
 
     Raises: UsageError when these are the sites of another trace.
     """
