@@ -86,7 +86,7 @@ class CopyWatch:
             self.note(number, va, frame)
 
     def note(self, number: int, va: int, frame: int) -> None:
-        """Hear that a process wrote to `va`, and left `frame` to others: for who keeps more of a copy."""
+        """Called for each copy: process `number` wrote to `va`, and others keep `frame`.  For subclasses."""
 
     def _call(self, task: Task, name: str, registers: tuple[int, ...], result: int) -> None:
         """A page that was unmapped is no copy when there is a new one at its place."""

@@ -11,11 +11,12 @@ payload that nobody changed.  A design that keeps its words elsewhere copies pag
     side     parent   the process has forked since it began, and writes to pages that the child had then
              child    it was forked, and has not forked itself since
 
-What a page held is told as of the fork that shared the page: as long as it is shared nobody writes to it.  A
-page that was only read shows the frame of zeros, and is never copied.
+What a page held is read off the heap at the fork that shared the page: nobody writes to a page while it is
+shared.  A page that was only read shows the frame of zeros, and is never copied.
 
-A trace knows no writes of a program to blocks that it has had for long.  So the payload that is written is
-that of blocks allocated since the fork, as everywhere in a replay; all other writes would come on top.
+A trace does not record when a program writes to its blocks. A replay writes to a block when it makes or
+grows the block, and at no other time. So the copies by payload here are the fewest: a real program may
+write to its old blocks too, and copy more pages.
 """
 
 from collections.abc import Callable
@@ -48,7 +49,7 @@ Column = npt.NDArray[Any]
 
 
 class Place(IntEnum):
-    """What stood, when the page was last shared, at the byte whose writing copied it."""
+    """What stood at the byte written when the page was last shared."""
 
     PAYLOAD = 0  # of a block that was live then
     BESIDE = 1  # a header, a footer or slack of such a block
