@@ -118,7 +118,7 @@ typedef struct hl_machine {
     uint32_t *mapcount; /* page-table entries that point to the frame; of a table: entries present in it */
     uint8_t *kind;      /* HL_FREE ... */
     uint8_t *flags;     /* HL_DIRTY ... */
-    uint64_t *origin;   /* of an ANON frame: a number that it has in common with its copies, and they with each other */
+    uint64_t *origin;   /* of an ANON frame: a number that the frame and all its copies have in common */
     uint16_t (*held)[HL_KINDS]; /* of a leaf table: entries present in it, by the kind of their frame */
     uint32_t *free_stack;
     uint64_t free_stacked; /* frames on the stack */

@@ -51,7 +51,7 @@ void hl_observe_stop(hl_context *c)
 static void add_line(hl_line_set *s, uint64_t line)
 {
     uint64_t mask = s->capacity - 1, at = (line * MIX >> 32) & mask;
-    if (s->count == mask) /* the host has had no memory for long: lines that are new are counted no more */
+    if (s->count == mask) /* the table is full, since the host has no memory: new lines are not counted */
         return;
     for (; s->numbers[at] == s->number; at = (at + 1) & mask)
         if (s->lines[at] == line)

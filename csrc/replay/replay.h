@@ -74,13 +74,13 @@ typedef struct hl_log {
 #define HL_MEMS_EXACT 4096u
 #define HL_MEMS_BUCKETS (HL_MEMS_EXACT + 52u * 128u)
 
-/* A number of each operation, by bucket: for percentiles. */
+/* One number per operation: the sum, the largest, and how many operations fall into each bucket, for percentiles. */
 typedef struct hl_tally {
     uint64_t total, most;
     uint64_t count[HL_MEMS_BUCKETS];
 } hl_tally;
 
-/* What `most` of something was, after which event for the first time, and what else there was then. */
+/* The peak of a quantity: `most`, the event after which it was first reached, and the memory at that moment. */
 typedef struct hl_peak {
     uint64_t most, event;
     uint64_t live, heap, resident; /* bytes */
@@ -146,8 +146,8 @@ hl_replay *hl_replay_branch(const hl_replay *r);
 void hl_replay_log(hl_replay *r, const hl_log *log);
 /* From now on every event's address and mems are compared with its row: see `strayed`. */
 void hl_replay_compare(hl_replay *r, const hl_log *log);
-/* From now on the distinct cache lines of each operation are counted, of processes whose contexts are observed:
- * 0, or -1 when the host has no memory. */
+/* From now on the replay counts the distinct cache lines of each operation; the contexts of its processes must be
+ * observed.  0, or -1 when the host has no memory. */
 int hl_replay_count_lines(hl_replay *r);
 /* Process `number` is gone, or about to start anew. */
 void hl_replay_end(hl_replay *r, uint64_t number);
@@ -160,8 +160,8 @@ void hl_replay_passed(hl_replay *r);
 int hl_replay_verify(hl_replay *r, uint64_t number);
 /* The slots of a process, *count of them. */
 const hl_slot *hl_replay_slots(const hl_replay *r, uint64_t number, uint64_t *count);
-/* Of each of these slots the number of the event that made its block, or the last that moved it; what does not fit is
- * UINT32_MAX. */
+/* For each slot of the process: the number of the event that made the slot's block, or of the last event that
+ * reallocated it.  A number that does not fit is UINT32_MAX. */
 const uint32_t *hl_replay_born(const hl_replay *r, uint64_t number);
 /* Finds which event allocated, or last reallocated, the blocks that live in a process after the first n events.
  * event: for each of `count` slots UINT64_MAX if its event is to be found, else anything. */

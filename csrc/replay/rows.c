@@ -59,7 +59,7 @@ static inline uint64_t bucket_of(uint64_t mems)
     return HL_LIKELY(mems < HL_MEMS_EXACT) ? mems : hl_mems_bucket(mems);
 }
 
-/* Counts the number of one operation; the total is the caller's, for it has calls that were broken off too. */
+/* Counts n, of one operation.  The caller adds to the total, which includes calls that were broken off. */
 static inline void tally(hl_tally *t, uint64_t n)
 {
     t->count[bucket_of(n)]++;

@@ -19,7 +19,7 @@ typedef struct hl_slot {
 
 typedef struct hl_slots {
     hl_slot *at;
-    uint32_t *born; /* of each slot, the event that made its block, or the last that moved it */
+    uint32_t *born; /* for each slot: the event that made its block, or the last that reallocated it */
     uint64_t count; /* slots from here on were never used */
     uint64_t capacity;
 } hl_slots;
