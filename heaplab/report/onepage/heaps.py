@@ -27,12 +27,7 @@ _PARTS: tuple[tuple[str, str, Callable[[Excess], int]], ...] = (
     ("vacant", "free in pages that hold nothing else", lambda it: it.vacant),
     ("unbacked", "free without frames: costs no memory", lambda it: it.unbacked),
 )
-_Found = TypeVar("_Found", Excess, Attribution)
-#: of an allocator from outside
-_PAYLOADS_ALONE = " Of an allocator from outside the payloads alone are known: free is all else."
-
-
-#: where resident bytes are, likewise
+#: where resident bytes are: the same columns
 _RESIDENT: tuple[tuple[str, str, Callable[[Attribution], int]], ...] = (
     ("live", "live payload", lambda it: it.payload),
     ("internal", "rounding and headers in blocks", lambda it: it.internal),
@@ -42,6 +37,9 @@ _RESIDENT: tuple[tuple[str, str, Callable[[Attribution], int]], ...] = (
     ("vacant", "free in pages that hold nothing, never returned", lambda it: it.vacant),
     ("copied", "copied by writes after a fork", lambda it: it.copied),
 )
+_Found = TypeVar("_Found", Excess, Attribution)
+#: of an allocator from outside
+_PAYLOADS_ALONE = " Of an allocator from outside the payloads alone are known: free is all else."
 
 
 def bars(runs: Sequence[Run]) -> str:
