@@ -60,4 +60,4 @@ def _remote(header: "Header") -> str:
     releases = header.ops.get("free", 0) + header.ops.get("realloc", 0)
     share = f" ({header.remote_frees / releases:.1%})" if releases else ""
     remote = f"{header.remote_frees:,} of {releases:,} frees and reallocs{share}"
-    return f"{remote} by another thread than the block's"
+    return f"{remote} by another thread than the one that allocated the block"

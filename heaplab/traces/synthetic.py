@@ -32,7 +32,7 @@ def synthetic(
     realloc: the part of events that reallocate a live block (on a free slot these do free(NULL)).
     aligned: the part of allocations that ask for an alignment, 32 to 4096 bytes.
     threads: how many take part, each with as many allocations.  remote: the part of frees and reallocs that
-    another thread does than the block's, which is the one that allocated it, or reallocated it last.
+    another thread does than the one that allocated the block, or reallocated it last.
     Cost: 0.3 us an event, twice (once to count); memory for one block.  Equal arguments, equal traces.
 
     >>> trace = synthetic(100_000, seed=3, slots=50)
