@@ -2,21 +2,24 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from time import monotonic
+from typing import TYPE_CHECKING
 
 import click
 
 from heaplab.cli._outputs import demand_writable_file
 from heaplab.errors import UsageError
-from heaplab.traces import TraceWriter, open_trace
+from heaplab.traces import Trace, TraceWriter, open_trace
 from heaplab.traces.described import facts
 from heaplab.traces.opening import WORKLOAD
 from heaplab.traces.workload import BySize, Distribution, Workload
 from heaplab.traces.workload.learning import WINDOWS
 from heaplab.units import format_size
+
+if TYPE_CHECKING:
+    from heaplab.lab import Progress
 
 
 @click.group()
@@ -55,6 +58,7 @@ def workload() -> None:
 
 _MAKE = click.argument("text", metavar="WORKLOAD")
 _SEED = click.option("--seed", type=click.IntRange(min=0), help="In place of the workload's own.")
+_QUIET = click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
 
 
 def _read(text: str, seed: int | None) -> Workload:
@@ -64,7 +68,8 @@ def _read(text: str, seed: int | None) -> Workload:
         made = Workload.parse(text)
     else:
         raise UsageError(
-            f"{text}: is no workload: write key=value, as in sizes=lognormal,48,1, or a .toml file"
+            f"{text or repr(text)}: is no workload: write key=value, as in sizes=lognormal,48,1, "
+            "or a .toml file"
         )
     return made if seed is None else replace(made, seed=seed)
 
@@ -73,10 +78,14 @@ def _read(text: str, seed: int | None) -> Workload:
 @_MAKE
 @_SEED
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
-def show(text: str, seed: int | None, *, as_json: bool) -> None:
+@_QUIET
+def show(text: str, seed: int | None, *, as_json: bool, quiet: bool) -> None:
     """Show all parameters of WORKLOAD, what is expected of it, and what its trace has."""
+    from heaplab.cli._progress import progress_bar  # noqa: PLC0415 - it needs the laboratory
+
     made = _read(text, seed)
-    header = made.trace().header
+    with progress_bar(quiet) as show_progress:
+        header = _counted(made, show_progress).header
     if as_json:
         told = {
             "workload": str(made),
@@ -90,6 +99,18 @@ def show(text: str, seed: int | None, *, as_json: bool) -> None:
     rows = [*_parameters(made), ("", ""), *_expected(made), ("", ""), *facts(replace(header, command=""))]
     for name, value in rows:
         click.echo(f"{name:<12}{value}".rstrip())
+
+
+def _counted(made: Workload, show_progress: "Callable[[Progress], None]") -> Trace:
+    """The trace of a workload; to make it, its events are counted."""
+    expected = round(made.events * (1 + made.nulls))
+    return made.trace(progress=lambda done: show_progress(_part_done("counting", done, expected)))
+
+
+def _part_done(doing: str, done: int, total: int) -> "Progress":
+    from heaplab.lab import Progress  # noqa: PLC0415 - the commands above start without the laboratory
+
+    return Progress(done, total, 0, 0, None, doing)
 
 
 def _parameters(made: Workload) -> Iterator[tuple[str, str]]:
@@ -139,19 +160,20 @@ def _plain(value: float) -> str:
 @_MAKE
 @click.option("-o", "--output", metavar="FILE", required=True, help="The trace, as .hlt.")
 @_SEED
-def make(text: str, output: str, seed: int | None) -> None:
+@_QUIET
+def make(text: str, output: str, seed: int | None, *, quiet: bool) -> None:
     """Write the trace of WORKLOAD as .hlt."""
-    from heaplab.cli._progress import status_line  # noqa: PLC0415 - it needs the laboratory
+    from heaplab.cli._progress import progress_bar  # noqa: PLC0415 - it needs the laboratory
 
     demand_writable_file("-o", output)
-    made = _read(text, seed).trace()
-    total, began, done = made.header.events, monotonic(), 0
-    with TraceWriter.create(output, made.header.provenance()) as writer, status_line("writing") as show:
-        for block in made:
-            writer.write(block)
-            done += len(block)
-            left = (monotonic() - began) * (total - done) / done
-            show(f"{done:,} of {total:,} events, {left:.0f} s left")
+    wanted = _read(text, seed)
+    with progress_bar(quiet) as show_progress:
+        made, done = _counted(wanted, show_progress), 0
+        with TraceWriter.create(output, made.header.provenance()) as writer:
+            for block in made:
+                writer.write(block)
+                done += len(block)
+                show_progress(_part_done("writing", done, made.header.events))
     peak = format_size(made.header.peak_live)
     click.echo(f"{output}: {made.header.events:,} events, peak live {peak}")
 
@@ -162,7 +184,7 @@ def make(text: str, output: str, seed: int | None) -> None:
 @click.option("--windows", type=click.IntRange(min=1), default=WINDOWS, show_default=True, help="Phases.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="How like it is as JSON, for programs.")
-@click.option("--quiet", "-q", is_flag=True, help="Show no progress.")
+@_QUIET
 def fit_(trace: str, output: str | None, windows: int, seed: int, *, as_json: bool, quiet: bool) -> None:
     """Learn a workload from TRACE, and say how far its own trace is from TRACE.
 

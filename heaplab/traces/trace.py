@@ -92,14 +92,22 @@ class Trace:
         return cls.lazy(lambda: iter(kept), Provenance(name))
 
     @classmethod
-    def lazy(cls, read: Callable[[], Iterator[Block]], provenance: Provenance) -> "Trace":
+    def lazy(
+        cls,
+        read: Callable[[], Iterator[Block]],
+        provenance: Provenance,
+        progress: Callable[[int], None] = lambda events: None,
+    ) -> "Trace":
         """Return a trace of the blocks that `read` gives, the same at every call; they are gone through once.
 
+        progress: told how many events have been gone through, after each block.
         Raises: UsageError when they are no valid trace.
         """
-        ledger = Ledger(provenance.name)
+        ledger, done = Ledger(provenance.name), 0
         for block in read():
             ledger.apply(block)
+            done += len(block)
+            progress(done)
         return cls(Header.of(provenance, ledger.counts()), provenance.name, read)
 
     def __iter__(self) -> Iterator[Block]:

@@ -1,11 +1,12 @@
 """`heaplab workload`: show, make, fit; and workloads where a trace is taken."""
 
 import json
+from contextlib import contextmanager
 
 import pytest
 from click.testing import CliRunner
 
-from heaplab.cli import main
+from heaplab.cli import _progress, main
 from heaplab.traces import open_trace
 from heaplab.workload import Constant, Phase, Workload
 
@@ -53,6 +54,28 @@ def test_show_for_programs():
     assert told["trace"]["events"] == 4000
 
 
+@pytest.mark.parametrize(
+    ("args", "doing"), [(["show"], ["counting"]), (["make", "-o", "x.hlt"], ["counting", "writing"])]
+)
+def test_many_events_show_progress(tmp_path, monkeypatch, args, doing):
+    told = []
+
+    @contextmanager
+    def bar(quiet):
+        yield lambda progress: told.append((progress.doing, progress.events, progress.total))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(_progress, "progress_bar", bar)
+    assert run("workload", *args, "events=150_000").exit_code == 0
+    assert list(dict.fromkeys(word for word, _, _ in told)) == doing
+    for word in doing:
+        events = [done for each, done, _ in told if each == word]
+        assert events == sorted({*events})
+        assert len(events) > 2
+        assert events[-1] == 150_000
+    assert {total for _, _, total in told} == {150_000}
+
+
 def test_make_writes_the_trace(tmp_path):
     done = run("workload", "make", SMALL, "-o", tmp_path / "x.hlt", "--seed", "2")
     assert done.output.startswith(f"{tmp_path}/x.hlt: 4,000 events, peak live ")
@@ -96,6 +119,7 @@ def test_compare_takes_workloads():
             ["show", "gcc"],
             "gcc: is no workload: write key=value, as in sizes=lognormal,48,1, or a .toml file",
         ),
+        (["show", ""], "'': is no workload: write key=value, as in sizes=lognormal,48,1, or a .toml file"),
         (["show", "none.toml"], "none.toml: cannot be read: No such file or directory"),
         (
             ["show", "sizes=lognormal,48"],

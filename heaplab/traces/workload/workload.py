@@ -108,10 +108,10 @@ class Workload:
 
     # ---- what it makes ----
 
-    def trace(self, seed: int | None = None) -> Trace:
+    def trace(self, seed: int | None = None, progress: Callable[[int], None] = lambda events: None) -> Trace:
         """Return the workload's trace, generated block by block each time it is iterated over.
 
-        seed: in place of the workload's own.
+        seed: in place of the workload's own.  progress: told how many events have been counted.
         Cost: about 0.5 us an event, twice (once to count); memory for the live blocks and a block of events.
         Raises: UsageError when the live blocks exceed what can be allocated.
         """
@@ -121,7 +121,7 @@ class Workload:
             self.name or "workload", program="heaplab.traces.workload", command=text[:_LONGEST_COMMAND]
         )
         try:
-            made = Trace.lazy(seeded.blocks, provenance)
+            made = Trace.lazy(seeded.blocks, provenance, progress)
         except UsageError as error:  # the one rule that parameters can break
             raise UsageError(f"{error}: lower sizes, lifetimes or events") from None
         return replace(made, source=text)
