@@ -10,55 +10,10 @@
 Workload, and all that it is composed of, are `heaplab.traces.workload`.
 """
 
-from heaplab.traces.workload import (
-    NEVER,
-    BySize,
-    Constant,
-    Distribution,
-    Empirical,
-    Exponential,
-    Hyperexponential,
-    Joint,
-    Kind,
-    Lognormal,
-    Mixture,
-    Normal,
-    Phase,
-    Powers,
-    Realloc,
-    Snapshots,
-    Threads,
-    Uniform,
-    Workload,
-    distribution,
-)
+from heaplab.traces import workload as parts
+from heaplab.traces.workload import *  # noqa: F403 - its __all__ is the list of the names
 from heaplab.workload.fitting import Fit, fit
 from heaplab.workload.likeness import Likeness, Measure, likeness
 
-__all__ = [
-    "NEVER",
-    "BySize",
-    "Constant",
-    "Distribution",
-    "Empirical",
-    "Exponential",
-    "Fit",
-    "Hyperexponential",
-    "Joint",
-    "Kind",
-    "Likeness",
-    "Lognormal",
-    "Measure",
-    "Mixture",
-    "Normal",
-    "Phase",
-    "Powers",
-    "Realloc",
-    "Snapshots",
-    "Threads",
-    "Uniform",
-    "Workload",
-    "distribution",
-    "fit",
-    "likeness",
-]
+__all__ = ["Fit", "Likeness", "Measure", "fit", "likeness"]
+__all__ += parts.__all__
