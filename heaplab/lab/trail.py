@@ -18,8 +18,8 @@ from heaplab.kernel import Kernel
 from heaplab.lab.copied import Copied, CopyWatch
 from heaplab.lab.replay import Replay
 from heaplab.process import Process
-from heaplab.traces import Block, Event, Op, Trace
-from heaplab.traces.lives import Lives
+from heaplab.traces import Block, Event, Trace
+from heaplab.traces.lives import MAKES, Lives
 
 #: events looked at in one call of the C side
 _STRETCH = 8192
@@ -27,7 +27,6 @@ _STRETCH = 8192
 _WORDS = 1 << 14
 _HEADER = 8
 _COLUMNS = ("address", "lead", "span", "word")
-_MAKES = np.array([op in (Op.MALLOC, Op.CALLOC, Op.REALLOC, Op.ALIGNED) for op in Op])
 
 Column = npt.NDArray[Any]
 
@@ -94,7 +93,7 @@ class Trail(Replay):
                 self._decode(columns, int(self.raw.row) - 1 - row)
             else:
                 self._settle(why)
-        made = _MAKES[self._block.op[row:stop]][: int(self.raw.row) - row]
+        made = MAKES[self._block.op[row:stop]][: int(self.raw.row) - row]
         self._notes.append({name: column[: len(made)][made] for name, column in columns.items()})
 
     # ---- looks ----

@@ -10,8 +10,10 @@ import numpy.typing as npt
 from heaplab.traces.event import BLOCK_EVENTS, COLUMNS, NULL_ID, Block, Op
 from heaplab.traces.trace import Trace
 
-#: by op: whether it makes a block
-MAKES = np.array([op in (Op.MALLOC, Op.CALLOC, Op.REALLOC, Op.ALIGNED) for op in Op])
+#: by op: whether it takes a slot for a new block
+BIRTHS = np.array([op in (Op.MALLOC, Op.CALLOC, Op.ALIGNED) for op in Op])
+#: by op: whether it makes a block: a REALLOC makes one in the slot of the old one
+MAKES = BIRTHS | np.array([op == Op.REALLOC for op in Op])
 _MOVES = np.array([op in (Op.FORK, Op.EXEC, Op.EXIT) for op in Op])
 _NONE = -1
 _SHORT = 1 << 16

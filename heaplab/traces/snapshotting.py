@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from heaplab.errors import UsageError
 from heaplab.traces.event import BLOCK_EVENTS, Block, Op
-from heaplab.traces.lives import lives
+from heaplab.traces.lives import BIRTHS, lives
 from heaplab.traces.trace import Trace
 
 
@@ -98,7 +98,7 @@ def _unused(before: Block) -> int:
     """The first slot that process 0 has not used yet since its program began."""
     own = before.process == 0
     began = np.flatnonzero(own & (before.op == Op.EXEC))
-    makes = own & ((before.op == Op.MALLOC) | (before.op == Op.CALLOC) | (before.op == Op.ALIGNED))
+    makes = own & BIRTHS[before.op]
     if len(began):
         makes[: began[-1]] = False
     return int(before.id[makes].max(initial=0)) + 1 if makes.any() else 0

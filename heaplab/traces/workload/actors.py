@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from heaplab.traces.event import BLOCK_EVENTS, COLUMNS, NULL_ID, Block, Op, Row
+from heaplab.traces.lives import BIRTHS
 from heaplab.traces.workload.distributions import Distribution
 from heaplab.traces.workload.shapes import Snapshots, Threads
 
 Column = npt.NDArray[Any]
 
 _FREES = np.array([op == Op.FREE for op in Op])
-_BIRTHS = np.array([op in (Op.MALLOC, Op.CALLOC, Op.ALIGNED) for op in Op])
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Actors:
         """The events as blocks, with all that is added between them."""
         if not len(events.op):  # reallocs of blocks that were dead
             return
-        births = _BIRTHS[events.op]
+        births = BIRTHS[events.op]
         born = self._born + np.cumsum(births) - births
         columns: dict[str, Any] = {
             "op": events.op,

@@ -22,8 +22,7 @@ import numpy.typing as npt
 
 from heaplab.errors import UsageError
 from heaplab.traces.cutting import cut
-from heaplab.traces.event import Op
-from heaplab.traces.lives import lives
+from heaplab.traces.lives import BIRTHS, lives
 from heaplab.traces.trace import Trace
 from heaplab.traces.workload.distributions import NEVER, Constant, Distribution, Empirical
 from heaplab.traces.workload.joint import Joint
@@ -37,7 +36,6 @@ WINDOWS = 64
 
 _OCTAVE = 4  # classes of lifetimes in an octave
 _MOMENTS = 4  # classes of moments in a window
-_MAKES = np.array([op in (Op.MALLOC, Op.CALLOC, Op.ALIGNED) for op in Op])
 
 
 def learn(trace: Trace, windows: int = WINDOWS) -> Workload:
@@ -89,7 +87,7 @@ def one_heap(trace: Trace) -> Trace:
         return trace
     counts: Counter[int] = Counter()
     for block in trace:
-        counts.update(Counter(block.process[_MAKES[block.op]].tolist()))
+        counts.update(Counter(block.process[BIRTHS[block.op]].tolist()))
     if not counts:
         return trace
     busiest = min(counts, key=lambda process: (-counts[process], process))
