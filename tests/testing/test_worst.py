@@ -76,6 +76,8 @@ def test_ctrl_c_keeps_the_best():
     found = worst("rbtree", tell=tell, **SMALL)
     assert (found.interrupted, found.tried) == (True, 20)
     assert found.ratio == found.found > 0
+    assert [best.method for best in found.methods] == list(METHODS)
+    assert sum(best.tried for best in found.methods) == 20
 
 
 def test_a_real_allocator():

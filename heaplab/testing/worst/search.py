@@ -170,17 +170,15 @@ def worst(
     robson = search.ratio_of(search.duel(Robson(live, largest, least)))
     chosen = tuple(METHODS) if method == "all" else (method,)
     interrupted = False
-    found: list[Best] = []
     try:
         parts = {each: SHARES[each] / sum(SHARES[other] for other in chosen) for each in chosen}
         for each, part in parts.items():
             share = None if budget is None else max(int(budget * (1 - _SHRINKING) * part), 1)
             time_for_it = None if seconds is None else seconds * (1 - _SHRINKING) * part
-            found.append(search.run(each, share, time_for_it, live, least, largest, seed))
+            search.run(each, share, time_for_it, live, least, largest, seed)
         search.shrink(tolerance)
     except KeyboardInterrupt:
         interrupted = True
-        found.append(Best("the method that was interrupted", search.top, search.tried))
     if search.best is None:
         raise UsageError("the search was ended before its first program")
     program = search.best
@@ -199,7 +197,7 @@ def worst(
         _named(duel.trace, f"worst-of-{duel.allocator}", str(program).replace("\n", "; ")),
         robson,
         bounds.any_allocator(live, largest, least) / live,
-        tuple(found),
+        tuple(search.methods),
         tuple(search.course),
         search.tried,
         interrupted,
@@ -227,6 +225,7 @@ class _Search:
         self.top = 0.0
         self.tried = 0
         self.course: list[tuple[int, float]] = []
+        self.methods: list[Best] = []
         self._play = play
         self._goal = goal
         self._live = live
@@ -259,8 +258,8 @@ class _Search:
         least: int,
         largest: int,
         seed: int,
-    ) -> Best:
-        """Let one method try programs, as many as its share, and as long as it may."""
+    ) -> None:
+        """Let one method try programs, as many as its share, and as long as it may; note what it found."""
         first, top = self.tried, 0.0
         deadline = None if seconds is None else time.monotonic() + seconds
 
@@ -274,8 +273,10 @@ class _Search:
             top = max(top, ratio)
             return fitness
 
-        METHODS[method](score, live=live, least=least, largest=largest, seed=seed, start=self.best)
-        return Best(method, top, self.tried - first)
+        try:
+            METHODS[method](score, live=live, least=least, largest=largest, seed=seed, start=self.best)
+        finally:
+            self.methods.append(Best(method, top, self.tried - first))
 
     def shrink(self, tolerance: float) -> None:
         """Make the best program smaller, as long as its ratio stays."""
