@@ -7,11 +7,12 @@ climb        changes one thing in the best program so far, and goes on from what
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from random import Random
 from typing import Any, TypeVar
 
 from heaplab.errors import UsageError
-from heaplab.testing.worst.programs import Program, drawn, neighbour
+from heaplab.testing.worst.programs import Chooser, Program, drawn, neighbour
 
 T = TypeVar("T")
 Score = Callable[[Program], float]
@@ -28,15 +29,26 @@ class Spent(Exception):
     """The budget of a method is spent: raised by a Score."""
 
 
-def hypothesis(
-    score: Score,
-    *,
-    live: int,
-    least: int,
-    largest: int,
-    seed: int,
-    start: Program | None,
-) -> None:
+@dataclass(frozen=True)
+class Quest:
+    """What a method searches for.
+
+    live: bytes of payload that a program has at most.  least, largest: its blocks, about.  seed: of the
+    method's chance.  start: the best program so far.
+    """
+
+    live: int
+    least: int
+    largest: int
+    seed: int
+    start: Program | None = None
+
+    def program(self, choose: Chooser) -> Program:
+        """Return the program that `choose` decides on."""
+        return drawn(choose, self.live, self.least, self.largest)
+
+
+def hypothesis(score: Score, quest: Quest) -> None:
     """Let Hypothesis draw programs, towards what `hypothesis.target` is told."""
     try:
         from hypothesis import HealthCheck, Phase, given, settings, target  # noqa: PLC0415 - an extra
@@ -56,7 +68,7 @@ def hypothesis(
             chosen: T = self._data.draw(st.sampled_from(options), label=name)
             return chosen
 
-    @seeded(seed)
+    @seeded(quest.seed)
     @settings(
         max_examples=_ENDLESS,
         database=None,
@@ -68,28 +80,20 @@ def hypothesis(
     )
     @given(st.data())
     def propose(data: Any) -> None:
-        target(score(drawn(Draws(data), live, least, largest)), label="ratio")
+        target(score(quest.program(Draws(data))), label="ratio")
 
     with suppress(Spent):
         propose()
 
 
-def genetic(
-    score: Score,
-    *,
-    live: int,
-    least: int,
-    largest: int,
-    seed: int,
-    start: Program | None,
-) -> None:
+def genetic(score: Score, quest: Quest) -> None:
     """Let Optuna's NSGA-II cross and mutate programs."""
     try:
         import optuna  # noqa: PLC0415 - an extra
     except ImportError:
         raise _missing("optuna") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.NSGAIISampler(population_size=_POPULATION, seed=seed)
+    sampler = optuna.samplers.NSGAIISampler(population_size=_POPULATION, seed=quest.seed)
     study = optuna.create_study(direction="maximize", sampler=sampler)
 
     class Suggests:
@@ -105,26 +109,18 @@ def genetic(
     with suppress(Spent):
         while True:
             trial = study.ask()
-            study.tell(trial, score(drawn(Suggests(trial), live, least, largest)))
+            study.tell(trial, score(quest.program(Suggests(trial))))
 
 
-def climb(
-    score: Score,
-    *,
-    live: int,
-    least: int,
-    largest: int,
-    seed: int,
-    start: Program | None,
-) -> None:
-    """Change one thing at a time, from `start` or a program by chance."""
-    choose = _ByChance(Random(seed))
+def climb(score: Score, quest: Quest) -> None:
+    """Change one thing at a time, from the best program so far, and then from programs by chance."""
+    choose, start = _ByChance(Random(quest.seed)), quest.start
     with suppress(Spent):
         while True:
-            here = start or drawn(choose, live, least, largest)
+            here = start or quest.program(choose)
             ratio, idle, start = score(here), 0, None
             while idle < _PATIENCE:
-                there = neighbour(here, choose, least, largest)
+                there = neighbour(here, choose, quest.least, quest.largest)
                 found = score(there)
                 idle = 0 if found > ratio else idle + 1
                 if found >= ratio:
@@ -152,4 +148,8 @@ def _missing(package: str) -> UsageError:
 
 #: of a budget, when all of them search: a climb makes the most of many programs
 SHARES = {"hypothesis": 1, "genetic": 1, "climb": 2}
-METHODS: dict[str, Callable[..., None]] = {"hypothesis": hypothesis, "genetic": genetic, "climb": climb}
+METHODS: dict[str, Callable[[Score, Quest], None]] = {
+    "hypothesis": hypothesis,
+    "genetic": genetic,
+    "climb": climb,
+}

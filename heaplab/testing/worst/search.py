@@ -12,7 +12,7 @@ from heaplab.lab.record import NATIVE
 from heaplab.lab.run import RAM
 from heaplab.native.peers import Peer
 from heaplab.native.playing import FINISHED
-from heaplab.testing.worst.methods import METHODS, SHARES, Spent
+from heaplab.testing.worst.methods import METHODS, SHARES, Quest, Spent
 from heaplab.testing.worst.programs import Program
 from heaplab.testing.worst.shrinking import smaller
 from heaplab.traces import Trace
@@ -175,7 +175,7 @@ def worst(
         for each, part in parts.items():
             share = None if budget is None else max(int(budget * (1 - _SHRINKING) * part), 1)
             time_for_it = None if seconds is None else seconds * (1 - _SHRINKING) * part
-            search.run(each, share, time_for_it, live, least, largest, seed)
+            search.run(each, share, time_for_it, Quest(live, least, largest, seed, search.best))
         search.shrink(tolerance)
     except KeyboardInterrupt:
         interrupted = True
@@ -249,16 +249,7 @@ class _Search:
         """The peak of the goal over what a program may have live."""
         return (duel.peak_heap if self._goal == "heap" else duel.peak_resident) / self._live
 
-    def run(
-        self,
-        method: str,
-        share: int | None,
-        seconds: float | None,
-        live: int,
-        least: int,
-        largest: int,
-        seed: int,
-    ) -> None:
+    def run(self, method: str, share: int | None, seconds: float | None, quest: Quest) -> None:
         """Let one method try programs, as many as its share, and as long as it may; note what it found."""
         first, top = self.tried, 0.0
         deadline = None if seconds is None else time.monotonic() + seconds
@@ -274,7 +265,7 @@ class _Search:
             return fitness
 
         try:
-            METHODS[method](score, live=live, least=least, largest=largest, seed=seed, start=self.best)
+            METHODS[method](score, quest)
         finally:
             self.methods.append(Best(method, top, self.tried - first))
 
