@@ -110,6 +110,7 @@ def test_an_allocator_that_fails_is_no_worst(tmp_path):
         ({"tolerance": 1}, "tolerance"),
         ({"largest": 3000}, "largest=3000: is no power of two"),
         ({"live": 1024, "largest": 4096}, "largest=4096 is more than live=1024"),
+        ({"least": 8192, "largest": 4096}, "least=8192 is more than largest=4096"),
     ],
 )
 def test_what_cannot_be_searched(wrong, why):

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 
 from heaplab.allocators import Spec
 from heaplab.errors import HeaplabError, UsageError
@@ -342,6 +343,6 @@ def _demand(
     for name, size in (("largest", largest), ("least", least)):
         if size & (size - 1) or size < 32:
             raise UsageError(f"{name}={size}: is no power of two from 32 on: give one")
-    for less, more in ((f"least={least}", f"largest={largest}"), (f"largest={largest}", f"live={live}")):
-        if int(less.partition("=")[2]) > int(more.partition("=")[2]):
-            raise UsageError(f"{less} is more than {more}: give less of it")
+    for (name, size), (other, most) in pairwise((("least", least), ("largest", largest), ("live", live))):
+        if size > most:
+            raise UsageError(f"{name}={size} is more than {other}={most}: give less of it")
