@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -95,11 +95,23 @@ class Pass:
     hung: bool
     refused: str
     raw: Any
-    samples: Array
-    ticks: Array
-    watch: Any
-    slots: Array
-    kept: Array
+    samples: Array = field(default_factory=lambda: np.empty((0, 4), np.uint64))
+    ticks: Array = field(default_factory=lambda: np.empty(0, np.uint32))
+    watch: Any = None
+    slots: Array = field(default_factory=lambda: np.empty(0, SLOT))
+    kept: Array = field(default_factory=lambda: np.empty(0, SLOT))
+
+    @classmethod
+    def of(cls, raw: Any, status: int | None, told: str, hung: bool, *left: Any) -> "Pass":
+        """Return the pass of an hl_player whose process ended with this status, and told that.
+
+        left: samples, ticks, watch, slots and kept, if there are any.
+        """
+        why, words = int(raw.why), _last_words(told)
+        said = _ended(status) + (f": {words}" if words else "")
+        copy = ffi.new("hl_player *", raw[0])
+        ended = None if why == lib.HL_PLAY_RUNNING else why
+        return cls(ended, said, words, hung, _refusal(told), copy, *left)
 
 
 class Stage:
@@ -170,8 +182,6 @@ class Stage:
             raw = ffi.cast("hl_player *", ffi.from_buffer(memory))
             files = (file, self._file, places)
             hung, status, told = self._run(raw, library, files, max_seconds, progress, confined)
-            why = int(raw.why)
-            kept = ffi.new("hl_player *", raw[0])
             samples = (
                 np.frombuffer(memory, np.uint64, 4 * int(raw.sampled), int(raw.samples_at))
                 .reshape(-1, 4)
@@ -180,19 +190,7 @@ class Stage:
             ticks = np.empty(0, np.uint32)
             if pass_ in (lib.HL_PLAY_LATENCY, lib.HL_PLAY_WATCHED):
                 ticks = np.frombuffer(memory, np.uint32, int(raw.operations), int(raw.ticks_at)).copy()
-        words = _last_words(told)
-        said = _ended(status) + (f": {words}" if words else "")
-        return Pass(
-            None if why == lib.HL_PLAY_RUNNING else why,
-            said,
-            words,
-            hung,
-            _refusal(told),
-            kept,
-            samples,
-            ticks,
-            *self._watched(memory, raw),
-        )
+            return Pass.of(raw, status, told, hung, samples, ticks, *self._watched(memory, raw))
 
     def _watched(self, memory: mmap.mmap, raw: Any) -> tuple[Any, Array, Array]:
         """The hl_watch of a watched allocator, the slots of the process at hand, and those kept."""
@@ -379,21 +377,7 @@ class Partner:
             self._offer(0, max_seconds)
         status = _status(self._process, self._over)
         _end(self._process)
-        told = _read(self._told)
-        words, why, nothing = _last_words(told), int(self.raw.why), np.empty(0, SLOT)
-        return Pass(
-            None if why == lib.HL_PLAY_RUNNING else why,
-            _ended(status) + (f": {words}" if words else ""),
-            words,
-            self._hung,
-            _refusal(told),
-            ffi.new("hl_player *", self.raw[0]),
-            np.empty((0, 4), np.uint64),
-            np.empty(0, np.uint32),
-            None,
-            nothing,
-            nothing,
-        )
+        return Pass.of(self.raw, status, _read(self._told), self._hung)
 
     def _offer(self, events: int, max_seconds: float | None) -> bool:
         """Say how many events there are, and wait until they are done; return False if that does not come."""
