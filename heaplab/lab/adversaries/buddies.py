@@ -6,7 +6,16 @@ from typing import ClassVar
 import numpy as np
 
 from heaplab.errors import UsageError
-from heaplab.lab.adversaries.opponent import Blocks, Opponent
+from heaplab.lab.adversaries.opponent import Blocks, Mask, Opponent
+
+
+def smallest_in_each(blocks: Blocks, size: int) -> Mask:
+    """Return which blocks are the smallest of those that begin in one aligned `size` bytes."""
+    place = blocks.address // size
+    order = np.lexsort((blocks.size, place))
+    kept = np.zeros(len(blocks), np.bool_)
+    kept[order[np.diff(place[order], prepend=-1) != 0]] = True
+    return kept
 
 
 @dataclass(frozen=True)
@@ -41,18 +50,10 @@ class BuddyKiller:
         size, blocks = self.least, Blocks.of([])
         while size <= self.largest:
             if len(blocks):
-                kept = self._one_in_each(blocks, size)
+                kept = smallest_in_each(blocks, size)
                 opponent.free_many(blocks[~kept])
                 blocks = blocks[kept]
             request = size // 2 + 1 - self.header
             count = (self.live - int(blocks.size.sum())) // request
             blocks = Blocks.join([blocks, opponent.malloc_many(np.full(count, request))])
             size *= 2
-
-    def _one_in_each(self, blocks: Blocks, size: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Which blocks are the smallest in their aligned `size` bytes."""
-        order = np.lexsort((blocks.size, blocks.address // size))
-        aligned = (blocks.address // size)[order]
-        kept = np.zeros(len(blocks), np.bool_)
-        kept[order[np.concatenate(([True], aligned[1:] != aligned[:-1]))]] = True
-        return kept

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heaplab.lab.adversaries import Blocks, Opponent
+from heaplab.lab.adversaries.buddies import smallest_in_each
 from heaplab.lab.adversaries.robson import holding, in_the_way
 
 T = TypeVar("T")
@@ -96,11 +97,9 @@ def _kept(blocks: Blocks, phase: Phase, residue: int, random: np.random.Generato
         kept[: count // step] = True
     elif phase.keep == "newest":
         kept[count - count // step :] = True
-    elif phase.keep == "aligned" and count:
-        place = blocks.address // step
-        order = np.lexsort((blocks.size, place))
-        kept[order[np.concatenate(([True], np.diff(place[order]) != 0))]] = True
-    elif phase.keep == "residue" and count:
+    elif phase.keep == "aligned":
+        kept = smallest_in_each(blocks, step)
+    elif phase.keep == "residue":
         kept = holding(blocks, residue, step)
     return kept
 
