@@ -121,12 +121,12 @@ def _parameters(made: Workload) -> Iterator[tuple[str, str]]:
             continue
         if each.name == "phases":
             for number, phase in enumerate(value[:_MOST_PHASES]):
-                yield ("" if number else "phases"), f"{phase}{_table(phase.joint)}"
+                yield ("" if number else "phases"), str(phase)
             if len(value) > _MOST_PHASES:
                 yield "", f"and {len(value) - _MOST_PHASES} more"
         elif each.name == "kinds":
             for number, kind in enumerate(value):
-                yield ("" if number else "kinds"), f"{kind}{_table(kind.joint)}"
+                yield ("" if number else "kinds"), str(kind)
         elif isinstance(value, Distribution):
             yield each.name, f"{value}   mean {_plain(value.mean)}, coefficient of variation {value.cv:.3g}"
         elif isinstance(value, BySize) or (value not in (None, "") and each.name != "origin"):
@@ -134,10 +134,6 @@ def _parameters(made: Workload) -> Iterator[tuple[str, str]]:
 
 
 _MOST_PHASES = 12
-
-
-def _table(joint: object) -> str:
-    return "" if joint is None else f"   {joint!r}"
 
 
 def _expected(made: Workload) -> Iterator[tuple[str, str]]:

@@ -64,7 +64,8 @@ class Phase:
 
     def __str__(self) -> str:
         numbers = f",{self.teeth}" if self.teeth != 1 else ""
-        return f"{self.shape},{_number(self.share)}{numbers}{_inner(self, 'sizes', 'lifetimes', 'arrival')}"
+        own = _inner(self, "sizes", "lifetimes", "arrival", "joint", "ticks")
+        return f"{self.shape},{_number(self.share)}{numbers}{own}"
 
 
 @dataclass(frozen=True)
@@ -87,12 +88,12 @@ class Kind:
             raise UsageError(f"kinds={_number(self.weight)}: a weight must be above 0: write 0.1(sizes=...)")
 
     def __str__(self) -> str:
-        return f"{_number(self.weight)}{_inner(self, 'sizes', 'lifetimes', 'realloc')}"
+        return f"{_number(self.weight)}{_inner(self, 'sizes', 'lifetimes', 'realloc', 'joint')}"
 
 
 def _inner(part: object, *keys: str) -> str:
     """What of a part is not as in the whole workload, in parentheses."""
-    given = [f"{key}={getattr(part, key)}" for key in keys if getattr(part, key) is not None]
+    given = [f"{key}={getattr(part, key)}" for key in keys if getattr(part, key)]
     return f"({';'.join(given)})" if given else ""
 
 

@@ -182,7 +182,10 @@ class Workload:
     # ---- its texts ----
 
     def __str__(self) -> str:
-        """The text that names the workload, and that `open_trace` takes."""
+        """The text that names the workload, and that `open_trace` takes.
+
+        A joint table that is neither in a file nor from an origin has no text: `save` writes it.
+        """
         if self.origin and self._has_tables():
             return f"{WORKLOAD}{self.origin}:events={self.events}:seed={self.seed}"
         return WORKLOAD + ":".join(f"{name}={_text(value)}" for name, value in self.said())

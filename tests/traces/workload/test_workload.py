@@ -501,6 +501,10 @@ def test_a_table_of_ones_own(tmp_path):
     assert str(Workload.parse(str(made))) == str(made)
     made.save(tmp_path / "both.toml")
     assert Workload.load(tmp_path / "both.toml").trace().header.counts() == made.trace().header.counts()
+    own = f"workload:events=500:arrival=constant,1:phases=plateau,1(joint={path};ticks=90)/drain,1:seed=0"
+    assert str(Workload.parse(own)) == own
+    own = f"workload:events=500:arrival=constant,1:kinds=1(joint={path}):seed=0"
+    assert str(Workload.parse(own)) == own
     path.write_text("size,weight\n16,3\n")
     with pytest.raises(UsageError, match="needs columns size and lifetime"):
         Workload.parse(text)
