@@ -96,9 +96,9 @@ def show(text: str, seed: int | None, *, as_json: bool, quiet: bool) -> None:
         }
         click.echo(json.dumps(told, indent=2))
         return
-    rows = [*_parameters(made), ("", ""), *_expected(made), ("", ""), *facts(replace(header, command=""))]
-    for name, value in rows:
-        click.echo(f"{name:<12}{value}".rstrip())
+    parts = (_parameters(made), _expected(made), facts(replace(header, command="")))
+    told_parts = ("\n".join(f"{name:<12}{value}" for name, value in part) for part in parts)
+    click.echo("\n\n".join(filter(None, told_parts)))
 
 
 def _counted(made: Workload, show_progress: "Callable[[Progress], None]") -> Trace:
@@ -121,19 +121,26 @@ def _parameters(made: Workload) -> Iterator[tuple[str, str]]:
             continue
         if each.name == "phases":
             for number, phase in enumerate(value[:_MOST_PHASES]):
-                yield ("" if number else "phases"), str(phase)
+                yield ("" if number else "phases"), _shortened(phase)
             if len(value) > _MOST_PHASES:
                 yield "", f"and {len(value) - _MOST_PHASES} more"
         elif each.name == "kinds":
             for number, kind in enumerate(value):
-                yield ("" if number else "kinds"), str(kind)
+                yield ("" if number else "kinds"), _shortened(kind)
         elif isinstance(value, Distribution):
-            yield each.name, f"{value}   mean {_plain(value.mean)}, coefficient of variation {value.cv:.3g}"
+            moments = f"mean {_plain(value.mean)}, coefficient of variation {value.cv:.3g}"
+            yield each.name, f"{_shortened(value)}   {moments}"
         elif isinstance(value, BySize) or (value not in (None, "") and each.name != "origin"):
             yield each.name, str(value)
 
 
 _MOST_PHASES = 12
+_MOST_LETTERS = 120  # of a text in a line: a distribution that was learned has hundreds of values
+
+
+def _shortened(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= _MOST_LETTERS else f"{text[: _MOST_LETTERS - 3]}..."
 
 
 def _expected(made: Workload) -> Iterator[tuple[str, str]]:

@@ -47,6 +47,14 @@ def test_show_leaves_out_what_a_table_says(tmp_path, monkeypatch):
     assert "mean size   16 B\n" in shown
 
 
+def test_show_of_what_was_learned_has_short_lines():
+    shown = run("workload", "show", "like=lua:windows=2").output
+    assert max(map(len, shown.splitlines())) <= 132
+    assert "phases      plateau,34827(arrival=values,0x1,1x17002," in shown
+    assert "arrival     " not in shown
+    assert "\n\n\n" not in shown
+
+
 def test_show_for_programs():
     told = json.loads(run("workload", "show", SMALL, "--seed", "3", "--json").output)
     assert told["workload"].endswith("seed=3")
